@@ -1,0 +1,198 @@
+"""Configuration of the AgeGender network: one convolutional body, one head for age, one for gender."""
+
+import functools
+from typing import ClassVar
+
+from transformers.utils.versions import require_version
+
+
+MINIMUM_TRANSFORMERS = "5.20.0"
+require_version(
+    f"transformers>={MINIMUM_TRANSFORMERS}",
+    f"AgeGender models need it: pip install --upgrade 'transformers>={MINIMUM_TRANSFORMERS}'",
+)
+
+from transformers import PreTrainedConfig
+
+
+# In try, since what a file imports outside it becomes a requirement of whoever loads the model as remote code.
+try:
+    from huggingface_hub.dataclasses import strict
+    from huggingface_hub.errors import StrictDataclassError
+except ImportError as error:
+    raise ImportError(
+        "AgeGender models need a newer huggingface_hub: pip install --upgrade huggingface_hub"
+    ) from error
+
+
+def raise_value_errors(config_class: type) -> type:
+    """Class decorator: a ValueError in place of huggingface_hub's StrictDataclassError, which is not one."""
+    strict_init = config_class.__init__
+
+    @functools.wraps(strict_init)
+    def init(self, *args, **kwargs):
+        try:
+            strict_init(self, *args, **kwargs)
+        except StrictDataclassError as error:
+            raise ValueError(str(error.__cause__ or error)) from error
+
+    config_class.__init__ = init
+    return config_class
+
+
+@raise_value_errors
+@strict
+class AgeGenderConfig(PreTrainedConfig):
+    r"""
+    The numbers that shape an [`AgeGenderModel`]. The defaults are the shipped network: depthwise-separable blocks in the
+    shape of MobileNet-v1 (https://huggingface.co/papers/1704.04861), one fully connected layer per head.
+
+    Stage `i` holds `depths[i]` blocks of kind `block_types[i]` with `hidden_sizes[i]` output channels. Its first block
+    has stride `strides[i]`; after its last block a max-pooling of `pool_sizes[i]` follows (1 is none).
+
+    Args:
+        num_channels (`int`, *optional*, defaults to 3):
+            Channels of the input image.
+        image_size (`int`, *optional*, defaults to 112):
+            Height and width of the input, in pixels, for which the network is meant. Other sizes work too.
+        block_types (`list[str]`, *optional*):
+            One of `"conv"` (a 3x3 convolution) and `"depthwise_separable"` (3x3 depthwise, then 1x1) per stage.
+        hidden_sizes (`list[int]`, *optional*):
+            Output channels of each stage.
+        depths (`list[int]`, *optional*):
+            Blocks of each stage.
+        strides (`list[int]`, *optional*):
+            Stride of the first block of each stage.
+        pool_sizes (`list[int]`, *optional*):
+            Window and stride of the max-pooling that ends each stage; 1 is none.
+        hidden_act (`str`, *optional*, defaults to `"relu6"`):
+            Activation after each normalisation and between the fully connected layers.
+        batch_norm_eps (`float`, *optional*, defaults to 1e-3):
+            Added to the variance by batch normalisation.
+        batch_norm_momentum (`float`, *optional*, defaults to 0.1):
+            Weight of the newest batch in the running statistics.
+        num_age_classes (`int`, *optional*, defaults to 101):
+            Class `i` is age `i` in years; older labels count as the last class.
+        age_head_sizes (`list[int]`, *optional*, defaults to `[]`):
+            Widths of the age head's fully connected layers before its last one, which has `num_age_classes`.
+        age_head_dropout (`float`, *optional*, defaults to 0.2):
+            Dropout probability before each fully connected layer of the age head.
+        gender_head_sizes (`list[int]`, *optional*, defaults to `[]`):
+            Widths of the gender head's fully connected layers before its last one, which has two.
+        gender_head_dropout (`float`, *optional*, defaults to 0.2):
+            Dropout probability before each fully connected layer of the gender head.
+        age_label_sigma (`float`, *optional*, defaults to 2.0):
+            Standard deviation, in years, of the Gaussian that stands for an age label (label distribution learning,
+            https://huggingface.co/papers/1611.01731); 0 is a plain class label.
+        age_expectation_loss_weight (`float`, *optional*, defaults to 0.1):
+            Weight of the smooth L1 loss, in years, of the expected age beside the cross-entropy of the distribution.
+        age_loss_weight (`float`, *optional*, defaults to 1.0):
+            Weight of the whole age loss.
+        gender_loss_weight (`float`, *optional*, defaults to 1.0):
+            Weight of the gender cross-entropy.
+
+    Raises:
+        ValueError: if a field is out of range, or lists that describe the stages differ in length.
+
+    Example:
+
+    ```python
+    >>> from configuration_agegender import AgeGenderConfig
+    >>> from modeling_agegender import AgeGenderModel
+
+    >>> model = AgeGenderModel(AgeGenderConfig())
+    >>> model.config.id2label
+    {0: 'male', 1: 'female'}
+    ```
+    """
+
+    model_type = "agegender"
+    allowed_block_types: ClassVar[tuple[str, ...]] = ("conv", "depthwise_separable")
+    allowed_activations: ClassVar[tuple[str, ...]] = ("relu", "relu6", "gelu", "silu", "hardswish")
+
+    num_channels: int = 3
+    image_size: int = 112
+    block_types: list[str] | tuple[str, ...] = ("conv",) + ("depthwise_separable",) * 5
+    hidden_sizes: list[int] | tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
+    depths: list[int] | tuple[int, ...] = (1, 1, 2, 2, 6, 2)
+    strides: list[int] | tuple[int, ...] = (2, 1, 2, 2, 2, 2)
+    pool_sizes: list[int] | tuple[int, ...] = (1, 1, 1, 1, 1, 1)
+    hidden_act: str = "relu6"
+    batch_norm_eps: float = 1e-3
+    batch_norm_momentum: float = 0.1
+    num_age_classes: int = 101
+    age_head_sizes: list[int] | tuple[int, ...] = ()
+    age_head_dropout: float | int = 0.2
+    gender_head_sizes: list[int] | tuple[int, ...] = ()
+    gender_head_dropout: float | int = 0.2
+    age_label_sigma: float | int = 2.0
+    age_expectation_loss_weight: float | int = 0.1
+    age_loss_weight: float | int = 1.0
+    gender_loss_weight: float | int = 1.0
+
+    def __post_init__(self, **kwargs):
+        if self.id2label is None:
+            self.id2label = {0: "male", 1: "female"}
+        if self.label2id is None:
+            self.label2id = {label: index for index, label in self.id2label.items()}
+        super().__post_init__(**kwargs)
+
+    def validate_stages(self):
+        """Check that the lists describe the same number of stages, with usable entries."""
+        stage_fields = ("block_types", "hidden_sizes", "depths", "strides", "pool_sizes")
+        lengths = {name: len(getattr(self, name)) for name in stage_fields}
+        if len(set(lengths.values())) != 1 or not self.block_types:
+            raise ValueError(f"Each of {', '.join(stage_fields)} needs one entry per stage, got lengths {lengths}.")
+        for block_type in self.block_types:
+            if block_type not in self.allowed_block_types:
+                raise ValueError(f"block_types may hold {self.allowed_block_types}, got {block_type!r}.")
+        for name in stage_fields[1:]:
+            if any(value < 1 for value in getattr(self, name)):
+                raise ValueError(f"{name} must hold numbers of at least 1, got {list(getattr(self, name))}.")
+
+    def validate_sizes(self):
+        """Check that sizes and counts are positive and that the stages leave at least one pixel."""
+        for name in ("num_channels", "image_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.num_age_classes < 2:
+            raise ValueError(f"num_age_classes must be at least 2 (ages 0 and 1), got {self.num_age_classes}.")
+        for name in ("age_head_sizes", "gender_head_sizes"):
+            if any(size < 1 for size in getattr(self, name)):
+                raise ValueError(f"{name} must hold widths of at least 1, got {list(getattr(self, name))}.")
+        side = self.image_size
+        for stride, pool_size in zip(self.strides, self.pool_sizes):
+            side = -(-side // stride) // pool_size
+        if side < 1:
+            raise ValueError(
+                f"image_size={self.image_size} is too small for strides {list(self.strides)} and pool_sizes "
+                f"{list(self.pool_sizes)}: enlarge image_size or take a stage out."
+            )
+
+    def validate_hidden_act(self):
+        """Check that the activation is one of those that the network is tested with."""
+        if self.hidden_act not in self.allowed_activations:
+            raise ValueError(f"hidden_act must be one of {self.allowed_activations}, got {self.hidden_act!r}.")
+
+    def validate_probabilities_and_weights(self):
+        """Check dropout, normalisation and loss numbers."""
+        for name in ("age_head_dropout", "gender_head_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a probability in [0, 1), got {getattr(self, name)}.")
+        if not 0 < self.batch_norm_momentum <= 1:
+            raise ValueError(f"batch_norm_momentum must be in (0, 1], got {self.batch_norm_momentum}.")
+        if self.batch_norm_eps <= 0:
+            raise ValueError(f"batch_norm_eps must be above 0, got {self.batch_norm_eps}.")
+        for name in ("age_label_sigma", "age_expectation_loss_weight", "age_loss_weight", "gender_loss_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+
+    def validate_id2label(self):
+        """Check that there is a name for each of the two genders."""
+        if self.id2label is not None and sorted(int(index) for index in self.id2label) != [0, 1]:
+            raise ValueError(f"id2label must name the classes 0 and 1, got {self.id2label}.")
+
+
+AgeGenderConfig.register_for_auto_class()
+
+__all__ = ["AgeGenderConfig"]

@@ -1,0 +1,317 @@
+"""PyTorch AgeGender model: one convolutional body, one head for age, one for gender."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+try:
+    from .configuration_agegender import AgeGenderConfig
+except ImportError:
+    from configuration_agegender import AgeGenderConfig
+
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class AgeGenderOutput(ModelOutput):
+    """
+    Output of [`AgeGenderModel`].
+
+    Args:
+        loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when labels are given):
+            Weighted sum of age and gender loss.
+        age_logits (`torch.FloatTensor` of shape `(batch_size, num_age_classes)`):
+            Scores of the ages 0, 1, 2, … years, before the softmax.
+        gender_logits (`torch.FloatTensor` of shape `(batch_size, 2)`):
+            Scores of the classes of `config.id2label`, before the softmax.
+        age (`torch.FloatTensor` of shape `(batch_size,)`):
+            Expected age in years, float32 under any autocast.
+    """
+
+    loss: torch.FloatTensor | None = None
+    age_logits: torch.FloatTensor | None = None
+    gender_logits: torch.FloatTensor | None = None
+    age: torch.FloatTensor | None = None
+
+
+class AgeGenderConvLayer(nn.Module):
+    """
+    Convolution, batch normalisation, activation.
+
+    The padding is TensorFlow's "same": at stride 2 on an even side nothing before and one pixel after, which is what
+    face-pretrained MobileNets were trained with.
+    """
+
+    def __init__(
+        self,
+        config: AgeGenderConfig,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+    ):
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.convolution = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=kernel_size // 2 if stride == 1 else 0,
+            groups=groups,
+            bias=False,
+        )
+        self.normalization = nn.BatchNorm2d(
+            out_channels, eps=config.batch_norm_eps, momentum=config.batch_norm_momentum
+        )
+        self.activation = ACT2FN[config.hidden_act]
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(batch, in_channels, height, width) to (batch, out_channels, ceil(height / stride), ceil(width / stride))."""
+        if self.stride > 1:
+            height, width = hidden_states.shape[-2:]
+            top, bottom = self._same_padding(height)
+            left, right = self._same_padding(width)
+            hidden_states = F.pad(hidden_states, (left, right, top, bottom))
+        hidden_states = self.convolution(hidden_states)
+        hidden_states = self.normalization(hidden_states)
+        return self.activation(hidden_states)
+
+    def _same_padding(self, size: int) -> tuple[int, int]:
+        """Pixels before and after a side of `size` pixels."""
+        total = max((-(-size // self.stride) - 1) * self.stride + self.kernel_size - size, 0)
+        return total // 2, total - total // 2
+
+
+class AgeGenderConvBlock(GradientCheckpointingLayer):
+    """One 3x3 convolution layer."""
+
+    def __init__(self, config: AgeGenderConfig, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.layer = AgeGenderConvLayer(config, in_channels, out_channels, stride=stride)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.layer(hidden_states)
+
+
+class AgeGenderSeparableBlock(GradientCheckpointingLayer):
+    """A 3x3 convolution of each channel on its own, then a 1x1 convolution that mixes them (MobileNet-v1)."""
+
+    def __init__(self, config: AgeGenderConfig, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.depthwise = AgeGenderConvLayer(config, in_channels, in_channels, stride=stride, groups=in_channels)
+        self.pointwise = AgeGenderConvLayer(config, in_channels, out_channels, kernel_size=1)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.pointwise(self.depthwise(hidden_states))
+
+
+BLOCKS = {"conv": AgeGenderConvBlock, "depthwise_separable": AgeGenderSeparableBlock}
+
+
+class AgeGenderStage(nn.Module):
+    """Blocks of one width, the first of them with the stage's stride, then max-pooling where the config asks for it."""
+
+    def __init__(self, config: AgeGenderConfig, index: int):
+        super().__init__()
+        block_class = BLOCKS[config.block_types[index]]
+        in_channels = config.hidden_sizes[index - 1] if index else config.num_channels
+        out_channels = config.hidden_sizes[index]
+        self.blocks = nn.ModuleList(
+            block_class(
+                config,
+                in_channels if depth == 0 else out_channels,
+                out_channels,
+                stride=config.strides[index] if depth == 0 else 1,
+            )
+            for depth in range(config.depths[index])
+        )
+        pool_size = config.pool_sizes[index]
+        self.pooler = nn.MaxPool2d(pool_size) if pool_size > 1 else nn.Identity()
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            hidden_states = block(hidden_states)
+        return self.pooler(hidden_states)
+
+
+class AgeGenderEncoder(nn.Module):
+    """The stages in order: (batch, channels, height, width) to (batch, hidden_sizes[-1], height', width')."""
+
+    def __init__(self, config: AgeGenderConfig):
+        super().__init__()
+        self.num_channels = config.num_channels
+        self.stages = nn.ModuleList(AgeGenderStage(config, index) for index in range(len(config.hidden_sizes)))
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        if pixel_values.ndim != 4 or pixel_values.shape[1] != self.num_channels:
+            raise ValueError(
+                f"pixel_values must have the shape (batch, {self.num_channels}, height, width), got "
+                f"{tuple(pixel_values.shape)}: pass images through AgeGenderImageProcessor first."
+            )
+        hidden_states = pixel_values
+        for stage in self.stages:
+            hidden_states = stage(hidden_states)
+        return hidden_states
+
+
+class AgeGenderHead(nn.Module):
+    """Fully connected layers with dropout before each: (batch, in_features) to (batch, num_outputs)."""
+
+    def __init__(self, in_features: int, sizes: list[int], num_outputs: int, dropout: float, hidden_act: str):
+        super().__init__()
+        widths = [in_features, *sizes, num_outputs]
+        self.layers = nn.ModuleList(nn.Linear(width, widths[i + 1]) for i, width in enumerate(widths[:-1]))
+        self.dropout = nn.Dropout(dropout)
+        self.activation = ACT2FN[hidden_act]
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers[:-1]:
+            features = self.activation(layer(self.dropout(features)))
+        return self.layers[-1](self.dropout(features))
+
+
+class AgeGenderPreTrainedModel(PreTrainedModel):
+    """Weight initialisation and the loading and saving of transformers."""
+
+    config: AgeGenderConfig
+    config_class = AgeGenderConfig
+    base_model_prefix = "agegender"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["AgeGenderConvBlock", "AgeGenderSeparableBlock"]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        """Kaiming for convolutions (fan-in, since a depthwise one has a single input channel), else the base's."""
+        super()._init_weights(module)
+        if isinstance(module, nn.Conv2d):
+            init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+
+
+class AgeGenderModel(AgeGenderPreTrainedModel):
+    """
+    Convolutional body with an age head (a distribution over whole years) and a gender head.
+
+    Example:
+
+    ```python
+    >>> model = AgeGenderModel.from_pretrained(".").eval()
+    >>> output = model(torch.zeros(1, 3, 128, 128))
+    >>> output.age.shape, output.gender_logits.shape
+    (torch.Size([1]), torch.Size([1, 2]))
+    ```
+    """
+
+    def __init__(self, config: AgeGenderConfig):
+        super().__init__(config)
+        self.encoder = AgeGenderEncoder(config)
+        self.age_head = AgeGenderHead(
+            config.hidden_sizes[-1],
+            config.age_head_sizes,
+            config.num_age_classes,
+            config.age_head_dropout,
+            config.hidden_act,
+        )
+        self.gender_head = AgeGenderHead(
+            config.hidden_sizes[-1],
+            config.gender_head_sizes,
+            len(config.id2label),
+            config.gender_head_dropout,
+            config.hidden_act,
+        )
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor,
+        age_labels: torch.FloatTensor | None = None,
+        gender_labels: torch.LongTensor | None = None,
+    ) -> AgeGenderOutput:
+        r"""
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`):
+                Normalised images from [`AgeGenderImageProcessor`].
+            age_labels (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
+                Ages in years; NaN where the age is not known. Ages above `num_age_classes - 1` count as that.
+            gender_labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
+                Indices into `config.id2label`; -100 where the gender is not known.
+
+        Returns:
+            [`AgeGenderOutput`], with `loss` when at least one kind of label was given.
+
+        Raises:
+            ValueError: if `pixel_values` is not a batch of images with `config.num_channels` channels.
+        """
+        features = self.encoder(pixel_values).mean(dim=(2, 3))
+        age_logits = self.age_head(features)
+        gender_logits = self.gender_head(features)
+
+        loss = None
+        if age_labels is not None or gender_labels is not None:
+            loss = self.compute_loss(age_logits, gender_logits, age_labels, gender_labels)
+        return AgeGenderOutput(
+            loss=loss, age_logits=age_logits, gender_logits=gender_logits, age=self._expected_age(age_logits)
+        )
+
+    def compute_loss(
+        self,
+        age_logits: torch.Tensor,
+        gender_logits: torch.Tensor,
+        age_labels: torch.Tensor | None = None,
+        gender_labels: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """
+        Weighted sum of the losses of the labels given; shapes and missing labels as in `forward`.
+
+        Returns:
+            A scalar, float32; 0 where no label is known.
+        """
+        loss = age_logits.new_zeros((), dtype=torch.float32)
+        if age_labels is not None:
+            loss = loss + self.config.age_loss_weight * self._age_loss(age_logits, age_labels)
+        if gender_labels is not None:
+            loss = loss + self.config.gender_loss_weight * self._gender_loss(gender_logits, gender_labels)
+        return loss
+
+    def _age_classes(self, age_logits: torch.Tensor) -> torch.Tensor:
+        """The years that the classes stand for, float32, (num_age_classes,)."""
+        return torch.arange(age_logits.shape[-1], device=age_logits.device, dtype=torch.float32)
+
+    def _expected_age(self, age_logits: torch.Tensor) -> torch.Tensor:
+        # A product and a sum, not a matmul: autocast would round the years of a matmul to bfloat16.
+        return (age_logits.float().softmax(dim=-1) * self._age_classes(age_logits)).sum(dim=-1)
+
+    def _age_loss(self, age_logits: torch.Tensor, age_labels: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy with a Gaussian around the label, plus smooth L1 of the expectation; mean of known labels."""
+        known = torch.isfinite(age_labels)
+        labels = torch.where(known, age_labels, 0).float().clamp(0, age_logits.shape[-1] - 1)
+        distance = self._age_classes(age_logits) - labels[:, None]
+        if self.config.age_label_sigma > 0:
+            target = (-0.5 * (distance / self.config.age_label_sigma) ** 2).softmax(dim=-1)
+        else:
+            target = F.one_hot(labels.round().long(), age_logits.shape[-1]).float()
+        cross_entropy = -(target * age_logits.float().log_softmax(dim=-1)).sum(dim=-1)
+        distance_loss = F.smooth_l1_loss(self._expected_age(age_logits), labels, reduction="none")
+        losses = cross_entropy + self.config.age_expectation_loss_weight * distance_loss
+        return torch.where(known, losses, 0).sum() / known.sum().clamp(min=1)
+
+    def _gender_loss(self, gender_logits: torch.Tensor, gender_labels: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy, mean of known labels."""
+        total = F.cross_entropy(gender_logits.float(), gender_labels, ignore_index=-100, reduction="sum")
+        return total / (gender_labels != -100).sum().clamp(min=1)
+
+
+AgeGenderModel.register_for_auto_class("AutoModel")
+
+__all__ = ["AgeGenderModel", "AgeGenderOutput", "AgeGenderPreTrainedModel"]
