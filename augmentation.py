@@ -1,0 +1,147 @@
+"""
+Augmentation of face crops: batched, on the device where the images are, with kornia.
+
+    python augmentation.py photo.jpg --output preview.png
+"""
+
+import argparse
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import kornia.augmentation as K
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+
+@dataclass
+class AugmentationArguments:
+    """Strength of each part; 0 switches a part off."""
+
+    flip: float = field(default=0.5, metadata={"help": "Probability of a mirror image."})
+    rotation: float = field(default=15.0, metadata={"help": "Largest rotation, degrees."})
+    scale: float = field(default=0.15, metadata={"help": "Largest change of size, share of the size."})
+    shift: float = field(default=0.05, metadata={"help": "Largest shift, share of the side."})
+    color: float = field(
+        default=0.2, metadata={"help": "Largest change of brightness, contrast and saturation, share."}
+    )
+    grayscale: float = field(default=0.1, metadata={"help": "Probability of a grey image."})
+    blur: float = field(default=0.2, metadata={"help": "Probability of a Gaussian blur (small faces are soft)."})
+    jpeg: float = field(default=0.0, metadata={"help": "Probability of JPEG artefacts. Slow on a CPU."})
+    erasing: float = field(default=0.25, metadata={"help": "Probability that a rectangle is erased."})
+
+    def __post_init__(self):
+        for argument in fields(self):
+            value = getattr(self, argument.name)
+            upper = 180 if argument.name == "rotation" else 1
+            if not 0 <= value <= upper:
+                raise ValueError(f"{argument.name} must be in 0–{upper}, got {value}.")
+
+
+class FaceAugmentation(nn.Module):
+    """
+    Random changes of RGB images, each image its own.
+
+    Args:
+        arguments: Strength of each part; a part at 0 is left out.
+        height: Height of the images, pixels. The blur's width goes with it.
+
+    Example:
+
+    ```python
+    >>> augmentation = FaceAugmentation(AugmentationArguments(rotation=0))
+    >>> augmentation(torch.rand(8, 3, 112, 112), seed=0).shape
+    torch.Size([8, 3, 112, 112])
+    ```
+    """
+
+    def __init__(self, arguments: AugmentationArguments, height: int = 112):
+        super().__init__()
+        self.transforms = nn.ModuleList(build_transforms(arguments, height))
+
+    @torch.no_grad()
+    def forward(self, images: torch.Tensor, seed: int) -> torch.Tensor:
+        """
+        Augments a batch.
+
+        Args:
+            images: RGB in 0–1, (batch, 3, height, width), float.
+            seed: The same seed gives the same pixels, whatever the state of torch's random numbers, which stays as it is.
+
+        Returns:
+            Images of the same shape, in 0–1.
+        """
+        # kornia draws its numbers on the CPU, so only the CPU's generator is forked.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for transform in self.transforms:
+                images = transform(images)
+        return images.clamp(0, 1)
+
+
+def build_transforms(arguments: AugmentationArguments, height: int) -> list[nn.Module]:
+    """The kornia transforms of the parts that are on, in the order in which they apply."""
+    transforms = []
+    if arguments.flip:
+        transforms.append(K.RandomHorizontalFlip(p=arguments.flip))
+    if arguments.rotation or arguments.scale or arguments.shift:
+        transforms.append(
+            K.RandomAffine(
+                degrees=arguments.rotation,
+                translate=(arguments.shift, arguments.shift) if arguments.shift else None,
+                scale=(1 - arguments.scale, 1 + arguments.scale) if arguments.scale else None,
+                padding_mode="zeros",
+                p=1.0,
+            )
+        )
+    if arguments.color:
+        # No hue: kornia's HSV conversion costs more than all the rest.
+        transforms.append(K.ColorJiggle(arguments.color, arguments.color, arguments.color, 0.0, p=0.8))
+    if arguments.grayscale:
+        transforms.append(K.RandomGrayscale(p=arguments.grayscale))
+    if arguments.blur:
+        widest = max(0.6, height / 64)
+        transforms.append(K.RandomGaussianBlur((7, 7), (0.3, widest), p=arguments.blur))
+    if arguments.jpeg:
+        transforms.append(K.RandomJPEG((30.0, 90.0), p=arguments.jpeg))
+    if arguments.erasing:
+        transforms.append(K.RandomErasing(scale=(0.02, 0.15), p=arguments.erasing))
+    return transforms
+
+
+def draw_preview(photo: Path, arguments: AugmentationArguments, rows: int = 3, columns: int = 6, side: int = 160):
+    """A sheet of the square centre of a photo, first as it is, then augmented; a PIL image."""
+    with Image.open(photo) as image:
+        image = image.convert("RGB")
+    edge = min(image.size)
+    left, top = (image.width - edge) // 2, (image.height - edge) // 2
+    image = image.crop((left, top, left + edge, top + edge)).resize((side, side))
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    batch = pixels.repeat(rows * columns, 1, 1, 1)
+    batch[1:] = FaceAugmentation(arguments, height=side)(batch[1:], seed=0)
+    sheet = batch.reshape(rows, columns, 3, side, side).permute(0, 3, 1, 4, 2).reshape(rows * side, columns * side, 3)
+    return Image.fromarray((sheet * 255).round().byte().numpy())
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Writes a sheet that shows what the augmentation does to a photo.")
+    parser.add_argument("photo", type=Path, help="A photo; its square centre is shown.")
+    parser.add_argument(
+        "--output", type=Path, default=Path("augmentation_preview.png"), help="Where to write the sheet."
+    )
+    for argument in fields(AugmentationArguments):
+        parser.add_argument(
+            f"--{argument.name}",
+            type=float,
+            default=argument.default,
+            help=argument.metadata["help"] + " Default: %(default)s.",
+        )
+    values = vars(parser.parse_args())
+    photo, output = values.pop("photo"), values.pop("output")
+    draw_preview(photo, AugmentationArguments(**values)).save(output)
+    print(f"Wrote {output}")
+
+
+if __name__ == "__main__":
+    main()
