@@ -1,0 +1,374 @@
+"""
+Trains an AgeGenderModel with accelerate.
+
+    python train.py --model start --data_dir UTKFace.tar.gz --output_dir runs/agegender
+    python train.py --from_scratch --config configs/baseline.json --data_dir UTKFace.tar.gz --output_dir runs/baseline
+    python train.py ... --resume_from_checkpoint latest
+    accelerate launch train.py ...      (several GPUs; torchrun works too)
+"""
+
+import json
+import math
+import shutil
+import signal
+import time
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, TorchDynamoPlugin, set_seed
+from datasets import DatasetDict
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import get_scheduler
+
+from augmentation import FaceAugmentation
+from configuration_agegender import AgeGenderConfig
+from evaluation import describe_machine, evaluate_model, make_dataloader, weights_sha256
+from image_processing_agegender import AgeGenderImageProcessor
+from metrics import HIGHER_IS_BETTER, format_metrics
+from model_card import push_to_hub, write_results
+from modeling_agegender import AgeGenderModel
+from pipeline_agegender import AgeGenderPipeline
+from training_arguments import Arguments, TrainArguments, parse_arguments
+from utkface import load_utkface, to_model_inputs
+
+
+@dataclass
+class TrainerState:
+    """Where a training stands; a checkpoint holds it beside weights, optimizer and random numbers."""
+
+    epoch: int = 0
+    step: int = 0  # batches of this epoch that are done, on each process
+    update: int = 0
+    best_epoch: int = 0
+    best_metric: float | None = None
+    bad_epochs: int = 0
+    seconds: float = 0.0
+    loss_sum: float = 0.0  # over the batches of this epoch that are done
+    history: list[dict] = field(default_factory=list)
+
+    def state_dict(self) -> dict:
+        return asdict(self)
+
+    def load_state_dict(self, state: dict):
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def add_epoch(self, results: dict, arguments: TrainArguments) -> bool:
+        """Files an epoch's results; True if they are the best so far."""
+        self.history.append({"epoch": self.epoch} | results)
+        metric = results[arguments.metric_for_best_model]
+        sign = 1 if HIGHER_IS_BETTER[arguments.metric_for_best_model] else -1
+        improved = math.isfinite(metric) and (
+            self.best_metric is None or sign * (metric - self.best_metric) > arguments.early_stopping_threshold
+        )
+        if improved:
+            self.best_metric, self.best_epoch, self.bad_epochs = metric, self.epoch, 0
+        else:
+            self.bad_epochs += 1
+        return improved
+
+    def should_stop(self, arguments: TrainArguments) -> bool:
+        """True if early stopping ends the training here."""
+        return 0 < arguments.early_stopping_patience <= self.bad_epochs
+
+
+class Interruption:
+    """Turns the first Ctrl-C into a request that the loop meets after its step; a second one acts at once."""
+
+    def __init__(self):
+        self.requested = False
+        signal.signal(signal.SIGINT, self._request)
+
+    def _request(self, signal_number, frame):
+        self.requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def build_accelerator(arguments: TrainArguments) -> Accelerator:
+    """The accelerator, with its checkpoints below the output folder."""
+    return Accelerator(
+        mixed_precision=arguments.mixed_precision,
+        gradient_accumulation_steps=arguments.gradient_accumulation_steps,
+        log_with=arguments.report_to,
+        dynamo_plugin=TorchDynamoPlugin(backend="inductor") if arguments.torch_compile else None,
+        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
+        project_config=ProjectConfiguration(
+            project_dir=str(arguments.output_dir),
+            automatic_checkpoint_naming=True,
+            total_limit=arguments.checkpoints_total_limit,
+        ),
+    )
+
+
+def load_config(file: Path) -> AgeGenderConfig:
+    """
+    The network that a JSON file describes.
+
+    Raises:
+        ValueError: if a field is not known (transformers would take it in silence) or its value is not usable.
+    """
+    values = json.loads(file.read_text())
+    unknown = set(values) - {known.name for known in fields(AgeGenderConfig)}
+    if unknown:
+        raise ValueError(f"{file} has the fields {sorted(unknown)}, which AgeGenderConfig does not know.")
+    return AgeGenderConfig(**values)
+
+
+def load_start(arguments: Arguments) -> tuple[AgeGenderModel, AgeGenderImageProcessor]:
+    """The model to train, as saved before or with random weights, and its image processor."""
+    if arguments.model.from_scratch:
+        config = load_config(arguments.model.config)
+        size = {"height": config.image_size, "width": config.image_size}
+        return AgeGenderModel(config), AgeGenderImageProcessor(size=size)
+    model = AgeGenderModel.from_pretrained(arguments.model.model, dtype=torch.float32)
+    return model, AgeGenderImageProcessor.from_pretrained(arguments.model.model)
+
+
+def make_train_dataloader(dataset: DatasetDict, processor, arguments: Arguments) -> DataLoader:
+    """Shuffled batches of 0–1 pixels; the last, smaller batch is left out, since batch normalisation needs several."""
+    train = dataset["train"].with_transform(to_model_inputs(processor, do_normalize=False))
+    batch_size = arguments.train.per_device_train_batch_size
+    if len(train) < batch_size:
+        raise ValueError(f"{len(train)} training images do not fill one batch: lower --per_device_train_batch_size.")
+    workers = arguments.data.dataloader_num_workers
+    return DataLoader(
+        train, batch_size=batch_size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+    )
+
+
+def build_optimizer(model: AgeGenderModel, arguments: TrainArguments) -> torch.optim.Optimizer:
+    """AdamW; biases and normalisations, which have one dimension, do not decay."""
+    decaying = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [{"params": decaying}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=arguments.learning_rate, weight_decay=arguments.weight_decay)
+
+
+def build_average(model: AgeGenderModel, decay: float) -> AveragedModel:
+    """The moving average of weights and buffers; young averages decay faster, else they would remember the start."""
+
+    def update(average: torch.Tensor, value: torch.Tensor, num_averaged: torch.Tensor) -> torch.Tensor:
+        count = float(num_averaged)
+        return value.lerp(average, min(decay, (1 + count) / (10 + count))) if value.is_floating_point() else value
+
+    return AveragedModel(model, avg_fn=update, use_buffers=True)
+
+
+class Training:
+    """One training: its parts, made by the accelerator, and its loop."""
+
+    def __init__(self, arguments: Arguments, accelerator: Accelerator, dataset: DatasetDict):
+        self.arguments, self.accelerator, self.dataset = arguments, accelerator, dataset
+        self.output_dir = arguments.train.output_dir
+        model, self.processor = load_start(arguments)
+        if arguments.train.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+        height = self.processor.size["height"]
+        self.augmentation = FaceAugmentation(arguments.augmentation, height)
+        self.mean, self.std = (
+            torch.tensor(values, device=accelerator.device)[:, None, None]
+            for values in (self.processor.image_mean, self.processor.image_std)
+        )
+        model = model.to(accelerator.device, memory_format=torch.channels_last)
+        self.model, self.optimizer, self.train_dataloader, self.validation_dataloader = accelerator.prepare(
+            model,
+            build_optimizer(model, arguments.train),
+            make_train_dataloader(dataset, self.processor, arguments),
+            make_dataloader(dataset["validation"], self.processor, arguments.train.per_device_eval_batch_size),
+        )
+        self.unwrapped = model
+        self.average = build_average(model, arguments.train.ema_decay) if arguments.train.ema_decay else None
+        updates = math.ceil(len(self.train_dataloader) / arguments.train.gradient_accumulation_steps)
+        updates *= arguments.train.num_train_epochs
+        # Not prepared: a prepared scheduler steps once a process at each update.
+        self.scheduler = get_scheduler(
+            arguments.train.lr_scheduler_type,
+            self.optimizer.optimizer,
+            num_warmup_steps=int(updates * arguments.train.warmup_ratio),
+            num_training_steps=updates,
+        )
+        self.state = TrainerState()
+        parts = [self.scheduler, self.state] + ([self.average] if self.average else [])
+        accelerator.register_for_checkpointing(*parts)
+
+    def resume(self, checkpoint: str):
+        """Goes back to a checkpoint, a path or `latest`."""
+        folder = self._latest_checkpoint() if checkpoint == "latest" else Path(checkpoint)
+        if not folder.is_dir():
+            raise ValueError(f"There is no checkpoint {folder}.")
+        self.accelerator.load_state(str(folder))
+        number = folder.name.rpartition("_")[2]
+        self.accelerator.project_configuration.iteration = int(number) + 1 if number.isdigit() else 0
+        self.accelerator.print(f"Resumed from {folder}: epoch {self.state.epoch + 1}, update {self.state.update}.")
+
+    def _latest_checkpoint(self) -> Path:
+        folders = [f for f in (self.output_dir / "checkpoints").glob("checkpoint_*") if f.name[11:].isdigit()]
+        if not folders:
+            raise ValueError(f"{self.output_dir} holds no checkpoint: start without --resume_from_checkpoint.")
+        return max(folders, key=lambda folder: int(folder.name[11:]))
+
+    def run(self, interruption: Interruption) -> bool:
+        """Trains to the end or to an interruption; True at the end."""
+        train = self.arguments.train
+        while self.state.epoch < train.num_train_epochs and not self.state.should_stop(train):
+            if not self._train_epoch(interruption):
+                return False
+            self._finish_epoch()
+        return True
+
+    def _train_epoch(self, interruption: Interruption) -> bool:
+        """The batches of one epoch that are not done yet; False if interrupted."""
+        train, state = self.arguments.train, self.state
+        self.model.train()
+        self.train_dataloader.set_epoch(state.epoch)
+        batches = self.accelerator.skip_first_batches(self.train_dataloader, state.step)
+        progress = tqdm(
+            initial=state.step,
+            total=len(self.train_dataloader),
+            desc=f"Epoch {state.epoch + 1}/{train.num_train_epochs}",
+            disable=not self.accelerator.is_main_process,
+        )
+        batch_images = train.per_device_train_batch_size * self.accelerator.num_processes
+        start, start_seconds, first_step = time.perf_counter(), state.seconds, state.step
+        for batch in batches:
+            state.loss_sum += self._train_step(batch)
+            state.step += 1
+            state.seconds = start_seconds + time.perf_counter() - start
+            progress.update()
+            if state.step % 10 == 0:
+                rate = batch_images * (state.step - first_step) / (time.perf_counter() - start)
+                progress.set_postfix(loss=f"{state.loss_sum / state.step:.3f}", images_per_second=f"{rate:.0f}")
+            if self._is_checkpoint_due() and state.step < len(self.train_dataloader):
+                self.save_checkpoint()
+            if interruption.requested:
+                self.accelerator.set_trigger()
+            if self.accelerator.sync_gradients and self.accelerator.check_trigger():
+                progress.close()
+                self.save_checkpoint()
+                return False
+        progress.close()
+        return True
+
+    def _train_step(self, batch: dict) -> torch.Tensor:
+        """Forward, backward and, where accumulation ends, an update; returns the loss."""
+        state, accelerator = self.state, self.accelerator
+        step = state.epoch * len(self.train_dataloader) + state.step
+        seed = (self.arguments.train.seed * 1_000_003 + step) * accelerator.num_processes + accelerator.process_index
+        pixels = (self.augmentation(batch["pixel_values"], seed) - self.mean) / self.std
+        with accelerator.accumulate(self.model):
+            output = self.model(
+                pixels.contiguous(memory_format=torch.channels_last),
+                age_labels=batch["age_labels"],
+                gender_labels=batch["gender_labels"],
+            )
+            accelerator.backward(output.loss)
+            if accelerator.sync_gradients and self.arguments.train.max_grad_norm:
+                accelerator.clip_grad_norm_(self.model.parameters(), self.arguments.train.max_grad_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        if accelerator.sync_gradients:
+            self.scheduler.step()
+            state.update += 1
+            if self.average:
+                self.average.update_parameters(self.unwrapped)
+        return output.loss.detach()
+
+    def _is_checkpoint_due(self) -> bool:
+        every = self.arguments.train.checkpointing_steps
+        return every != "epoch" and self.accelerator.sync_gradients and self.state.update % int(every) == 0
+
+    def _finish_epoch(self):
+        """Validation, best weights, one line of metrics, checkpoint."""
+        train, state = self.arguments.train, self.state
+        train_loss = self.accelerator.reduce(state.loss_sum / state.step, reduction="mean").item()
+        state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
+        metrics = evaluate_model(self.best_candidate, self.validation_dataloader, self.accelerator)
+        learning_rate = self.scheduler.get_last_lr()[0]
+        improved = state.add_epoch({"train_loss": train_loss, **metrics}, train)
+        if improved and self.accelerator.is_main_process:
+            self._save_best()
+        self.accelerator.log({"train_loss": train_loss, "learning_rate": learning_rate, **metrics}, step=state.update)
+        self.accelerator.print(
+            f"Epoch {state.epoch}: train loss {train_loss:.3f}, validation loss {metrics['loss']:.3f}, age MAE "
+            f"{metrics['age_mae']:.2f} years, CS@5 {metrics['age_cs5']:.1%}, gender {metrics['gender_accuracy']:.1%}, "
+            f"{state.seconds:.0f} s{', best so far' if improved else ''}"
+        )
+        if train.checkpointing_steps == "epoch" or self._is_checkpoint_due():
+            self.save_checkpoint()
+
+    @property
+    def best_candidate(self) -> AgeGenderModel:
+        """The model that is measured and kept: the average where there is one."""
+        return self.average.module if self.average else self.unwrapped
+
+    def _save_best(self):
+        # Written beside and renamed, so that a kill in between leaves the weights of the epoch before.
+        folder, partial = self.output_dir / "best", self.output_dir / "best.partial"
+        self.best_candidate.save_pretrained(partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+
+    def save_checkpoint(self):
+        """Writes all that resuming needs."""
+        folder = self.accelerator.save_state()
+        self.accelerator.print(f"Saved {folder}")
+
+    def export(self):
+        """Writes the best weights as a complete model folder, with results, curves and card."""
+        best = AgeGenderModel.from_pretrained(self.output_dir / "best").to(self.accelerator.device)
+        metrics = {"validation": evaluate_model(best, self.validation_dataloader, self.accelerator)}
+        if "test" in self.dataset:
+            batch_size = self.arguments.train.per_device_eval_batch_size
+            test_dataloader = make_dataloader(self.dataset["test"], self.processor, batch_size)
+            metrics["test"] = evaluate_model(best, self.accelerator.prepare(test_dataloader), self.accelerator)
+        if not self.accelerator.is_main_process:
+            return
+        AgeGenderPipeline(model=best, image_processor=self.processor).save_pretrained(self.output_dir)
+        results = {
+            "arguments": self.arguments.to_dict(),
+            "split_images": {name: len(split) for name, split in self.dataset.items()},
+            "metrics": metrics,
+            "best_epoch": self.state.best_epoch,
+            "history": self.state.history,
+            "training_seconds": round(self.state.seconds),
+            "num_processes": self.accelerator.num_processes,
+            "weights_sha256": weights_sha256(self.output_dir),
+            **describe_machine(),
+        }
+        write_results(self.output_dir, results)
+        for split, values in metrics.items():
+            print(f"Best weights (epoch {self.state.best_epoch}) on the {split} split\n{format_metrics(values)}")
+
+
+def main():
+    arguments = parse_arguments()
+    accelerator = build_accelerator(arguments.train)
+    set_seed(arguments.train.seed)
+    with accelerator.main_process_first():
+        dataset = load_utkface(
+            arguments.data.data_dir,
+            strict=arguments.data.strict,
+            seed=arguments.data.split_seed,
+            validation_share=arguments.data.validation_share,
+        )
+    interruption = Interruption()
+    training = Training(arguments, accelerator, dataset)
+    if arguments.train.report_to:
+        accelerator.init_trackers("agegender", config=arguments.to_dict())
+    if arguments.train.resume_from_checkpoint:
+        training.resume(arguments.train.resume_from_checkpoint)
+    if training.run(interruption):
+        training.export()
+        if arguments.train.push_to_hub and accelerator.is_main_process:
+            push_to_hub(arguments.train.output_dir, arguments.train.hub_model_id)
+    else:
+        accelerator.print("Interrupted. Go on with the same command and --resume_from_checkpoint latest")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main()

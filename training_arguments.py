@@ -1,0 +1,138 @@
+"""The arguments of train.py."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from transformers import HfArgumentParser
+
+from augmentation import AugmentationArguments
+from metrics import HIGHER_IS_BETTER
+
+
+@dataclass
+class ModelArguments:
+    """What to train."""
+
+    model: str | None = field(
+        default=None, metadata={"help": "Start from this AgeGenderModel: a folder or a Hub id. Its network is kept."}
+    )
+    config: Path | None = field(
+        default=None,
+        metadata={"help": "With --from_scratch: JSON file of the network. Default: configs/default.json."},
+    )
+    from_scratch: bool = field(default=False, metadata={"help": "Start from random weights."})
+
+    def __post_init__(self):
+        if self.from_scratch == (self.model is not None):
+            raise ValueError("Give either --model FOLDER_OR_ID to start from, or --from_scratch.")
+        if self.config and not self.from_scratch:
+            raise ValueError("--config describes a network for --from_scratch; --model brings its own.")
+        if self.from_scratch and self.config is None:
+            self.config = Path(__file__).parent / "configs" / "default.json"
+
+
+@dataclass
+class DataArguments:
+    """What to train on."""
+
+    data_dir: str = field(
+        metadata={"help": "UTKFace or faces of yours: folder, tar or zip archive, Parquet folder or data set id."}
+    )
+    strict: bool = field(default=False, metadata={"help": "Stop at the first unusable image instead of skipping it."})
+    split_seed: int = field(default=0, metadata={"help": "Of the draw of the validation images."})
+    validation_share: float = field(default=0.1, metadata={"help": "Share of validation images, 0–1."})
+    dataloader_num_workers: int = field(default=2, metadata={"help": "Processes that decode images, per device."})
+
+
+@dataclass
+class TrainArguments:
+    """How to train. The defaults are the recipe of the shipped weights."""
+
+    output_dir: Path = field(metadata={"help": "Folder for checkpoints, and at the end for the model."})
+    num_train_epochs: int = field(default=10, metadata={"help": "Passes over the training images."})
+    per_device_train_batch_size: int = field(default=64, metadata={"help": "Images in one step on one device."})
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Images in one evaluation step."})
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Steps before each update of the weights."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Largest learning rate of AdamW."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Decay, a name of transformers.get_scheduler."})
+    warmup_ratio: float = field(default=0.1, metadata={"help": "Share of the updates with a growing rate, 0–1."})
+    weight_decay: float = field(default=0.05, metadata={"help": "Of AdamW, on kernels and matrices only."})
+    max_grad_norm: float = field(default=5.0, metadata={"help": "Gradients are clipped to this norm; 0 is off."})
+    ema_decay: float = field(default=0.999, metadata={"help": "Of the averaged weights, per update; 0 is off."})
+    mixed_precision: str = field(
+        default="no", metadata={"help": "bf16 is two to three times as fast where the hardware has it."}
+    )
+    torch_compile: bool = field(default=False, metadata={"help": "Compile the network (a minute at the start)."})
+    gradient_checkpointing: bool = field(default=False, metadata={"help": "Less memory for more time."})
+    metric_for_best_model: str = field(
+        default="loss", metadata={"help": f"Validation metric that chooses weights: {', '.join(HIGHER_IS_BETTER)}."}
+    )
+    early_stopping_patience: int = field(
+        default=4, metadata={"help": "Epochs without improvement after which training stops; 0 is off."}
+    )
+    early_stopping_threshold: float = field(default=0.0, metadata={"help": "Smallest change that counts."})
+    checkpointing_steps: str = field(default="epoch", metadata={"help": "Updates between checkpoints, or epoch."})
+    checkpoints_total_limit: int = field(default=2, metadata={"help": "Checkpoints that stay."})
+    resume_from_checkpoint: str | None = field(default=None, metadata={"help": "latest, or a checkpoint's path."})
+    report_to: str | None = field(default=None, metadata={"help": "tensorboard, wandb or trackio."})
+    seed: int = field(default=0, metadata={"help": "Of weights, order and augmentation."})
+    push_to_hub: bool = field(default=False, metadata={"help": "Upload the result to the Hub."})
+    hub_model_id: str | None = field(default=None, metadata={"help": "user/name. Default: name of --output_dir."})
+
+    def __post_init__(self):
+        checks = {
+            "num_train_epochs": 1,
+            "per_device_train_batch_size": 2,
+            "per_device_eval_batch_size": 1,
+            "gradient_accumulation_steps": 1,
+            "checkpoints_total_limit": 1,
+        }
+        for name, least in checks.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}.")
+        if self.metric_for_best_model not in HIGHER_IS_BETTER:
+            raise ValueError(f"--metric_for_best_model must be one of {', '.join(HIGHER_IS_BETTER)}.")
+        if self.checkpointing_steps != "epoch" and not (
+            self.checkpointing_steps.isdigit() and int(self.checkpointing_steps) > 0
+        ):
+            raise ValueError(
+                f"--checkpointing_steps must be a number of updates or epoch, got {self.checkpointing_steps}."
+            )
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"--ema_decay must be in [0, 1), got {self.ema_decay}.")
+        if self.mixed_precision not in ("no", "bf16", "fp16"):
+            raise ValueError(f"--mixed_precision must be no, bf16 or fp16, got {self.mixed_precision}.")
+
+
+@dataclass
+class Arguments:
+    """All arguments of a training, by group."""
+
+    model: ModelArguments
+    data: DataArguments
+    train: TrainArguments
+    augmentation: AugmentationArguments
+
+    def to_dict(self) -> dict:
+        """Names and values as on the command line."""
+        groups = (getattr(self, group.name) for group in fields(self))
+        values = {argument.name: getattr(group, argument.name) for group in groups for argument in fields(group)}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def parse_arguments(arguments: list[str] | None = None) -> Arguments:
+    """
+    The command line as [`Arguments`].
+
+    Raises:
+        SystemExit: with a sentence, if an argument is not known or its value is out of range.
+    """
+    groups = (ModelArguments, DataArguments, TrainArguments, AugmentationArguments)
+    parser = HfArgumentParser(groups, description="Trains an AgeGenderModel.", allow_abbrev=False)
+    try:
+        *values, unknown = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
+    except ValueError as error:
+        parser.error(str(error))
+    if unknown:
+        parser.error(f"unknown arguments: {' '.join(unknown)}")
+    return Arguments(*values)
