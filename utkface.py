@@ -8,13 +8,9 @@ Parquet files, or the id of a data set on the Hub.
 """
 
 import argparse
-import hashlib
-import io
 import math
 import re
-import tarfile
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +19,9 @@ import datasets
 import numpy as np
 import torch
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from image_sources import Source
+from near_duplicates import draw_groups, group_near_duplicates, thumbnail
 
 
 logger = datasets.logging.get_logger(__name__)
@@ -32,13 +29,10 @@ logger = datasets.logging.get_logger(__name__)
 GENDERS = ["male", "female"]
 RACES = ["White", "Black", "Asian", "Indian", "Others"]
 MAXIMUM_AGE = 120
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 SPLITS_DIR = Path(__file__).parent / "splits"
 FILE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\w+)")
 # UTKFace's own names end in the date and time of their making, to the millisecond.
 UTKFACE_NAME = re.compile(r"\d+_\d_(\d_)?\d{17}\.jpg(\.chip\.jpg)?$")
-DUPLICATE_COSINE = 0.985
-THUMBNAIL_SIDE = 20
 
 FEATURES = datasets.Features(
     {
@@ -52,116 +46,15 @@ FEATURES = datasets.Features(
 )
 
 
-class Record(NamedTuple):
-    """One image as a reader found it; `labels` and `split` where the source carries them beside the name."""
-
-    name: str
-    data: bytes
-    labels: dict | None = None
-    split: str | None = None
-
-
 class Face(NamedTuple):
-    """One usable image of the source, before it is read again for the cache. Labels are None where not known."""
+    """One usable image, before it is read again for the cache. Labels are None where not known."""
 
+    position: int  # in the order of the source
     name: str
     age: float | None
     gender: int | None
     race: int | None
     split: str | None
-
-
-def read_folder(path: Path) -> Iterator[Record]:
-    """The images of a folder and of all folders below it, in the order of their paths."""
-    for file in sorted(path.rglob("*")):
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
-            yield Record(file.name, file.read_bytes())
-
-
-def read_tar(path: Path) -> Iterator[Record]:
-    """The images of a tar archive, compressed or not, without unpacking it."""
-    with tarfile.open(path) as archive:
-        for member in archive:
-            if member.isfile() and Path(member.name).suffix.lower() in IMAGE_SUFFIXES:
-                yield Record(Path(member.name).name, archive.extractfile(member).read())
-
-
-def read_zip(path: Path) -> Iterator[Record]:
-    """The images of a zip archive, without unpacking it."""
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if not member.is_dir() and Path(member.filename).suffix.lower() in IMAGE_SUFFIXES:
-                yield Record(Path(member.filename).name, archive.read(member))
-
-
-def read_table(dataset_dict: datasets.DatasetDict) -> Iterator[Record]:
-    """The rows of a Parquet folder or Hub data set; its splits are kept where it has more than one."""
-    for split_name, split in dataset_dict.items():
-        split = split.cast_column("image", datasets.Image(decode=False))
-        for index, row in enumerate(split):
-            image = row["image"]
-            data = image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
-            labels = {key: row.get(key) for key in ("age", "gender", "race")}
-            name = row.get("file_name") or f"{split_name}-{index}"
-            yield Record(name, data, labels, split_name if len(dataset_dict) > 1 else None)
-
-
-def load_table(source: str) -> datasets.DatasetDict:
-    """A Parquet file or folder, or a Hub data set, by its path or id. Raises ValueError if it lacks a column."""
-    path = Path(source)
-    if path.exists():
-        files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-        by_split = {}
-        for file in files:
-            split = re.match(r"(train|validation|test)\b", file.name)
-            by_split.setdefault(split.group(1) if split else "train", []).append(str(file))
-        table = datasets.load_dataset("parquet", data_files=by_split)
-    else:
-        try:
-            table = datasets.load_dataset(source)
-        except Exception as error:
-            raise ValueError(
-                f"{source!r} is no file or folder here, and it could not be loaded from the Hub either ({error}). Give "
-                "a folder of UTKFace images, its .tar.gz or .zip, a folder of Parquet files, or a data set id."
-            ) from error
-    columns = next(iter(table.values())).column_names
-    missing = {"image", "age"} - set(columns)
-    if missing:
-        raise ValueError(f"{source!r} has the columns {columns}, but lacks {sorted(missing)}.")
-    return table
-
-
-class Source:
-    """Where images come from: chooses the reader for a path and tells when its content has changed."""
-
-    def __init__(self, data_dir: str | Path):
-        self.data_dir = str(data_dir)
-        path = Path(data_dir)
-        if path.is_dir() and not any(path.rglob("*.parquet")):
-            self.files, self._read = [file for file in sorted(path.rglob("*")) if file.is_file()], read_folder
-        elif path.is_file() and tarfile.is_tarfile(path):
-            self.files, self._read = [path], read_tar
-        elif path.is_file() and zipfile.is_zipfile(path):
-            self.files, self._read = [path], read_zip
-        elif path.is_file() and path.suffix != ".parquet":
-            raise ValueError(f"{data_dir} is neither a tar or zip archive nor a Parquet file.")
-        else:
-            self.files, self._read = [], None
-            self.table = load_table(self.data_dir)
-
-    def records(self) -> Iterator[Record]:
-        """All images of the source, always in the same order."""
-        return self._read(Path(self.data_dir)) if self._read else read_table(self.table)
-
-    def fingerprint(self) -> str:
-        """Changes with the name, size or date of any file, or with the content of a table."""
-        digest = hashlib.sha256(self.data_dir.encode())
-        for file in self.files:
-            status = file.stat()
-            digest.update(f"{file}|{status.st_size}|{status.st_mtime_ns}\n".encode())
-        if not self._read:
-            digest.update("".join(split._fingerprint for split in self.table.values()).encode())
-        return digest.hexdigest()[:16]
 
 
 def parse_file_name(name: str) -> dict:
@@ -200,76 +93,19 @@ def check_labels(labels: dict) -> dict:
     return checked
 
 
-def thumbnail(data: bytes) -> np.ndarray:
-    """The grey 20×20 picture of an encoded image as a vector of length one with its mean removed, (400,) float32."""
-    with Image.open(io.BytesIO(data)) as image:
-        image.load()
-        small = image.convert("L").resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
-    vector = np.asarray(small, dtype=np.float32).ravel()
-    vector = vector - vector.mean()
-    length = np.linalg.norm(vector)
-    return vector / length if length > 0 else vector
-
-
-def group_near_duplicates(thumbnails: np.ndarray, block_size: int = 2048) -> np.ndarray:
-    """
-    Numbers images so that near-duplicates share a number.
-
-    Two images are near-duplicates when the cosine of their thumbnails is above 0.985; groups are the connected parts.
-
-    Args:
-        thumbnails: Vectors of length one from `thumbnail`, (images, 400) float32.
-        block_size: Images compared with all others at a time, which bounds memory.
-
-    Returns:
-        Group numbers, (images,) int.
-    """
-    pairs = [np.empty((2, 0), dtype=int)]
-    for start in range(0, len(thumbnails), block_size):
-        similar = thumbnails[start : start + block_size] @ thumbnails.T > DUPLICATE_COSINE
-        rows, columns = similar.nonzero()
-        pairs.append(np.stack([rows + start, columns]))
-    rows, columns = np.concatenate(pairs, axis=1)
-    graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(len(thumbnails),) * 2)
-    return connected_components(graph, directed=False)[1]
-
-
-def draw_groups(faces: list[Face], groups: np.ndarray, candidates: list[int], share: float, seed: int) -> set[int]:
-    """
-    Draws whole groups of near-duplicates with the age and gender mix of the candidates.
-
-    Args:
-        faces: All faces of the source.
-        groups: Their group numbers, (faces,).
-        candidates: Indices of the faces to draw from.
-        share: Share of the candidates to draw, 0–1.
-        seed: Of the draw.
-
-    Returns:
-        Indices of the drawn faces.
-    """
-    members, strata = {}, {}
-    for index in candidates:
-        members.setdefault(groups[index], []).append(index)
-    for group, indices in members.items():
-        face = faces[indices[0]]
-        age_band = None if face.age is None else int(face.age) // 5
-        strata.setdefault((age_band, face.gender), []).append(group)
-    generator = np.random.default_rng(seed)
-    drawn, owed = set(), 0.0
-    for key in sorted(strata, key=str):
-        owed += share * sum(len(members[group]) for group in strata[key])
-        for group in generator.permutation(strata[key]):
-            if owed < len(members[group]) / 2:
-                break
-            drawn.update(members[group])
-            owed -= len(members[group])
-    return drawn
-
-
-def read_names(file: Path) -> set[str]:
-    """The names of a list with one file name a line."""
-    return set(file.read_text().split())
+def find_listed(faces: list[Face], groups: np.ndarray) -> tuple[set[int], set[int]]:
+    """The indices of the test images that `splits/` lists, and of the images to leave out, since they resemble one."""
+    test_names, excluded_names = (
+        set((SPLITS_DIR / file).read_text().split()) for file in ("utkface_test.txt", "utkface_excluded.txt")
+    )
+    test = {index for index, face in enumerate(faces) if face.name in test_names}
+    test_groups = {groups[index] for index in test}
+    excluded = {
+        index
+        for index, face in enumerate(faces)
+        if index not in test and (face.name in excluded_names or groups[index] in test_groups)
+    }
+    return test, excluded
 
 
 @dataclass
@@ -304,7 +140,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
         faces, groups = self._scan()
         splits = self._assign_splits(faces, groups)
-        rows = {face.name: (face, int(group), split) for face, group, split in zip(faces, groups, splits)}
+        rows = {face.position: (face, int(group), split) for face, group, split in zip(faces, groups, splits)}
         return [
             datasets.SplitGenerator(name, gen_kwargs={"rows": rows, "split": str(name)})
             for name in (datasets.Split.TRAIN, datasets.Split.VALIDATION, datasets.Split.TEST)
@@ -312,10 +148,9 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         ]
 
     def _generate_examples(self, rows: dict, split: str):
-        for record in self.config.source.records():
-            # Each name once: in `_scan` a second file of that name was refused.
-            face, group, face_split = rows.get(record.name, (None, None, None))
-            if face_split != split or rows.pop(record.name) is None:
+        for position, record in enumerate(self.config.source.records()):
+            face, group, face_split = rows.get(position, (None, None, None))
+            if face_split != split:
                 continue
             yield (
                 face.name,
@@ -331,8 +166,9 @@ class UTKFace(datasets.GeneratorBasedBuilder):
 
     def _scan(self) -> tuple[list[Face], np.ndarray]:
         """All usable faces of the source and their groups; what is not usable is named in a warning."""
-        faces, thumbnails, refused, seen = [], [], {}, set()
-        for record in datasets.utils.tqdm(self.config.source.records(), desc="Reading faces", unit=" images"):
+        faces, thumbnails, refused, seen = [], [], [], set()
+        records = datasets.utils.tqdm(self.config.source.records(), desc="Reading faces", unit=" images")
+        for position, record in enumerate(records):
             try:
                 if record.name in seen:
                     raise ValueError("another image has the same name")
@@ -341,12 +177,12 @@ class UTKFace(datasets.GeneratorBasedBuilder):
             except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
                 if self.config.strict:
                     raise ValueError(f"{record.name}: {error}") from error
-                refused[record.name] = str(error)
+                refused.append(f"  {record.name}: {error}")
                 continue
             seen.add(record.name)
-            faces.append(Face(record.name, split=record.split, **labels))
+            faces.append(Face(position, record.name, split=record.split, **labels))
         if refused:
-            listed = "\n".join(f"  {name}: {reason}" for name, reason in refused.items())
+            listed = "\n".join(refused)
             logger.warning(f"{len(refused)} of {len(refused) + len(faces)} images are left out:\n{listed}")
         if not faces:
             raise ValueError(
@@ -359,33 +195,19 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         """One split name a face, None for the excluded."""
         if all(face.split for face in faces):
             return [face.split for face in faces]
-        config = self.config
-        everyone = list(range(len(faces)))
-        splits = ["train"] * len(faces)
+        config, everyone = self.config, range(len(faces))
+        strata = [(None if face.age is None else int(face.age) // 5, face.gender) for face in faces]
         if any(UTKFACE_NAME.match(face.name) for face in faces):
-            test_names = read_names(SPLITS_DIR / "utkface_test.txt")
-            test = {index for index in everyone if faces[index].name in test_names}
-            excluded_names = read_names(SPLITS_DIR / "utkface_excluded.txt")
-            test_groups = {groups[index] for index in test}
-            excluded = {
-                index
-                for index in everyone
-                if index not in test and (faces[index].name in excluded_names or groups[index] in test_groups)
-            }
+            test, excluded = find_listed(faces, groups)
         else:
-            test = draw_groups(faces, groups, everyone, config.test_share, config.seed + 1)
-            excluded = set()
-        candidates = [index for index in everyone if index not in test and index not in excluded]
-        validation = draw_groups(faces, groups, candidates, config.validation_share, config.seed)
-        for index in validation:
-            splits[index] = "validation"
-        for index in test:
-            splits[index] = "test"
-        for index in excluded:
-            splits[index] = None
+            test, excluded = draw_groups(strata, groups, everyone, config.test_share, config.seed + 1), set()
         if excluded:
             logger.warning(f"{len(excluded)} near-duplicates of test images belong to no split.")
-        return splits
+        candidates = [index for index in everyone if index not in test and index not in excluded]
+        validation = draw_groups(strata, groups, candidates, config.validation_share, config.seed)
+        names = dict.fromkeys(candidates, "train")
+        names |= dict.fromkeys(validation, "validation") | dict.fromkeys(test, "test")
+        return [names.get(index) for index in everyone]
 
 
 def load_utkface(
