@@ -1,0 +1,69 @@
+"""
+Faces a second of a model beside a ViT-B/16 with random weights at 224 px: fp32, batch 8, on the CPU, in turns.
+
+    python benchmarks/speed.py --model . --output benchmarks/speed.json
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from transformers import ViTConfig, ViTForImageClassification
+
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from evaluation import describe_machine, weights_sha256  # noqa: E402
+from image_processing_agegender import AgeGenderImageProcessor  # noqa: E402
+from modeling_agegender import AgeGenderModel  # noqa: E402
+
+
+BATCH_SIZE = 8
+
+
+@torch.no_grad()
+def time_batch(model: torch.nn.Module, pixel_values: torch.Tensor, repeats: int) -> float:
+    """Seconds for one batch, the mean over `repeats` passes after a first one."""
+    model(pixel_values=pixel_values)
+    start = time.perf_counter()
+    for _ in range(repeats):
+        model(pixel_values=pixel_values)
+    return (time.perf_counter() - start) / repeats
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=str(ROOT), help="Model folder or Hub id. Default: the project's own.")
+    parser.add_argument("--rounds", type=int, default=5, help="Turns of each model; the best counts.")
+    parser.add_argument("--output", type=Path, help="JSON file for the results.")
+    arguments = parser.parse_args()
+
+    height = AgeGenderImageProcessor.from_pretrained(arguments.model).size["height"]
+    ours = AgeGenderModel.from_pretrained(arguments.model).eval().to(memory_format=torch.channels_last)
+    ours_input = torch.randn(BATCH_SIZE, 3, height, height).contiguous(memory_format=torch.channels_last)
+    vit = ViTForImageClassification(ViTConfig()).eval()
+    vit_input = torch.randn(BATCH_SIZE, 3, 224, 224)
+    seconds = [
+        (time_batch(ours, ours_input, repeats=20), time_batch(vit, vit_input, repeats=2))
+        for _ in range(arguments.rounds)
+    ]
+    ours_rate, vit_rate = (BATCH_SIZE / min(column) for column in zip(*seconds))
+    results = {
+        "faces_per_second": round(ours_rate, 1),
+        "vit_b16_faces_per_second": round(vit_rate, 2),
+        "ratio": round(ours_rate / vit_rate, 1),
+        "threads": torch.get_num_threads(),
+        "weights_sha256": weights_sha256(arguments.model),
+        **describe_machine(),
+    }
+    print(json.dumps(results, indent=2))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
