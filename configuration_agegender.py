@@ -83,7 +83,7 @@ class AgeGenderConfig(PreTrainedConfig):
             Dropout probability before each fully connected layer of the gender head.
         age_label_sigma (`float`, *optional*, defaults to 2.0):
             Standard deviation, in years, of the Gaussian that stands for an age label (label distribution learning,
-            https://huggingface.co/papers/1611.01731); 0 is a plain class label.
+            https://huggingface.co/papers/1611.01731), less near the first and the last age; 0 is a plain class label.
         age_expectation_loss_weight (`float`, *optional*, defaults to 0.1):
             Weight of the smooth L1 loss, in years, of the expected age beside the cross-entropy of the distribution.
         age_loss_weight (`float`, *optional*, defaults to 1.0):

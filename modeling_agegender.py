@@ -294,11 +294,14 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
 
     def _age_loss(self, age_logits: torch.Tensor, age_labels: torch.Tensor) -> torch.Tensor:
         """Cross-entropy with a Gaussian around the label, plus smooth L1 of the expectation; mean of known labels."""
+        last_age = age_logits.shape[-1] - 1
         known = torch.isfinite(age_labels)
-        labels = torch.where(known, age_labels, 0).float().clamp(0, age_logits.shape[-1] - 1)
+        labels = torch.where(known, age_labels, 0).float().clamp(0, last_age)
         distance = self._age_classes(age_logits) - labels[:, None]
         if self.config.age_label_sigma > 0:
-            target = (-0.5 * (distance / self.config.age_label_sigma) ** 2).softmax(dim=-1)
+            # Narrower near the first and the last age: cut off there, the Gaussian's mean would not be the label.
+            sigma = ((torch.minimum(labels, last_age - labels) + 0.5) / 2).clamp(max=self.config.age_label_sigma)
+            target = (-0.5 * (distance / sigma[:, None]) ** 2).softmax(dim=-1)
         else:
             target = F.one_hot(labels.round().long(), age_logits.shape[-1]).float()
         cross_entropy = -(target * age_logits.float().log_softmax(dim=-1)).sum(dim=-1)
