@@ -292,7 +292,7 @@ def draw_figures(dataset: datasets.DatasetDict, output_dir: Path) -> list[Path]:
     gender_axes, age_axes = figure.subplots(1, 2, width_ratios=(1, 3))
     counts = [int((table.gender == index).sum()) for index in range(len(GENDERS))]
     gender_axes.bar_label(gender_axes.bar(GENDERS, counts, color=["tab:blue", "tab:orange"]))
-    gender_axes.set(title=f"Gender, {total}", ylabel="images")
+    gender_axes.set(title=f"Gender, {total}", ylabel="images", ylim=(0, 1.1 * max(counts)))
     age_axes.hist(
         [table.age[table.gender == index] for index in range(len(GENDERS))], bins, stacked=True, label=GENDERS
     )
