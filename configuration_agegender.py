@@ -138,7 +138,7 @@ class AgeGenderConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def validate_stages(self):
-        """Check that the lists describe the same number of stages, with usable entries."""
+        """Check that the lists describe the same number of usable stages, which leave at least one pixel."""
         stage_fields = ("block_types", "hidden_sizes", "depths", "strides", "pool_sizes")
         lengths = {name: len(getattr(self, name)) for name in stage_fields}
         if len(set(lengths.values())) != 1 or not self.block_types:
@@ -149,17 +149,6 @@ class AgeGenderConfig(PreTrainedConfig):
         for name in stage_fields[1:]:
             if any(value < 1 for value in getattr(self, name)):
                 raise ValueError(f"{name} must hold numbers of at least 1, got {list(getattr(self, name))}.")
-
-    def validate_sizes(self):
-        """Check that sizes and counts are positive and that the stages leave at least one pixel."""
-        for name in ("num_channels", "image_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if self.num_age_classes < 2:
-            raise ValueError(f"num_age_classes must be at least 2 (ages 0 and 1), got {self.num_age_classes}.")
-        for name in ("age_head_sizes", "gender_head_sizes"):
-            if any(size < 1 for size in getattr(self, name)):
-                raise ValueError(f"{name} must hold widths of at least 1, got {list(getattr(self, name))}.")
         side = self.image_size
         for stride, pool_size in zip(self.strides, self.pool_sizes):
             side = -(-side // stride) // pool_size
@@ -168,6 +157,17 @@ class AgeGenderConfig(PreTrainedConfig):
                 f"image_size={self.image_size} is too small for strides {list(self.strides)} and pool_sizes "
                 f"{list(self.pool_sizes)}: enlarge image_size or take a stage out."
             )
+
+    def validate_sizes(self):
+        """Check that sizes and counts are positive."""
+        for name in ("num_channels", "image_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.num_age_classes < 2:
+            raise ValueError(f"num_age_classes must be at least 2 (ages 0 and 1), got {self.num_age_classes}.")
+        for name in ("age_head_sizes", "gender_head_sizes"):
+            if any(size < 1 for size in getattr(self, name)):
+                raise ValueError(f"{name} must hold widths of at least 1, got {list(getattr(self, name))}.")
 
     def validate_hidden_act(self):
         """Check that the activation is one of those that the network is tested with."""

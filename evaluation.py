@@ -46,33 +46,32 @@ def evaluate_model(model: AgeGenderModel, dataloader: DataLoader, accelerator: A
         accelerator: Gathers the predictions of all processes, each image once.
 
     Returns:
-        The values of [`AgeGenderMetric`] and `loss`, the mean over the images.
+        The values of [`AgeGenderMetric`] and `loss`, the mean over the labels that are known.
     """
     was_training = model.training
     model.eval()
-    metric = AgeGenderMetric()
-    losses = []
+    gathered = []
     for batch in dataloader:
         pixel_values = batch["pixel_values"].contiguous(memory_format=torch.channels_last)
         with accelerator.autocast():
             output = model(pixel_values)
-        logits, labels = (output.age_logits.float(), output.gender_logits.float()), batch
-        ages, age_logits, gender_logits, age_labels, gender_labels = accelerator.gather_for_metrics(
-            (output.age, *logits, labels["age_labels"], labels["gender_labels"])
-        )
+        logits = (output.age_logits.float(), output.gender_logits.float())
+        values = accelerator.gather_for_metrics((output.age, *logits, batch["age_labels"], batch["gender_labels"]))
         if accelerator.is_main_process:
-            losses.append(model.compute_loss(age_logits, gender_logits, age_labels, gender_labels) * len(ages))
-            metric.add_batch(
-                age_predictions=ages.cpu().numpy(),
-                age_references=age_labels.cpu().numpy(),
-                gender_predictions=gender_logits.argmax(dim=-1).cpu().numpy(),
-                gender_references=gender_labels.cpu().numpy(),
-            )
+            gathered.append([value.cpu() for value in values])
     model.train(was_training)
     results = [None]
     if accelerator.is_main_process:
-        metrics = metric.compute()
-        results = [metrics | {"loss": float(sum(losses) / metrics["num_images"])}]
+        # One loss over all images: the mean of the batches' losses would weigh missing labels by their batch.
+        ages, age_logits, gender_logits, age_labels, gender_labels = (torch.cat(values) for values in zip(*gathered))
+        metrics = AgeGenderMetric().compute(
+            age_predictions=ages.numpy(),
+            age_references=age_labels.numpy(),
+            gender_predictions=gender_logits.argmax(dim=-1).numpy(),
+            gender_references=gender_labels.numpy(),
+        )
+        loss = model.compute_loss(age_logits, gender_logits, age_labels, gender_labels)
+        results = [metrics | {"loss": loss.item()}]
     return broadcast_object_list(results)[0]
 
 
@@ -100,23 +99,32 @@ def weights_sha256(folder: Path) -> str | None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measures a model on one split of a face data set.")
+    parser = argparse.ArgumentParser(
+        description="Measures a model on one split of a face data set.", allow_abbrev=False
+    )
     parser.add_argument("--model", default=".", help="Model folder or Hub id. Default: this folder.")
     parser.add_argument("--data_dir", required=True, help="Folder, tar or zip archive, Parquet folder or data set id.")
     parser.add_argument("--split", default="validation", choices=["train", "validation", "test"])
+    parser.add_argument("--split_seed", type=int, default=0, help="As in training: of the draw of validation images.")
+    parser.add_argument("--validation_share", type=float, default=0.1, help="As in training: share of them, 0–1.")
     parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Images in one forward pass.")
     parser.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"])
-    parser.add_argument("--output", type=Path, help="JSON file for the results.")
-    return parser.parse_args()
+    parser.add_argument("--output", type=Path, help="JSON file for the results. Default: evaluation_SPLIT.json.")
+    arguments = parser.parse_args()
+    arguments.output = arguments.output or Path(f"evaluation_{arguments.split}.json")
+    return arguments
 
 
 def main():
     arguments = parse_arguments()
-    accelerator = Accelerator(mixed_precision=arguments.mixed_precision)
+    # On CPUs the processes of torchrun find each other only if told so.
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=arguments.mixed_precision)
     with accelerator.main_process_first():
-        dataset = load_utkface(arguments.data_dir)
+        dataset = load_utkface(
+            arguments.data_dir, seed=arguments.split_seed, validation_share=arguments.validation_share
+        )
     if arguments.split not in dataset:
-        raise SystemExit(f"{arguments.data_dir} has no images of the split {arguments.split}, only {sorted(dataset)}.")
+        raise ValueError(f"{arguments.data_dir} has no images of the split {arguments.split}, only {sorted(dataset)}.")
     processor = AgeGenderImageProcessor.from_pretrained(arguments.model)
     model = AgeGenderModel.from_pretrained(arguments.model).to(accelerator.device, memory_format=torch.channels_last)
     dataloader = make_dataloader(dataset[arguments.split], processor, arguments.per_device_eval_batch_size)
@@ -124,18 +132,26 @@ def main():
     start = time.perf_counter()
     metrics = evaluate_model(model, accelerator.prepare(dataloader), accelerator)
     accelerator.print(f"{arguments.model} on the {arguments.split} split\n{format_metrics(metrics)}")
-    if arguments.output and accelerator.is_main_process:
+    if accelerator.is_main_process:
         results = {
             "model": arguments.model,
             "weights_sha256": weights_sha256(arguments.model),
+            "data_dir": arguments.data_dir,
             "split": arguments.split,
+            "split_seed": arguments.split_seed,
+            "validation_share": arguments.validation_share,
             "metrics": metrics,
             "seconds": round(time.perf_counter() - start, 1),
             **describe_machine(),
         }
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+        print(f"Wrote {arguments.output}")
     accelerator.end_training()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"evaluation.py: error: {error}")

@@ -1,6 +1,7 @@
 """What lies beside trained weights: results, curves and the model card; and the upload of all of it."""
 
 import json
+import math
 from pathlib import Path
 
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
@@ -14,7 +15,7 @@ CARD = """---
 
 # {name}
 
-Reads a face and says its apparent age and gender: a convolutional network with two heads ({parameters} MB of weights).
+Reads a face and says its apparent age and gender: a convolutional network with two heads ({megabytes} MB of weights).
 
 ```python
 from transformers import pipeline
@@ -99,6 +100,7 @@ def describe_start(arguments: dict) -> str:
 def write_card(folder: Path, results: dict):
     """The model card, with the results in the form that the Hub reads (`model-index`)."""
     low, high = ADULT_AGES
+    name = results["arguments"]["hub_model_id"] or folder.resolve().name
     rows, eval_results = [], []
     for split, metrics in results["metrics"].items():
         cells = [split, f"{metrics['num_images']:,}"]
@@ -113,10 +115,11 @@ def write_card(folder: Path, results: dict):
                 dataset_name=Path(str(results["arguments"]["data_dir"])).name,
                 dataset_split=split,
                 metric_type=key,
-                metric_name=name,
+                metric_name=metric_name,
                 metric_value=metrics[key],
             )
-            for key, name in METRIC_NAMES.items()
+            for key, metric_name in METRIC_NAMES.items()
+            if math.isfinite(metrics[key])
         ]
     card_data = ModelCardData(
         license="other",
@@ -124,14 +127,14 @@ def write_card(folder: Path, results: dict):
         library_name="transformers",
         pipeline_tag="image-classification",
         tags=["age-estimation", "gender-classification", "face", "custom_code"],
-        model_name=folder.name,
+        model_name=name,
         eval_results=eval_results,
     )
     hardware = results["hardware"]
     content = CARD.format(
         card_data=card_data.to_yaml(),
-        name=folder.name,
-        parameters=round((folder / "model.safetensors").stat().st_size / 1e6, 1),
+        name=name,
+        megabytes=round((folder / "model.safetensors").stat().st_size / 1e6, 1),
         low=low,
         high=high,
         rows="\n".join(rows),
@@ -147,7 +150,7 @@ def write_card(folder: Path, results: dict):
 def push_to_hub(folder: Path, repo_id: str | None = None):
     """Uploads a model folder without its checkpoints; the name is the folder's unless given. Needs a Hub login."""
     api = HfApi()
-    repo = api.create_repo(repo_id or folder.name, exist_ok=True)
+    repo = api.create_repo(repo_id or folder.resolve().name, exist_ok=True)
     api.upload_folder(
         repo_id=repo.repo_id,
         folder_path=folder,

@@ -10,15 +10,15 @@ Trains an AgeGenderModel with accelerate.
 import json
 import math
 import shutil
-import signal
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, TorchDynamoPlugin, set_seed
-from datasets import DatasetDict
+from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, TorchDynamoPlugin, broadcast, set_seed
+from datasets import Dataset, DatasetDict
+from huggingface_hub.errors import StrictDataclassError
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -28,79 +28,25 @@ from augmentation import FaceAugmentation
 from configuration_agegender import AgeGenderConfig
 from evaluation import describe_machine, evaluate_model, make_dataloader, weights_sha256
 from image_processing_agegender import AgeGenderImageProcessor
-from metrics import HIGHER_IS_BETTER, format_metrics
+from metrics import format_metrics
 from model_card import push_to_hub, write_results
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
 from training_arguments import Arguments, TrainArguments, parse_arguments
+from training_state import Interruption, TrainerState, choose_checkpoint, find_checkpoints
 from utkface import load_utkface, to_model_inputs
-
-
-@dataclass
-class TrainerState:
-    """Where a training stands; a checkpoint holds it beside weights, optimizer and random numbers."""
-
-    epoch: int = 0
-    step: int = 0  # batches of this epoch that are done, on each process
-    update: int = 0
-    best_epoch: int = 0
-    best_metric: float | None = None
-    bad_epochs: int = 0
-    seconds: float = 0.0
-    loss_sum: float = 0.0  # over the batches of this epoch that are done
-    history: list[dict] = field(default_factory=list)
-
-    def state_dict(self) -> dict:
-        return asdict(self)
-
-    def load_state_dict(self, state: dict):
-        for name, value in state.items():
-            setattr(self, name, value)
-
-    def add_epoch(self, results: dict, arguments: TrainArguments) -> bool:
-        """Files an epoch's results; True if they are the best so far."""
-        self.history.append({"epoch": self.epoch} | results)
-        metric = results[arguments.metric_for_best_model]
-        sign = 1 if HIGHER_IS_BETTER[arguments.metric_for_best_model] else -1
-        improved = math.isfinite(metric) and (
-            self.best_metric is None or sign * (metric - self.best_metric) > arguments.early_stopping_threshold
-        )
-        if improved:
-            self.best_metric, self.best_epoch, self.bad_epochs = metric, self.epoch, 0
-        else:
-            self.bad_epochs += 1
-        return improved
-
-    def should_stop(self, arguments: TrainArguments) -> bool:
-        """True if early stopping ends the training here."""
-        return 0 < arguments.early_stopping_patience <= self.bad_epochs
-
-
-class Interruption:
-    """Turns the first Ctrl-C into a request that the loop meets after its step; a second one acts at once."""
-
-    def __init__(self):
-        self.requested = False
-        signal.signal(signal.SIGINT, self._request)
-
-    def _request(self, signal_number, frame):
-        self.requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def build_accelerator(arguments: TrainArguments) -> Accelerator:
     """The accelerator, with its checkpoints below the output folder."""
     return Accelerator(
+        cpu=not torch.accelerator.is_available(),  # else the processes of torchrun would not find each other on CPUs
         mixed_precision=arguments.mixed_precision,
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
         log_with=arguments.report_to,
         dynamo_plugin=TorchDynamoPlugin(backend="inductor") if arguments.torch_compile else None,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
-        project_config=ProjectConfiguration(
-            project_dir=str(arguments.output_dir),
-            automatic_checkpoint_naming=True,
-            total_limit=arguments.checkpoints_total_limit,
-        ),
+        project_config=ProjectConfiguration(project_dir=str(arguments.output_dir)),
     )
 
 
@@ -111,32 +57,72 @@ def load_config(file: Path) -> AgeGenderConfig:
     Raises:
         ValueError: if a field is not known (transformers would take it in silence) or its value is not usable.
     """
-    values = json.loads(file.read_text())
+    try:
+        values = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} must hold the fields of AgeGenderConfig, got a {type(values).__name__}.")
     unknown = set(values) - {known.name for known in fields(AgeGenderConfig)}
     if unknown:
         raise ValueError(f"{file} has the fields {sorted(unknown)}, which AgeGenderConfig does not know.")
     return AgeGenderConfig(**values)
 
 
+def override_config(config: AgeGenderConfig, overrides: str | None) -> AgeGenderConfig:
+    """
+    The config with the fields changed that `overrides` names, as in `gender_loss_weight=2.0,age_label_sigma=3.0`.
+
+    Raises:
+        ValueError: if a field is not known or a value is not usable.
+    """
+    if not overrides:
+        return config
+    try:
+        config.update_from_string(overrides)
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        raise ValueError(f"--config_overrides {overrides}: {error}") from error
+    return AgeGenderConfig(**config.to_dict())  # checks the values together
+
+
 def load_start(arguments: Arguments) -> tuple[AgeGenderModel, AgeGenderImageProcessor]:
     """The model to train, as saved before or with random weights, and its image processor."""
     if arguments.model.from_scratch:
-        config = load_config(arguments.model.config)
+        config = override_config(load_config(arguments.model.config), arguments.model.config_overrides)
         size = {"height": config.image_size, "width": config.image_size}
         return AgeGenderModel(config), AgeGenderImageProcessor(size=size)
-    model = AgeGenderModel.from_pretrained(arguments.model.model, dtype=torch.float32)
+    config = override_config(AgeGenderConfig.from_pretrained(arguments.model.model), arguments.model.config_overrides)
+    model = AgeGenderModel.from_pretrained(arguments.model.model, config=config, dtype=torch.float32)
     return model, AgeGenderImageProcessor.from_pretrained(arguments.model.model)
 
 
-def make_train_dataloader(dataset: DatasetDict, processor, arguments: Arguments) -> DataLoader:
+def check_splits(dataset: DatasetDict, arguments: Arguments, num_processes: int):
+    """Raises ValueError if there are not enough images to train on, or none to validate on."""
+    for split in ("train", "validation"):
+        if split not in dataset:
+            raise ValueError(
+                f"{arguments.data.data_dir} has no {split} images, only {sorted(dataset)}: it takes more images or "
+                "another --validation_share."
+            )
+    images, batch_size = len(dataset["train"]), arguments.train.per_device_train_batch_size
+    if images < batch_size * num_processes:
+        raise ValueError(
+            f"{images} training images do not fill one batch of {batch_size} on each of {num_processes} devices: lower "
+            "--per_device_train_batch_size."
+        )
+
+
+def make_train_dataloader(dataset: Dataset, processor, arguments: Arguments) -> DataLoader:
     """Shuffled batches of 0–1 pixels; the last, smaller batch is left out, since batch normalisation needs several."""
-    train = dataset["train"].with_transform(to_model_inputs(processor, do_normalize=False))
-    batch_size = arguments.train.per_device_train_batch_size
-    if len(train) < batch_size:
-        raise ValueError(f"{len(train)} training images do not fill one batch: lower --per_device_train_batch_size.")
-    workers = arguments.data.dataloader_num_workers
     return DataLoader(
-        train, batch_size=batch_size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+        dataset.with_transform(to_model_inputs(processor, do_normalize=False)),
+        batch_size=arguments.train.per_device_train_batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=arguments.data.dataloader_num_workers,
+        # Its own, since a loader draws a number when it starts: from torch's common ones, a resumed epoch, which starts
+        # a loader once more, would have other dropout than an uninterrupted one.
+        generator=torch.Generator(),
     )
 
 
@@ -161,10 +147,16 @@ def build_average(model: AgeGenderModel, decay: float) -> AveragedModel:
 class Training:
     """One training: its parts, made by the accelerator, and its loop."""
 
-    def __init__(self, arguments: Arguments, accelerator: Accelerator, dataset: DatasetDict):
-        self.arguments, self.accelerator, self.dataset = arguments, accelerator, dataset
+    def __init__(
+        self,
+        arguments: Arguments,
+        accelerator: Accelerator,
+        dataset: DatasetDict,
+        model: AgeGenderModel,
+        processor: AgeGenderImageProcessor,
+    ):
+        self.arguments, self.accelerator, self.dataset, self.processor = arguments, accelerator, dataset, processor
         self.output_dir = arguments.train.output_dir
-        model, self.processor = load_start(arguments)
         if arguments.train.gradient_checkpointing:
             model.gradient_checkpointing_enable()
         height = self.processor.size["height"]
@@ -177,7 +169,7 @@ class Training:
         self.model, self.optimizer, self.train_dataloader, self.validation_dataloader = accelerator.prepare(
             model,
             build_optimizer(model, arguments.train),
-            make_train_dataloader(dataset, self.processor, arguments),
+            make_train_dataloader(dataset["train"], self.processor, arguments),
             make_dataloader(dataset["validation"], self.processor, arguments.train.per_device_eval_batch_size),
         )
         self.unwrapped = model
@@ -195,21 +187,17 @@ class Training:
         parts = [self.scheduler, self.state] + ([self.average] if self.average else [])
         accelerator.register_for_checkpointing(*parts)
 
-    def resume(self, checkpoint: str):
-        """Goes back to a checkpoint, a path or `latest`."""
-        folder = self._latest_checkpoint() if checkpoint == "latest" else Path(checkpoint)
-        if not folder.is_dir():
-            raise ValueError(f"There is no checkpoint {folder}.")
-        self.accelerator.load_state(str(folder))
-        number = folder.name.rpartition("_")[2]
-        self.accelerator.project_configuration.iteration = int(number) + 1 if number.isdigit() else 0
-        self.accelerator.print(f"Resumed from {folder}: epoch {self.state.epoch + 1}, update {self.state.update}.")
-
-    def _latest_checkpoint(self) -> Path:
-        folders = [f for f in (self.output_dir / "checkpoints").glob("checkpoint_*") if f.name[11:].isdigit()]
-        if not folders:
-            raise ValueError(f"{self.output_dir} holds no checkpoint: start without --resume_from_checkpoint.")
-        return max(folders, key=lambda folder: int(folder.name[11:]))
+    def resume(self, checkpoint: Path):
+        """Goes back to a checkpoint, its best weights included."""
+        try:
+            self.accelerator.load_state(str(checkpoint))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{checkpoint} is no checkpoint of a training with these arguments: {error}") from error
+        if self.accelerator.is_main_process and (checkpoint / "best").is_dir():
+            shutil.copytree(checkpoint / "best", self.output_dir / "best.partial", dirs_exist_ok=True)
+            self._replace_best()
+        self.accelerator.wait_for_everyone()
+        self.accelerator.print(f"Resumed from {checkpoint}: epoch {self.state.epoch + 1}, update {self.state.update}.")
 
     def run(self, interruption: Interruption) -> bool:
         """Trains to the end or to an interruption; True at the end."""
@@ -242,13 +230,13 @@ class Training:
             if state.step % 10 == 0:
                 rate = batch_images * (state.step - first_step) / (time.perf_counter() - start)
                 progress.set_postfix(loss=f"{state.loss_sum / state.step:.3f}", images_per_second=f"{rate:.0f}")
-            if self._is_checkpoint_due() and state.step < len(self.train_dataloader):
-                self.save_checkpoint()
             if interruption.requested:
                 self.accelerator.set_trigger()
-            if self.accelerator.sync_gradients and self.accelerator.check_trigger():
-                progress.close()
+            interrupted = self.accelerator.sync_gradients and self.accelerator.check_trigger()
+            if interrupted or (self._is_checkpoint_due() and state.step < len(self.train_dataloader)):
                 self.save_checkpoint()
+            if interrupted:
+                progress.close()
                 return False
         progress.close()
         return True
@@ -286,11 +274,15 @@ class Training:
         train, state = self.arguments.train, self.state
         train_loss = self.accelerator.reduce(state.loss_sum / state.step, reduction="mean").item()
         state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
+        for buffer in self.best_candidate.buffers():
+            # Each process has the statistics of its own batches, but those of the main one are kept.
+            buffer.copy_(broadcast(buffer))
         metrics = evaluate_model(self.best_candidate, self.validation_dataloader, self.accelerator)
         learning_rate = self.scheduler.get_last_lr()[0]
         improved = state.add_epoch({"train_loss": train_loss, **metrics}, train)
         if improved and self.accelerator.is_main_process:
-            self._save_best()
+            self.best_candidate.save_pretrained(self.output_dir / "best.partial")
+            self._replace_best()
         self.accelerator.log({"train_loss": train_loss, "learning_rate": learning_rate, **metrics}, step=state.update)
         self.accelerator.print(
             f"Epoch {state.epoch}: train loss {train_loss:.3f}, validation loss {metrics['loss']:.3f}, age MAE "
@@ -305,20 +297,40 @@ class Training:
         """The model that is measured and kept: the average where there is one."""
         return self.average.module if self.average else self.unwrapped
 
-    def _save_best(self):
+    def _replace_best(self):
         # Written beside and renamed, so that a kill in between leaves the weights of the epoch before.
-        folder, partial = self.output_dir / "best", self.output_dir / "best.partial"
-        self.best_candidate.save_pretrained(partial)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        shutil.rmtree(self.output_dir / "best", ignore_errors=True)
+        (self.output_dir / "best.partial").rename(self.output_dir / "best")
 
     def save_checkpoint(self):
-        """Writes all that resuming needs."""
-        folder = self.accelerator.save_state()
-        self.accelerator.print(f"Saved {folder}")
+        """Writes all that resuming needs, then deletes the oldest checkpoints above the limit."""
+        accelerator, state = self.accelerator, self.state
+        # Only the main process writes the state, so it holds the mean of all.
+        loss_sum = torch.as_tensor(state.loss_sum, dtype=torch.float32, device=accelerator.device)
+        state.loss_sum = accelerator.reduce(loss_sum, reduction="mean").item()
+        # Written beside and renamed, so that a kill in between leaves the checkpoints before.
+        partial = self.output_dir / "checkpoints" / "partial"
+        accelerator.save_state(str(partial))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            if (self.output_dir / "best").is_dir():
+                shutil.copytree(self.output_dir / "best", partial / "best", dirs_exist_ok=True)
+            number = max(find_checkpoints(self.output_dir), default=-1) + 1
+            folder = partial.rename(partial.with_name(f"checkpoint_{number}"))
+            folders = list(find_checkpoints(self.output_dir).values())
+            for old in folders[: -self.arguments.train.checkpoints_total_limit]:
+                shutil.rmtree(old)
+            print(f"Saved {folder}")
+        accelerator.wait_for_everyone()
 
     def export(self):
         """Writes the best weights as a complete model folder, with results, curves and card."""
+        if not self.state.best_epoch:
+            raise ValueError(
+                f"No epoch gave a finite {self.arguments.train.metric_for_best_model} on the validation images, so there "
+                "are no best weights: lower --learning_rate or choose another --metric_for_best_model."
+            )
+        self.accelerator.wait_for_everyone()  # for the main process to have written them
         best = AgeGenderModel.from_pretrained(self.output_dir / "best").to(self.accelerator.device)
         metrics = {"validation": evaluate_model(best, self.validation_dataloader, self.accelerator)}
         if "test" in self.dataset:
@@ -346,8 +358,12 @@ class Training:
 
 def main():
     arguments = parse_arguments()
+    checkpoint = choose_checkpoint(arguments.train)
+    arguments.train.output_dir.mkdir(parents=True, exist_ok=True)
     accelerator = build_accelerator(arguments.train)
     set_seed(arguments.train.seed)
+    # Before the data: a wrong network should not cost the minutes that a new data set takes.
+    model, processor = load_start(arguments)
     with accelerator.main_process_first():
         dataset = load_utkface(
             arguments.data.data_dir,
@@ -355,20 +371,27 @@ def main():
             seed=arguments.data.split_seed,
             validation_share=arguments.data.validation_share,
         )
+    check_splits(dataset, arguments, accelerator.num_processes)
     interruption = Interruption()
-    training = Training(arguments, accelerator, dataset)
+    training = Training(arguments, accelerator, dataset, model, processor)
     if arguments.train.report_to:
         accelerator.init_trackers("agegender", config=arguments.to_dict())
-    if arguments.train.resume_from_checkpoint:
-        training.resume(arguments.train.resume_from_checkpoint)
+    if checkpoint:
+        training.resume(checkpoint)
     if training.run(interruption):
         training.export()
         if arguments.train.push_to_hub and accelerator.is_main_process:
             push_to_hub(arguments.train.output_dir, arguments.train.hub_model_id)
     else:
         accelerator.print("Interrupted. Go on with the same command and --resume_from_checkpoint latest")
+    # Over gloo, a distributed model that outlives its process group never gets to its end.
+    del training
+    accelerator.free_memory()
     accelerator.end_training()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"train.py: error: {error}")

@@ -1,12 +1,24 @@
 """The arguments of train.py."""
 
+import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from accelerate.utils import is_tensorboard_available, is_trackio_available, is_wandb_available
 from transformers import HfArgumentParser
 
 from augmentation import AugmentationArguments
 from metrics import HIGHER_IS_BETTER
+
+
+# Of the names that transformers.get_scheduler knows, those that need no further argument.
+SCHEDULERS = ("linear", "cosine", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt")
+# Accelerate leaves a tracker out in silence where its package is missing.
+TRACKERS = {
+    "tensorboard": is_tensorboard_available,
+    "wandb": is_wandb_available,
+    "trackio": is_trackio_available,
+}
 
 
 @dataclass
@@ -21,6 +33,10 @@ class ModelArguments:
         metadata={"help": "With --from_scratch: JSON file of the network. Default: configs/default.json."},
     )
     from_scratch: bool = field(default=False, metadata={"help": "Start from random weights."})
+    config_overrides: str | None = field(
+        default=None,
+        metadata={"help": "Other values of config fields, e.g. gender_loss_weight=2.0,age_label_sigma=3.0"},
+    )
 
     def __post_init__(self):
         if self.from_scratch == (self.model is not None):
@@ -43,6 +59,13 @@ class DataArguments:
     validation_share: float = field(default=0.1, metadata={"help": "Share of validation images, 0–1."})
     dataloader_num_workers: int = field(default=2, metadata={"help": "Processes that decode images, per device."})
 
+    def __post_init__(self):
+        if not 0 < self.validation_share < 1:
+            raise ValueError(f"--validation_share must be between 0 and 1, got {self.validation_share}.")
+        for name in ("split_seed", "dataloader_num_workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{name} must be at least 0, got {getattr(self, name)}.")
+
 
 @dataclass
 class TrainArguments:
@@ -54,13 +77,14 @@ class TrainArguments:
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Images in one evaluation step."})
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "Steps before each update of the weights."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Largest learning rate of AdamW."})
-    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Decay, a name of transformers.get_scheduler."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": f"Decay: {', '.join(SCHEDULERS)}."})
     warmup_ratio: float = field(default=0.1, metadata={"help": "Share of the updates with a growing rate, 0–1."})
     weight_decay: float = field(default=0.05, metadata={"help": "Of AdamW, on kernels and matrices only."})
     max_grad_norm: float = field(default=5.0, metadata={"help": "Gradients are clipped to this norm; 0 is off."})
     ema_decay: float = field(default=0.999, metadata={"help": "Of the averaged weights, per update; 0 is off."})
     mixed_precision: str = field(
-        default="no", metadata={"help": "bf16 is two to three times as fast where the hardware has it."}
+        default="no",
+        metadata={"help": "no, bf16 or fp16; bf16 is two to three times as fast where the hardware has it."},
     )
     torch_compile: bool = field(default=False, metadata={"help": "Compile the network (a minute at the start)."})
     gradient_checkpointing: bool = field(default=False, metadata={"help": "Less memory for more time."})
@@ -86,12 +110,31 @@ class TrainArguments:
             "per_device_eval_batch_size": 1,
             "gradient_accumulation_steps": 1,
             "checkpoints_total_limit": 1,
+            "weight_decay": 0,
+            "max_grad_norm": 0,
+            "early_stopping_patience": 0,
+            "early_stopping_threshold": 0,
+            "seed": 0,
         }
         for name, least in checks.items():
-            if getattr(self, name) < least:
+            if not getattr(self, name) >= least:
                 raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}.")
-        if self.metric_for_best_model not in HIGHER_IS_BETTER:
-            raise ValueError(f"--metric_for_best_model must be one of {', '.join(HIGHER_IS_BETTER)}.")
+        choices = {
+            "lr_scheduler_type": SCHEDULERS,
+            "mixed_precision": ("no", "bf16", "fp16"),
+            "metric_for_best_model": HIGHER_IS_BETTER,
+            "report_to": (None, *TRACKERS),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                names = ", ".join(str(value) for value in allowed if value)
+                raise ValueError(f"--{name} must be one of {names}, got {getattr(self, name)}.")
+        if self.report_to and not TRACKERS[self.report_to]():
+            raise ValueError(f"--report_to {self.report_to} needs a package: pip install {self.report_to}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"--learning_rate must be above 0, got {self.learning_rate}.")
+        if not 0 <= self.warmup_ratio <= 1:
+            raise ValueError(f"--warmup_ratio must be in 0–1, got {self.warmup_ratio}.")
         if self.checkpointing_steps != "epoch" and not (
             self.checkpointing_steps.isdigit() and int(self.checkpointing_steps) > 0
         ):
@@ -100,8 +143,6 @@ class TrainArguments:
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"--ema_decay must be in [0, 1), got {self.ema_decay}.")
-        if self.mixed_precision not in ("no", "bf16", "fp16"):
-            raise ValueError(f"--mixed_precision must be no, bf16 or fp16, got {self.mixed_precision}.")
 
 
 @dataclass
@@ -130,7 +171,9 @@ def parse_arguments(arguments: list[str] | None = None) -> Arguments:
     groups = (ModelArguments, DataArguments, TrainArguments, AugmentationArguments)
     parser = HfArgumentParser(groups, description="Trains an AgeGenderModel.", allow_abbrev=False)
     try:
-        *values, unknown = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
+        *values, unknown = parser.parse_args_into_dataclasses(
+            arguments, return_remaining_strings=True, look_for_args_file=False
+        )
     except ValueError as error:
         parser.error(str(error))
     if unknown:
