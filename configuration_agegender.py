@@ -6,7 +6,7 @@ from typing import ClassVar
 from transformers.utils.versions import require_version
 
 
-MINIMUM_TRANSFORMERS = "5.20.0"
+MINIMUM_TRANSFORMERS = "5.4.0"
 require_version(
     f"transformers>={MINIMUM_TRANSFORMERS}",
     f"AgeGender models need it: pip install --upgrade 'transformers>={MINIMUM_TRANSFORMERS}'",

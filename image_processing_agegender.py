@@ -6,6 +6,7 @@ except ImportError:
     from configuration_agegender import AgeGenderConfig
 
 import numpy as np
+from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import PILImageResampling
 
@@ -52,6 +53,9 @@ class AgeGenderImageProcessor(PilBackend):
                 f"Arrays must hold uint8 pixels (0–255), got {image.dtype}: convert them, or pass do_rescale=False for "
                 "floats that are 0–1 already."
             )
+        if isinstance(image, Image.Image) and image.mode.startswith("I"):
+            # PIL cuts 16-bit values off at 255 instead of scaling them.
+            image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
         return super().process_image(image, do_rescale=do_rescale, **kwargs)
 
 

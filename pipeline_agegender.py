@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import AutoModel
 from transformers.image_utils import load_image
 from transformers.pipelines import PIPELINE_REGISTRY
@@ -168,16 +168,21 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
         try:
             image = Image.open(path) if os.path.isfile(path) else load_image(path, timeout=timeout)
             image.load()
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ValueError(f"{path} cannot be read as a picture: {error}") from error
     elif not isinstance(image, Image.Image):
         raise ValueError(
             f"Expected a path, an address, a PIL image, an array or a tensor, got {type(image).__name__}."
         )
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         # PIL cuts 16-bit values off at 255 instead of scaling them.
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    return load_image(image)
+    if image.has_transparency_data:
+        # On white, as the image processor does; the colour that transparent pixels hide can be any.
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def array_to_image(array: np.ndarray) -> Image.Image:
