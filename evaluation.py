@@ -92,6 +92,11 @@ def describe_machine() -> dict:
     }
 
 
+def name_data(data_dir: str) -> str:
+    """The name of a file or folder without the path, which says nothing elsewhere; a Hub id as it is."""
+    return Path(data_dir).resolve().name if Path(data_dir).exists() else data_dir
+
+
 def weights_sha256(folder: Path) -> str | None:
     """sha256 of the weights in a model folder; None where the model is no folder here but lies on the Hub."""
     file = Path(folder) / "model.safetensors"
@@ -136,7 +141,7 @@ def main():
         results = {
             "model": arguments.model,
             "weights_sha256": weights_sha256(arguments.model),
-            "data_dir": arguments.data_dir,
+            "data_dir": name_data(arguments.data_dir),
             "split": arguments.split,
             "split_seed": arguments.split_seed,
             "validation_share": arguments.validation_share,

@@ -112,7 +112,7 @@ def write_card(folder: Path, results: dict):
             EvalResult(
                 task_type="image-classification",
                 dataset_type="utkface",
-                dataset_name=Path(str(results["arguments"]["data_dir"])).name,
+                dataset_name=results["arguments"]["data_dir"],
                 dataset_split=split,
                 metric_type=key,
                 metric_name=metric_name,

@@ -26,7 +26,7 @@ from transformers import get_scheduler
 
 from augmentation import FaceAugmentation
 from configuration_agegender import AgeGenderConfig
-from evaluation import describe_machine, evaluate_model, make_dataloader, weights_sha256
+from evaluation import describe_machine, evaluate_model, make_dataloader, name_data, weights_sha256
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics import format_metrics
 from model_card import push_to_hub, write_results
@@ -341,7 +341,7 @@ class Training:
             return
         AgeGenderPipeline(model=best, image_processor=self.processor).save_pretrained(self.output_dir)
         results = {
-            "arguments": self.arguments.to_dict(),
+            "arguments": self.arguments.to_dict() | {"data_dir": name_data(self.arguments.data.data_dir)},
             "split_images": {name: len(split) for name, split in self.dataset.items()},
             "metrics": metrics,
             "best_epoch": self.state.best_epoch,

@@ -467,7 +467,7 @@ def test_results_name_all_that_they_depend_on(finished, faces):
     assert results["weights_sha256"] == hashlib.sha256((finished / "model.safetensors").read_bytes()).hexdigest()
     assert results["split_images"] == {"train": TRAIN_IMAGES, "validation": 10, "test": 3}
     arguments = results["arguments"]
-    assert (arguments["data_dir"], arguments["seed"], arguments["learning_rate"]) == (str(faces), 0, 0.01)
+    assert (arguments["data_dir"], arguments["seed"], arguments["learning_rate"]) == (faces.name, 0, 0.01)
     assert arguments["flip"] == AugmentationArguments().flip
     assert results["versions"]["torch"] == torch.__version__ and results["hardware"]["cpu_cores"] == os.cpu_count()
     assert set(results["metrics"]) == {"validation", "test"}
