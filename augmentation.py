@@ -51,12 +51,12 @@ class FaceAugmentation(nn.Module):
 
     ```python
     >>> augmentation = FaceAugmentation(AugmentationArguments(rotation=0))
-    >>> augmentation(torch.rand(8, 3, 112, 112), seed=0).shape
-    torch.Size([8, 3, 112, 112])
+    >>> augmentation(torch.rand(8, 3, 128, 128), seed=0).shape
+    torch.Size([8, 3, 128, 128])
     ```
     """
 
-    def __init__(self, arguments: AugmentationArguments, height: int = 112):
+    def __init__(self, arguments: AugmentationArguments, height: int = 128):
         super().__init__()
         self.transforms = nn.ModuleList(build_transforms(arguments, height))
 

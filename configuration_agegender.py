@@ -53,7 +53,7 @@ class AgeGenderConfig(PreTrainedConfig):
     Args:
         num_channels (`int`, *optional*, defaults to 3):
             Channels of the input image.
-        image_size (`int`, *optional*, defaults to 112):
+        image_size (`int`, *optional*, defaults to 128):
             Height and width of the input, in pixels, for which the network is meant. Other sizes work too.
         block_types (`list[str]`, *optional*):
             One of `"conv"` (a 3x3 convolution) and `"depthwise_separable"` (3x3 depthwise, then 1x1) per stage.
@@ -81,6 +81,12 @@ class AgeGenderConfig(PreTrainedConfig):
             Widths of the gender head's fully connected layers before its last one, which has two.
         gender_head_dropout (`float`, *optional*, defaults to 0.2):
             Dropout probability before each fully connected layer of the gender head.
+        age_statistic (`str`, *optional*, defaults to `"median"`):
+            What of the age distribution `AgeGenderOutput.age` is: `"median"`, which makes the absolute error small, or
+            `"mean"`.
+        mirror_averaging (`bool`, *optional*, defaults to `True`):
+            Whether a model in eval mode looks at each image and at its mirror image and averages their features, which
+            takes twice the time.
         age_label_sigma (`float`, *optional*, defaults to 2.0):
             Standard deviation, in years, of the Gaussian that stands for an age label (label distribution learning,
             https://huggingface.co/papers/1611.01731), less near the first and the last age; 0 is a plain class label.
@@ -108,10 +114,11 @@ class AgeGenderConfig(PreTrainedConfig):
 
     model_type = "agegender"
     allowed_block_types: ClassVar[tuple[str, ...]] = ("conv", "depthwise_separable")
+    allowed_age_statistics: ClassVar[tuple[str, ...]] = ("median", "mean")
     allowed_activations: ClassVar[tuple[str, ...]] = ("relu", "relu6", "gelu", "silu", "hardswish")
 
     num_channels: int = 3
-    image_size: int = 112
+    image_size: int = 128
     block_types: list[str] | tuple[str, ...] = ("conv",) + ("depthwise_separable",) * 5
     hidden_sizes: list[int] | tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
     depths: list[int] | tuple[int, ...] = (1, 1, 2, 2, 6, 2)
@@ -125,6 +132,8 @@ class AgeGenderConfig(PreTrainedConfig):
     age_head_dropout: float | int = 0.2
     gender_head_sizes: list[int] | tuple[int, ...] = ()
     gender_head_dropout: float | int = 0.2
+    age_statistic: str = "median"
+    mirror_averaging: bool = True
     age_label_sigma: float | int = 2.0
     age_expectation_loss_weight: float | int = 0.1
     age_loss_weight: float | int = 1.0
@@ -169,10 +178,12 @@ class AgeGenderConfig(PreTrainedConfig):
             if any(size < 1 for size in getattr(self, name)):
                 raise ValueError(f"{name} must hold widths of at least 1, got {list(getattr(self, name))}.")
 
-    def validate_hidden_act(self):
-        """Check that the activation is one of those that the network is tested with."""
+    def validate_choices(self):
+        """Check the activation, which must be one that the network is tested with, and the statistic of the age."""
         if self.hidden_act not in self.allowed_activations:
             raise ValueError(f"hidden_act must be one of {self.allowed_activations}, got {self.hidden_act!r}.")
+        if self.age_statistic not in self.allowed_age_statistics:
+            raise ValueError(f"age_statistic must be one of {self.allowed_age_statistics}, got {self.age_statistic!r}.")
 
     def validate_probabilities_and_weights(self):
         """Check dropout, normalisation and loss numbers."""

@@ -32,7 +32,8 @@ class AgeGenderOutput(ModelOutput):
         gender_logits (`torch.FloatTensor` of shape `(batch_size, 2)`):
             Scores of the classes of `config.id2label`, before the softmax.
         age (`torch.FloatTensor` of shape `(batch_size,)`):
-            Expected age in years, float32 under any autocast.
+            Age in years: the median or the mean of the distribution, as `config.age_statistic` says. float32 under any
+            autocast.
     """
 
     loss: torch.FloatTensor | None = None
@@ -254,6 +255,8 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
             ValueError: if `pixel_values` is not a batch of images with `config.num_channels` channels.
         """
         features = self.encoder(pixel_values).mean(dim=(2, 3))
+        if self.config.mirror_averaging and not self.training:
+            features = (features + self.encoder(pixel_values.flip(-1)).mean(dim=(2, 3))) / 2
         age_logits = self.age_head(features)
         gender_logits = self.gender_head(features)
 
@@ -261,7 +264,7 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         if age_labels is not None or gender_labels is not None:
             loss = self.compute_loss(age_logits, gender_logits, age_labels, gender_labels)
         return AgeGenderOutput(
-            loss=loss, age_logits=age_logits, gender_logits=gender_logits, age=self._expected_age(age_logits)
+            loss=loss, age_logits=age_logits, gender_logits=gender_logits, age=self._estimate_age(age_logits)
         )
 
     def compute_loss(
@@ -287,6 +290,24 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
     def _age_classes(self, age_logits: torch.Tensor) -> torch.Tensor:
         """The years that the classes stand for, float32, (num_age_classes,)."""
         return torch.arange(age_logits.shape[-1], device=age_logits.device, dtype=torch.float32)
+
+    def _estimate_age(self, age_logits: torch.Tensor) -> torch.Tensor:
+        """Median or mean of the distribution, years, float32, (batch,)."""
+        if self.config.age_statistic == "mean":
+            return self._expected_age(age_logits)
+        return self._age_quantile(age_logits, 0.5)
+
+    def _age_quantile(self, age_logits: torch.Tensor, level: float) -> torch.Tensor:
+        """
+        The age below which the share `level` of the distribution lies, years, float32, (batch,).
+
+        The probability of a class is spread evenly over the year around it, from half a year before to half a year after.
+        """
+        probabilities = age_logits.float().softmax(dim=-1)
+        cumulative = probabilities.cumsum(dim=-1)
+        index = (cumulative < level).sum(dim=-1, keepdim=True).clamp(max=age_logits.shape[-1] - 1)
+        within = (cumulative.gather(-1, index) - level) / probabilities.gather(-1, index)
+        return (index + 0.5 - within.clamp(0, 1)).squeeze(-1).clamp(0, age_logits.shape[-1] - 1)
 
     def _expected_age(self, age_logits: torch.Tensor) -> torch.Tensor:
         # A product and a sum, not a matmul: autocast would round the years of a matmul to bfloat16.

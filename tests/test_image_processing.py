@@ -31,7 +31,7 @@ def test_values(processor, noise):
 
 
 def test_default_size_is_the_networks(noise):
-    assert AgeGenderImageProcessor()(noise, return_tensors="pt").pixel_values.shape == (1, 3, 112, 112)
+    assert AgeGenderImageProcessor()(noise, return_tensors="pt").pixel_values.shape == (1, 3, 128, 128)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "LA", "CMYK", "1"])
