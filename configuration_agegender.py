@@ -87,6 +87,15 @@ class AgeGenderConfig(PreTrainedConfig):
         mirror_averaging (`bool`, *optional*, defaults to `True`):
             Whether a model in eval mode looks at each image and at its mirror image and averages their features, which
             takes twice the time.
+        age_interval_ages (`list[float]`, *optional*, defaults to `[0]`):
+            Ages in years, increasing, to which `age_interval_levels` belong.
+        age_interval_levels (`list[float]`, *optional*, defaults to `[0.9]`):
+            `AgeGenderOutput.age_interval` holds an age if it lies in the central part of the age distribution that has
+            this probability; linear between the ages, constant before the first and after the last. `evaluation.py
+            --calibrate` finds those with which the interval holds nine labels of ten.
+        gender_temperature (`float`, *optional*, defaults to 1.0):
+            The gender head's scores are divided by it. `evaluation.py --calibrate` finds the one with which the
+            probabilities hold.
         age_label_sigma (`float`, *optional*, defaults to 2.0):
             Standard deviation, in years, of the Gaussian that stands for an age label (label distribution learning,
             https://huggingface.co/papers/1611.01731), less near the first and the last age; 0 is a plain class label.
@@ -134,6 +143,9 @@ class AgeGenderConfig(PreTrainedConfig):
     gender_head_dropout: float | int = 0.2
     age_statistic: str = "median"
     mirror_averaging: bool = True
+    age_interval_ages: list[float | int] | tuple[float | int, ...] = (0,)
+    age_interval_levels: list[float | int] | tuple[float | int, ...] = (0.9,)
+    gender_temperature: float | int = 1.0
     age_label_sigma: float | int = 2.0
     age_expectation_loss_weight: float | int = 0.1
     age_loss_weight: float | int = 1.0
@@ -183,7 +195,9 @@ class AgeGenderConfig(PreTrainedConfig):
         if self.hidden_act not in self.allowed_activations:
             raise ValueError(f"hidden_act must be one of {self.allowed_activations}, got {self.hidden_act!r}.")
         if self.age_statistic not in self.allowed_age_statistics:
-            raise ValueError(f"age_statistic must be one of {self.allowed_age_statistics}, got {self.age_statistic!r}.")
+            raise ValueError(
+                f"age_statistic must be one of {self.allowed_age_statistics}, got {self.age_statistic!r}."
+            )
 
     def validate_probabilities_and_weights(self):
         """Check dropout, normalisation and loss numbers."""
@@ -197,6 +211,20 @@ class AgeGenderConfig(PreTrainedConfig):
         for name in ("age_label_sigma", "age_expectation_loss_weight", "age_loss_weight", "gender_loss_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+
+    def validate_calibration(self):
+        """Check the levels of the age interval and the temperature of the gender."""
+        ages, levels = self.age_interval_ages, self.age_interval_levels
+        if not ages or len(ages) != len(levels):
+            raise ValueError(
+                f"age_interval_ages and age_interval_levels need one entry per age, got {len(ages)} and {len(levels)}."
+            )
+        if any(age >= following for age, following in zip(ages, ages[1:])):
+            raise ValueError(f"age_interval_ages must increase, got {list(ages)}.")
+        if any(not 0 <= level <= 1 for level in levels):
+            raise ValueError(f"age_interval_levels must hold probabilities in [0, 1], got {list(levels)}.")
+        if not self.gender_temperature > 0:
+            raise ValueError(f"gender_temperature must be above 0, got {self.gender_temperature}.")
 
     def validate_id2label(self):
         """Check that there is a name for each of the two genders."""

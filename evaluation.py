@@ -1,12 +1,14 @@
 """
-Measures a model on one split of a face data set.
+Measures a model on one split of a face data set, or calibrates its age intervals and gender probabilities.
 
     python evaluation.py --model . --data_dir UTKFace.tar.gz --split validation --output results.json
+    python evaluation.py --model . --data_dir UTKFace.tar.gz --calibrate
 """
 
 import argparse
 import hashlib
 import json
+import math
 import os
 import platform
 import time
@@ -14,16 +16,18 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
+from calibration import NEAREST_IMAGES, calibrate
 from image_processing_agegender import AgeGenderImageProcessor
-from metrics import AgeGenderMetric, format_metrics
+from metrics import AgeGenderMetric, describe_errors, format_errors, format_metrics
 from modeling_agegender import AgeGenderModel
-from utkface import load_utkface, to_model_inputs
+from utkface import draw_calibration_half, load_utkface, to_model_inputs
 
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate", "kornia")
@@ -36,9 +40,9 @@ def make_dataloader(dataset: Dataset, processor, batch_size: int, num_workers: i
 
 
 @torch.no_grad()
-def evaluate_model(model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelerator) -> dict:
+def predict(model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelerator) -> dict[str, np.ndarray] | None:
     """
-    The metrics of a model, the same on all processes.
+    What a model says of all images of a data loader, in their order.
 
     Args:
         model: On the accelerator's device.
@@ -46,7 +50,8 @@ def evaluate_model(model: AgeGenderModel, dataloader: DataLoader, accelerator: A
         accelerator: Gathers the predictions of all processes, each image once.
 
     Returns:
-        The values of [`AgeGenderMetric`] and `loss`, the mean over the labels that are known.
+        On the main process `ages` (years), `age_intervals` (images, 2), `age_logits` (images, num_age_classes),
+        `gender_logits` (images, 2), `age_labels` (NaN where not known) and `gender_labels` (-100); elsewhere None.
     """
     was_training = model.training
     model.eval()
@@ -55,23 +60,41 @@ def evaluate_model(model: AgeGenderModel, dataloader: DataLoader, accelerator: A
         pixel_values = batch["pixel_values"].contiguous(memory_format=torch.channels_last)
         with accelerator.autocast():
             output = model(pixel_values)
-        logits = (output.age_logits.float(), output.gender_logits.float())
-        values = accelerator.gather_for_metrics((output.age, *logits, batch["age_labels"], batch["gender_labels"]))
+        values = {
+            "ages": output.age,
+            "age_intervals": output.age_interval,
+            "age_logits": output.age_logits.float(),
+            "gender_logits": output.gender_logits.float(),
+            "age_labels": batch["age_labels"],
+            "gender_labels": batch["gender_labels"],
+        }
+        values = accelerator.gather_for_metrics(values)
         if accelerator.is_main_process:
-            gathered.append([value.cpu() for value in values])
+            gathered.append({name: value.cpu().numpy() for name, value in values.items()})
     model.train(was_training)
-    results = [None]
-    if accelerator.is_main_process:
-        # One loss over all images: the mean of the batches' losses would weigh missing labels by their batch.
-        ages, age_logits, gender_logits, age_labels, gender_labels = (torch.cat(values) for values in zip(*gathered))
-        metrics = AgeGenderMetric().compute(
-            age_predictions=ages.numpy(),
-            age_references=age_labels.numpy(),
-            gender_predictions=gender_logits.argmax(dim=-1).numpy(),
-            gender_references=gender_labels.numpy(),
-        )
-        loss = model.compute_loss(age_logits, gender_logits, age_labels, gender_labels)
-        results = [metrics | {"loss": loss.item()}]
+    if not accelerator.is_main_process:
+        return None
+    return {name: np.concatenate([values[name] for values in gathered]) for name in gathered[0]}
+
+
+def compute_metrics(model: AgeGenderModel, predictions: dict[str, np.ndarray]) -> dict:
+    """The values of [`AgeGenderMetric`] and `loss`, the mean over the labels that are known."""
+    metrics = AgeGenderMetric().compute(
+        age_predictions=predictions["ages"],
+        age_references=predictions["age_labels"],
+        gender_predictions=predictions["gender_logits"].argmax(axis=-1),
+        gender_references=predictions["gender_labels"],
+    )
+    # One loss over all images: the mean of the batches' losses would weigh missing labels by their batch.
+    names = ("age_logits", "gender_logits", "age_labels", "gender_labels")
+    loss = model.compute_loss(*(torch.from_numpy(predictions[name]) for name in names))
+    return metrics | {"loss": loss.item()}
+
+
+def evaluate_model(model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelerator) -> dict:
+    """The result of `compute_metrics`, the same on all processes; arguments as in `predict`."""
+    predictions = predict(model, dataloader, accelerator)
+    results = [compute_metrics(model, predictions) if predictions else None]
     return broadcast_object_list(results)[0]
 
 
@@ -103,9 +126,23 @@ def weights_sha256(folder: Path) -> str | None:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
+def write_json(file: Path, values: dict):
+    """Writes results; a number that could not be measured (NaN), which JSON lacks, becomes null."""
+
+    def replace(value):
+        if isinstance(value, dict):
+            return {key: replace(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [replace(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(replace(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Measures a model on one split of a face data set.", allow_abbrev=False
+        description="Measures a model on one split of a face data set, or calibrates it.", allow_abbrev=False
     )
     parser.add_argument("--model", default=".", help="Model folder or Hub id. Default: this folder.")
     parser.add_argument("--data_dir", required=True, help="Folder, tar or zip archive, Parquet folder or data set id.")
@@ -115,9 +152,26 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Images in one forward pass.")
     parser.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"])
     parser.add_argument("--output", type=Path, help="JSON file for the results. Default: evaluation_SPLIT.json.")
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="Fit age intervals and gender probabilities to half of the validation images and write them into the "
+        "configuration in the model folder. What is printed is cross-fitted.",
+    )
     arguments = parser.parse_args()
-    arguments.output = arguments.output or Path(f"evaluation_{arguments.split}.json")
+    if arguments.calibrate and arguments.split != "validation":
+        parser.error("--calibrate takes validation images: leave out --split.")
+    if arguments.calibrate and not (Path(arguments.model) / "config.json").is_file():
+        parser.error(f"--calibrate writes into a model folder, and {arguments.model} is none.")
+    name = "calibration" if arguments.calibrate else arguments.split
+    arguments.output = arguments.output or Path(f"evaluation_{name}.json")
     return arguments
+
+
+def write_calibration(folder: Path, fields: dict):
+    """Changes the fields in the configuration of a model folder and nothing else."""
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields, indent=2, sort_keys=True) + "\n")
 
 
 def main():
@@ -130,13 +184,16 @@ def main():
         )
     if arguments.split not in dataset:
         raise ValueError(f"{arguments.data_dir} has no images of the split {arguments.split}, only {sorted(dataset)}.")
+    images = dataset[arguments.split]
     processor = AgeGenderImageProcessor.from_pretrained(arguments.model)
     model = AgeGenderModel.from_pretrained(arguments.model).to(accelerator.device, memory_format=torch.channels_last)
-    dataloader = make_dataloader(dataset[arguments.split], processor, arguments.per_device_eval_batch_size)
+    if arguments.calibrate:
+        images = images.select(np.flatnonzero(draw_calibration_half(images, arguments.split_seed)))
+        model.config.gender_temperature = 1.0
+    dataloader = make_dataloader(images, processor, arguments.per_device_eval_batch_size)
 
     start = time.perf_counter()
-    metrics = evaluate_model(model, accelerator.prepare(dataloader), accelerator)
-    accelerator.print(f"{arguments.model} on the {arguments.split} split\n{format_metrics(metrics)}")
+    predictions = predict(model, accelerator.prepare(dataloader), accelerator)
     if accelerator.is_main_process:
         results = {
             "model": arguments.model,
@@ -145,12 +202,23 @@ def main():
             "split": arguments.split,
             "split_seed": arguments.split_seed,
             "validation_share": arguments.validation_share,
-            "metrics": metrics,
-            "seconds": round(time.perf_counter() - start, 1),
-            **describe_machine(),
         }
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+        if arguments.calibrate:
+            calibration = calibrate(model, predictions, np.asarray(images["group"]))
+            if not calibration["fields"]:
+                raise ValueError(f"{len(images)} images are too few to calibrate on: it takes {NEAREST_IMAGES}.")
+            print(f"{arguments.model}, cross-fitted on {len(images):,} images of the validation split")
+            print(format_errors(calibration["cross_fitted"]))
+            write_calibration(Path(arguments.model), calibration["fields"])
+            print(f"Wrote {', '.join(calibration['fields'])} into {Path(arguments.model) / 'config.json'}")
+            results["calibration"] = calibration
+        else:
+            metrics, errors = compute_metrics(model, predictions), describe_errors(predictions)
+            print(f"{arguments.model} on the {arguments.split} split\n{format_metrics(metrics)}")
+            print(format_errors(errors))
+            results |= {"metrics": metrics, "errors": errors}
+        results |= {"seconds": round(time.perf_counter() - start, 1), **describe_machine()}
+        write_json(arguments.output, results)
         print(f"Wrote {arguments.output}")
     accelerator.end_training()
 

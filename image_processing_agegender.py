@@ -53,10 +53,16 @@ class AgeGenderImageProcessor(PilBackend):
                 f"Arrays must hold uint8 pixels (0–255), got {image.dtype}: convert them, or pass do_rescale=False for "
                 "floats that are 0–1 already."
             )
-        if isinstance(image, Image.Image) and image.mode.startswith("I"):
-            # PIL cuts 16-bit values off at 255 instead of scaling them.
-            image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+        if isinstance(image, Image.Image):
+            image = to_8_bits(image)
         return super().process_image(image, do_rescale=do_rescale, **kwargs)
+
+
+def to_8_bits(image: Image.Image) -> Image.Image:
+    """A PIL image of 16-bit grey values as one of 8 bits, where PIL would cut them off at 255; others as they are."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
 
 
 AgeGenderImageProcessor.register_for_auto_class("AutoImageProcessor")

@@ -3,11 +3,14 @@
 import datasets
 import evaluate
 import numpy as np
+from scipy.special import softmax
 
 
 # The ages of the published protocol on UTKFace (CORAL, MWR, MiVOLO), years.
 ADULT_AGES = (21, 60)
 CUMULATIVE_SCORE_YEARS = 5
+AGE_BANDS = ((0, 3), (4, 12), (13, 20), (21, 30), (31, 40), (41, 50), (51, 60), (61, 75), (76, 120))
+INTERVAL_COVERAGE = 0.9  # the share of labels that an age interval is to hold
 
 HIGHER_IS_BETTER = {"loss": False, "age_mae": False, "age_cs5": True, "gender_accuracy": True}
 
@@ -80,6 +83,76 @@ def summarize(errors, ages, correct, genders, chosen) -> dict:
         "gender_accuracy": float(correct[gender_known].mean()) if gender_known.any() else float("nan"),
         "num_images": int(chosen.sum()),
     }
+
+
+def expected_calibration_error(probabilities: np.ndarray, correct: np.ndarray, num_bins: int = 15) -> float:
+    """
+    Mean distance of probability and accuracy over bins of equal width (https://huggingface.co/papers/1706.04599).
+
+    Args:
+        probabilities: Of the predicted class, 0–1, (images,).
+        correct: Whether that class is the labelled one, (images,).
+        num_bins: Number of bins of 0–1.
+    """
+    bins = np.minimum((probabilities * num_bins).astype(int), num_bins - 1)
+    differences = np.bincount(bins, weights=probabilities - correct, minlength=num_bins)
+    return float(np.abs(differences).sum() / len(probabilities))
+
+
+def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
+    """
+    Where a model errs and whether its intervals and probabilities hold.
+
+    Args:
+        predictions: `ages` and `age_labels` (years, NaN where not known), `age_intervals` (images, 2), `gender_logits`
+            (images, 2) and `gender_labels` (-100 where not known).
+
+    Returns:
+        `by_age`, one dict for all ages and one for each of `AGE_BANDS` that has images, with error, bias (years too old),
+        and the coverage and mean width (years) of the intervals; `gender_confusion`, counts of labels (rows) by
+        predictions; and `gender_calibration_error`. None where no image has the label.
+    """
+    labels, genders = predictions["age_labels"], predictions["gender_labels"]
+    predicted = predictions["gender_logits"].argmax(axis=-1)
+    rows = []
+    for low, high in ((0, np.inf), *AGE_BANDS):
+        chosen = (labels >= low) & (labels <= high)
+        if not chosen.any():
+            continue
+        errors = predictions["ages"][chosen] - labels[chosen]
+        first, last = predictions["age_intervals"][chosen].T
+        known = chosen & (genders != -100)
+        rows.append(
+            {
+                "ages": "all" if high == np.inf else f"{low}–{high}",
+                "num_images": int(chosen.sum()),
+                "age_mae": float(np.abs(errors).mean()),
+                "age_bias": float(errors.mean()),
+                "gender_accuracy": float((predicted == genders)[known].mean()) if known.any() else None,
+                "interval_coverage": float(((first <= labels[chosen]) & (labels[chosen] <= last)).mean()),
+                "interval_width": float((last - first).mean()),
+            }
+        )
+    known = genders != -100
+    confusion = np.zeros((2, 2), dtype=int)
+    np.add.at(confusion, (genders[known], predicted[known]), 1)
+    probabilities = softmax(predictions["gender_logits"], axis=-1).max(axis=-1)
+    error = expected_calibration_error(probabilities[known], (predicted == genders)[known]) if known.any() else None
+    return {"by_age": rows, "gender_confusion": confusion.tolist(), "gender_calibration_error": error}
+
+
+def format_errors(errors: dict) -> str:
+    """One line a band of ages, for people."""
+    lines = ["     ages  images    MAE   bias  gender  in interval  width"]
+    for row in errors["by_age"]:
+        gender = "–" if row["gender_accuracy"] is None else f"{row['gender_accuracy']:.1%}"
+        lines.append(
+            f"{row['ages']:>9} {row['num_images']:>7,} {row['age_mae']:>6.2f} {row['age_bias']:>+6.2f} {gender:>7} "
+            f"{row['interval_coverage']:>12.1%} {row['interval_width']:>6.1f}"
+        )
+    if errors["gender_calibration_error"] is not None:
+        lines.append(f"Gender probabilities are off by {errors['gender_calibration_error']:.2%} (ECE).")
+    return "\n".join(lines)
 
 
 def format_metrics(metrics: dict) -> str:

@@ -1,11 +1,11 @@
 """What lies beside trained weights: results, curves and the model card; and the upload of all of it."""
 
-import json
 import math
 from pathlib import Path
 
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 
+from evaluation import write_json
 from metrics import ADULT_AGES
 
 
@@ -60,7 +60,7 @@ METRIC_NAMES = {"age_mae": "Age MAE (years)", "age_cs5": "CS@5", "gender_accurac
 
 def write_results(folder: Path, results: dict):
     """Writes `train_results.json`, `curves.png` and the card `README.md` into a model folder."""
-    (folder / "train_results.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_json(folder / "train_results.json", results)
     draw_curves(results["history"], folder / "curves.png")
     write_card(folder, results)
 
@@ -97,6 +97,16 @@ def describe_start(arguments: dict) -> str:
     )
 
 
+def is_measured(value: float | None) -> bool:
+    """False for a metric without an image that has the label: NaN, or null in JSON."""
+    return value is not None and math.isfinite(value)
+
+
+def format_value(value: float | None, style: str) -> str:
+    """A metric for a table, a dash where it was not measured."""
+    return format(value, style) if is_measured(value) else "–"
+
+
 def write_card(folder: Path, results: dict):
     """The model card, with the results in the form that the Hub reads (`model-index`)."""
     low, high = ADULT_AGES
@@ -105,8 +115,8 @@ def write_card(folder: Path, results: dict):
     for split, metrics in results["metrics"].items():
         cells = [split, f"{metrics['num_images']:,}"]
         for suffix in ("", f"_{low}_{high}"):
-            cells.append(f"{metrics['age_mae' + suffix]:.2f}")
-            cells += [f"{metrics[key + suffix]:.1%}" for key in ("age_cs5", "gender_accuracy")]
+            cells.append(format_value(metrics["age_mae" + suffix], ".2f"))
+            cells += [format_value(metrics[key + suffix], ".1%") for key in ("age_cs5", "gender_accuracy")]
         rows.append("| " + " | ".join(cells) + " |")
         eval_results += [
             EvalResult(
@@ -119,7 +129,7 @@ def write_card(folder: Path, results: dict):
                 metric_value=metrics[key],
             )
             for key, metric_name in METRIC_NAMES.items()
-            if math.isfinite(metrics[key])
+            if is_measured(metrics[key])
         ]
     card_data = ModelCardData(
         license="other",

@@ -47,6 +47,25 @@ def group_near_duplicates(thumbnails: np.ndarray, block_size: int = 2048) -> np.
     return connected_components(graph, directed=False)[1]
 
 
+def find_near_duplicates(thumbnails: np.ndarray, others: np.ndarray, block_size: int = 2048) -> np.ndarray:
+    """
+    Tells which images have a near-duplicate among others.
+
+    Args:
+        thumbnails: Vectors of length one from `thumbnail`, (images, 400) float32.
+        others: The same of the other images.
+        block_size: Images compared with all others at a time, which bounds memory.
+
+    Returns:
+        (images,) bool.
+    """
+    found = np.zeros(len(thumbnails), dtype=bool)
+    for start in range(0, len(thumbnails), block_size):
+        block = slice(start, start + block_size)
+        found[block] = (thumbnails[block] @ others.T > DUPLICATE_COSINE).any(axis=1)
+    return found
+
+
 def draw_groups(
     strata: Sequence[Hashable], groups: np.ndarray, candidates: Sequence[int], share: float, seed: int
 ) -> set[int]:

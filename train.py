@@ -3,38 +3,47 @@ Trains an AgeGenderModel with accelerate.
 
     python train.py --model start --data_dir UTKFace.tar.gz --output_dir runs/agegender
     python train.py --from_scratch --config configs/baseline.json --data_dir UTKFace.tar.gz --output_dir runs/baseline
+    python train.py ... --teacher runs/first runs/second --extra_data more_faces
     python train.py ... --resume_from_checkpoint latest
     accelerate launch train.py ...      (several GPUs; torchrun works too)
 """
 
-import json
 import math
 import shutil
 import time
-from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, TorchDynamoPlugin, broadcast, set_seed
 from datasets import Dataset, DatasetDict
-from huggingface_hub.errors import StrictDataclassError
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import get_scheduler
 
 from augmentation import FaceAugmentation
-from configuration_agegender import AgeGenderConfig
-from evaluation import describe_machine, evaluate_model, make_dataloader, name_data, weights_sha256
+from calibration import calibrate
+from distillation import Teachers, soft_loss
+from evaluation import (
+    compute_metrics,
+    describe_machine,
+    evaluate_model,
+    make_dataloader,
+    name_data,
+    predict,
+    weights_sha256,
+)
 from image_processing_agegender import AgeGenderImageProcessor
-from metrics import format_metrics
+from metrics import format_errors, format_metrics
 from model_card import push_to_hub, write_results
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
+from starting_model import load_start
 from training_arguments import Arguments, TrainArguments, parse_arguments
+from training_data import check_splits, load_extra_faces, make_train_dataloader
 from training_state import Interruption, TrainerState, choose_checkpoint, find_checkpoints
-from utkface import load_utkface, to_model_inputs
+from utkface import draw_calibration_half, load_utkface
 
 
 def build_accelerator(arguments: TrainArguments) -> Accelerator:
@@ -47,82 +56,6 @@ def build_accelerator(arguments: TrainArguments) -> Accelerator:
         dynamo_plugin=TorchDynamoPlugin(backend="inductor") if arguments.torch_compile else None,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
         project_config=ProjectConfiguration(project_dir=str(arguments.output_dir)),
-    )
-
-
-def load_config(file: Path) -> AgeGenderConfig:
-    """
-    The network that a JSON file describes.
-
-    Raises:
-        ValueError: if a field is not known (transformers would take it in silence) or its value is not usable.
-    """
-    try:
-        values = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read as JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{file} must hold the fields of AgeGenderConfig, got a {type(values).__name__}.")
-    unknown = set(values) - {known.name for known in fields(AgeGenderConfig)}
-    if unknown:
-        raise ValueError(f"{file} has the fields {sorted(unknown)}, which AgeGenderConfig does not know.")
-    return AgeGenderConfig(**values)
-
-
-def override_config(config: AgeGenderConfig, overrides: str | None) -> AgeGenderConfig:
-    """
-    The config with the fields changed that `overrides` names, as in `gender_loss_weight=2.0,age_label_sigma=3.0`.
-
-    Raises:
-        ValueError: if a field is not known or a value is not usable.
-    """
-    if not overrides:
-        return config
-    try:
-        config.update_from_string(overrides)
-    except (TypeError, ValueError, StrictDataclassError) as error:
-        raise ValueError(f"--config_overrides {overrides}: {error}") from error
-    return AgeGenderConfig(**config.to_dict())  # checks the values together
-
-
-def load_start(arguments: Arguments) -> tuple[AgeGenderModel, AgeGenderImageProcessor]:
-    """The model to train, as saved before or with random weights, and its image processor."""
-    if arguments.model.from_scratch:
-        config = override_config(load_config(arguments.model.config), arguments.model.config_overrides)
-        size = {"height": config.image_size, "width": config.image_size}
-        return AgeGenderModel(config), AgeGenderImageProcessor(size=size)
-    config = override_config(AgeGenderConfig.from_pretrained(arguments.model.model), arguments.model.config_overrides)
-    model = AgeGenderModel.from_pretrained(arguments.model.model, config=config, dtype=torch.float32)
-    return model, AgeGenderImageProcessor.from_pretrained(arguments.model.model)
-
-
-def check_splits(dataset: DatasetDict, arguments: Arguments, num_processes: int):
-    """Raises ValueError if there are not enough images to train on, or none to validate on."""
-    for split in ("train", "validation"):
-        if split not in dataset:
-            raise ValueError(
-                f"{arguments.data.data_dir} has no {split} images, only {sorted(dataset)}: it takes more images or "
-                "another --validation_share."
-            )
-    images, batch_size = len(dataset["train"]), arguments.train.per_device_train_batch_size
-    if images < batch_size * num_processes:
-        raise ValueError(
-            f"{images} training images do not fill one batch of {batch_size} on each of {num_processes} devices: lower "
-            "--per_device_train_batch_size."
-        )
-
-
-def make_train_dataloader(dataset: Dataset, processor, arguments: Arguments) -> DataLoader:
-    """Shuffled batches of 0–1 pixels; the last, smaller batch is left out, since batch normalisation needs several."""
-    return DataLoader(
-        dataset.with_transform(to_model_inputs(processor, do_normalize=False)),
-        batch_size=arguments.train.per_device_train_batch_size,
-        shuffle=True,
-        drop_last=True,
-        num_workers=arguments.data.dataloader_num_workers,
-        # Its own, since a loader draws a number when it starts: from torch's common ones, a resumed epoch, which starts
-        # a loader once more, would have other dropout than an uninterrupted one.
-        generator=torch.Generator(),
     )
 
 
@@ -152,10 +85,14 @@ class Training:
         arguments: Arguments,
         accelerator: Accelerator,
         dataset: DatasetDict,
+        extra: Dataset | None,
         model: AgeGenderModel,
         processor: AgeGenderImageProcessor,
+        teachers: Teachers | None,
     ):
         self.arguments, self.accelerator, self.dataset, self.processor = arguments, accelerator, dataset, processor
+        self.num_extra_images = 0 if extra is None else len(extra)
+        self.teachers = teachers
         self.output_dir = arguments.train.output_dir
         if arguments.train.gradient_checkpointing:
             model.gradient_checkpointing_enable()
@@ -166,11 +103,14 @@ class Training:
             for values in (self.processor.image_mean, self.processor.image_std)
         )
         model = model.to(accelerator.device, memory_format=torch.channels_last)
+        # One half of the validation images chooses the weights, the other calibrates them at the end.
+        self.calibrating = draw_calibration_half(dataset["validation"], arguments.data.split_seed)
+        choosing = dataset["validation"].select(np.flatnonzero(~self.calibrating))
         self.model, self.optimizer, self.train_dataloader, self.validation_dataloader = accelerator.prepare(
             model,
             build_optimizer(model, arguments.train),
-            make_train_dataloader(dataset["train"], self.processor, arguments),
-            make_dataloader(dataset["validation"], self.processor, arguments.train.per_device_eval_batch_size),
+            make_train_dataloader(dataset["train"], extra, self.processor, arguments),
+            make_dataloader(choosing, self.processor, arguments.train.per_device_eval_batch_size),
         )
         self.unwrapped = model
         self.average = build_average(model, arguments.train.ema_decay) if arguments.train.ema_decay else None
@@ -246,14 +186,20 @@ class Training:
         state, accelerator = self.state, self.accelerator
         step = state.epoch * len(self.train_dataloader) + state.step
         seed = (self.arguments.train.seed * 1_000_003 + step) * accelerator.num_processes + accelerator.process_index
-        pixels = (self.augmentation(batch["pixel_values"], seed) - self.mean) / self.std
+        images = self.augmentation(batch["pixel_values"], seed)
         with accelerator.accumulate(self.model):
             output = self.model(
-                pixels.contiguous(memory_format=torch.channels_last),
+                ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last),
                 age_labels=batch["age_labels"],
                 gender_labels=batch["gender_labels"],
             )
-            accelerator.backward(output.loss)
+            loss = output.loss
+            if self.teachers:
+                weight = self.arguments.model.teacher_weight
+                with accelerator.autocast():
+                    targets = self.teachers(images)
+                loss = (1 - weight) * loss + weight * soft_loss(self.unwrapped.config, output, targets)
+            accelerator.backward(loss)
             if accelerator.sync_gradients and self.arguments.train.max_grad_norm:
                 accelerator.clip_grad_norm_(self.model.parameters(), self.arguments.train.max_grad_norm)
             self.optimizer.step()
@@ -263,7 +209,7 @@ class Training:
             state.update += 1
             if self.average:
                 self.average.update_parameters(self.unwrapped)
-        return output.loss.detach()
+        return loss.detach()
 
     def _is_checkpoint_due(self) -> bool:
         every = self.arguments.train.checkpointing_steps
@@ -323,6 +269,10 @@ class Training:
             print(f"Saved {folder}")
         accelerator.wait_for_everyone()
 
+    def _named_data(self) -> dict:
+        data = self.arguments.data
+        return {"data_dir": name_data(data.data_dir), "extra_data": [name_data(path) for path in data.extra_data]}
+
     def export(self):
         """Writes the best weights as a complete model folder, with results, curves and card."""
         if not self.state.best_epoch:
@@ -332,18 +282,25 @@ class Training:
             )
         self.accelerator.wait_for_everyone()  # for the main process to have written them
         best = AgeGenderModel.from_pretrained(self.output_dir / "best").to(self.accelerator.device)
-        metrics = {"validation": evaluate_model(best, self.validation_dataloader, self.accelerator)}
-        if "test" in self.dataset:
-            batch_size = self.arguments.train.per_device_eval_batch_size
-            test_dataloader = make_dataloader(self.dataset["test"], self.processor, batch_size)
-            metrics["test"] = evaluate_model(best, self.accelerator.prepare(test_dataloader), self.accelerator)
+        predictions = {}
+        for split in ("validation", "test"):
+            if split in self.dataset:
+                batch_size = self.arguments.train.per_device_eval_batch_size
+                dataloader = make_dataloader(self.dataset[split], self.processor, batch_size)
+                predictions[split] = predict(best, self.accelerator.prepare(dataloader), self.accelerator)
         if not self.accelerator.is_main_process:
             return
+        metrics = {split: compute_metrics(best, values) for split, values in predictions.items()}
+        calibrating = {name: values[self.calibrating] for name, values in predictions["validation"].items()}
+        groups = np.asarray(self.dataset["validation"]["group"])[self.calibrating]
+        calibration = calibrate(best, calibrating, groups)
         AgeGenderPipeline(model=best, image_processor=self.processor).save_pretrained(self.output_dir)
         results = {
-            "arguments": self.arguments.to_dict() | {"data_dir": name_data(self.arguments.data.data_dir)},
+            "arguments": self.arguments.to_dict() | self._named_data(),
             "split_images": {name: len(split) for name, split in self.dataset.items()},
+            "extra_images": self.num_extra_images,
             "metrics": metrics,
+            "calibration": calibration,
             "best_epoch": self.state.best_epoch,
             "history": self.state.history,
             "training_seconds": round(self.state.seconds),
@@ -354,6 +311,11 @@ class Training:
         write_results(self.output_dir, results)
         for split, values in metrics.items():
             print(f"Best weights (epoch {self.state.best_epoch}) on the {split} split\n{format_metrics(values)}")
+        if calibration["fields"]:
+            print(f"Calibrated on {len(groups):,} validation images that chose no weights; cross-fitted:")
+            print(format_errors(calibration["cross_fitted"]))
+        else:
+            print(f"Not calibrated: {len(groups)} validation images are too few.")
 
 
 def main():
@@ -363,7 +325,10 @@ def main():
     accelerator = build_accelerator(arguments.train)
     set_seed(arguments.train.seed)
     # Before the data: a wrong network should not cost the minutes that a new data set takes.
-    model, processor = load_start(arguments)
+    model, processor = load_start(arguments.model)
+    teachers = None
+    if arguments.model.teacher:
+        teachers = Teachers(arguments.model.teacher, model.config).to(accelerator.device)
     with accelerator.main_process_first():
         dataset = load_utkface(
             arguments.data.data_dir,
@@ -371,9 +336,10 @@ def main():
             seed=arguments.data.split_seed,
             validation_share=arguments.data.validation_share,
         )
+        extra = load_extra_faces(arguments.data, dataset)
     check_splits(dataset, arguments, accelerator.num_processes)
     interruption = Interruption()
-    training = Training(arguments, accelerator, dataset, model, processor)
+    training = Training(arguments, accelerator, dataset, extra, model, processor, teachers)
     if arguments.train.report_to:
         accelerator.init_trackers("agegender", config=arguments.to_dict())
     if checkpoint:

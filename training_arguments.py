@@ -38,7 +38,17 @@ class ModelArguments:
         metadata={"help": "Other values of config fields, e.g. gender_loss_weight=2.0,age_label_sigma=3.0"},
     )
 
+    teacher: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Learn also from what these AgeGenderModels say of an image: folders or Hub ids."},
+    )
+    teacher_weight: float = field(
+        default=0.5, metadata={"help": "Weight of the teachers beside the labels, 0–1; 1 is the teachers alone."}
+    )
+
     def __post_init__(self):
+        if not 0 <= self.teacher_weight <= 1:
+            raise ValueError(f"--teacher_weight must be in 0–1, got {self.teacher_weight}.")
         if self.from_scratch == (self.model is not None):
             raise ValueError("Give either --model FOLDER_OR_ID to start from, or --from_scratch.")
         if self.config and not self.from_scratch:
@@ -54,6 +64,13 @@ class DataArguments:
     data_dir: str = field(
         metadata={"help": "UTKFace or faces of yours: folder, tar or zip archive, Parquet folder or data set id."}
     )
+    extra_data: list[str] = field(
+        default_factory=list,
+        metadata={"help": "More faces to train on, in the same forms as --data_dir; labels may be missing."},
+    )
+    extra_share: float = field(
+        default=0.3, metadata={"help": "Share of the images of an epoch that is from --extra_data, 0–1."}
+    )
     strict: bool = field(default=False, metadata={"help": "Stop at the first unusable image instead of skipping it."})
     split_seed: int = field(default=0, metadata={"help": "Of the draw of the validation images."})
     validation_share: float = field(default=0.1, metadata={"help": "Share of validation images, 0–1."})
@@ -62,6 +79,8 @@ class DataArguments:
     def __post_init__(self):
         if not 0 < self.validation_share < 1:
             raise ValueError(f"--validation_share must be between 0 and 1, got {self.validation_share}.")
+        if not 0 < self.extra_share < 1:
+            raise ValueError(f"--extra_share must be between 0 and 1, got {self.extra_share}.")
         for name in ("split_seed", "dataloader_num_workers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{name} must be at least 0, got {getattr(self, name)}.")

@@ -93,6 +93,11 @@ def check_labels(labels: dict) -> dict:
     return checked
 
 
+def make_stratum(age: float | None, gender: int | None) -> tuple:
+    """What each split should hold as much of as the whole: five years of age, and a gender."""
+    return None if age is None else int(age) // 5, gender
+
+
 def find_listed(faces: list[Face], groups: np.ndarray) -> tuple[set[int], set[int]]:
     """The indices of the test images that `splits/` lists, and of the images to leave out, since they resemble one."""
     test_names, excluded_names = (
@@ -196,7 +201,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         if all(face.split for face in faces):
             return [face.split for face in faces]
         config, everyone = self.config, range(len(faces))
-        strata = [(None if face.age is None else int(face.age) // 5, face.gender) for face in faces]
+        strata = [make_stratum(face.age, face.gender) for face in faces]
         if any(UTKFACE_NAME.match(face.name) for face in faces):
             test, excluded = find_listed(faces, groups)
         else:
@@ -252,6 +257,25 @@ def load_utkface(
     )
     builder.download_and_prepare()
     return builder.as_dataset()
+
+
+def draw_calibration_half(validation: datasets.Dataset, seed: int = 0) -> np.ndarray:
+    """
+    The half of the validation images that calibrates a model; the other half chooses its weights.
+
+    Args:
+        validation: From `load_utkface`.
+        seed: Of the draw.
+
+    Returns:
+        True for the images that calibrate, (images,). No group of near-duplicates is divided.
+    """
+    columns = validation.select_columns(["age", "gender", "group"]).to_dict()
+    strata = [make_stratum(age, gender) for age, gender in zip(columns["age"], columns["gender"])]
+    drawn = draw_groups(strata, np.asarray(columns["group"]), range(len(strata)), 0.5, seed)
+    if len(drawn) == len(strata):  # of one group, nothing would be left to choose by
+        drawn = set()
+    return np.isin(np.arange(len(strata)), sorted(drawn))
 
 
 def to_model_inputs(processor, do_normalize: bool) -> Callable[[dict], dict]:

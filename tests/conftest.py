@@ -1,22 +1,30 @@
 """What the tests share: a tiny network, synthetic images, and one photo with a face."""
 
+import json
 import os
+import signal
+import sys
+from pathlib import Path
 
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Else the last bit of a matrix product hangs on where in memory the weights lie, another place after loading.
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
 
+import datasets
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from skimage import data
 
+import train
 from configuration_agegender import AgeGenderConfig
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
+from training_setup import NETWORK, make_command, write_faces
 
 
 SIDE = 32
@@ -90,3 +98,51 @@ def utkface_dir() -> str:
     if not path:
         pytest.skip("UTKFACE_DIR is not set: no real UTKFace to test on")
     return path
+
+
+@pytest.fixture(scope="module")
+def datasets_cache(tmp_path_factory) -> Path:
+    """The cache of `datasets` in a folder that goes away."""
+    folder = tmp_path_factory.mktemp("datasets_cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+        yield folder
+
+
+@pytest.fixture
+def fresh_accelerate_state():
+    """accelerate keeps its state for the whole process, and a training its handler of Ctrl-C."""
+    handler = signal.getsignal(signal.SIGINT)
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+    yield
+    signal.signal(signal.SIGINT, handler)
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory, datasets_cache) -> Path:
+    """40 images, of which --validation_share 0.25 leaves 30 for training, and 3 of the test split."""
+    return write_faces(tmp_path_factory.mktemp("train_data") / "faces", 40, test_count=3)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory) -> Path:
+    """A file that describes the tiny network."""
+    file = tmp_path_factory.mktemp("train_config") / "tiny.json"
+    file.write_text(json.dumps(NETWORK))
+    return file
+
+
+@pytest.fixture
+def run_train(faces, network, monkeypatch):
+    """Calls main() of train.py as the command line does, in this process; each call is a training of its own."""
+
+    def run(output_dir: Path, **changes):
+        AcceleratorState._reset_state(True)
+        GradientState._reset_state()
+        monkeypatch.setattr(sys, "argv", ["train.py", *make_command(faces, network, output_dir, **changes)])
+        train.main()
+
+    return run

@@ -16,7 +16,7 @@ from modeling_agegender import AgeGenderModel
 
 
 ASTRONAUT = Path(app.EXAMPLE)
-FACE_KEYS = {"age", "gender", "gender_score", "box", "detection_score"}
+FACE_KEYS = {"age", "age_interval", "gender", "gender_score", "box", "detection_score"}
 ORIENTATION = 0x0112
 
 

@@ -49,6 +49,11 @@ def load_config(name: str) -> AgeGenderConfig:
         ("batch_norm_momentum", 0.0),
         ("batch_norm_momentum", 1.1),
         ("batch_norm_eps", 0.0),
+        ("age_statistic", "mode"),
+        ("age_interval_ages", [0, 10]),  # one level only
+        ("age_interval_levels", []),
+        ("age_interval_levels", [1.1]),
+        ("gender_temperature", 0),
         ("age_label_sigma", -1.0),
         ("age_expectation_loss_weight", -0.1),
         ("age_loss_weight", -1),

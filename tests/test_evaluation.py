@@ -15,31 +15,15 @@ from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 
 import evaluation
+from calibration import CALIBRATED_FIELDS
 from configuration_agegender import AgeGenderConfig
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
 
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
 TEST_NAMES = (ROOT / "splits" / "utkface_test.txt").read_text().split()[::400][:5]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def evaluation_caches(tmp_path_factory):
-    """The cache of `datasets` in a folder that goes away."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets_cache"))
-        yield
-
-
-@pytest.fixture(autouse=True)
-def fresh_evaluation_state():
-    """accelerate keeps its state for the whole process."""
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-    yield
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
 
 
 def write_pictures(folder: Path, names: list[str]) -> Path:
@@ -56,7 +40,7 @@ def make_names(count: int) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
+def pictures(tmp_path_factory, datasets_cache) -> Path:
     """30 images for training and validation, 5 of the published test split."""
     return write_pictures(tmp_path_factory.mktemp("evaluation_data") / "faces", make_names(30) + TEST_NAMES)
 
@@ -228,6 +212,35 @@ def test_seed_and_share_choose_the_validation_images_as_in_training(run_evaluati
     assert (results["split_seed"], results["validation_share"]) == (3, 0.4)
 
 
+def test_calibration_is_written_into_the_configuration_and_nothing_else(run_evaluation, model_folder, tmp_path):
+    """On half of the validation images of a larger data set, with weights that stay as they are."""
+    pictures = write_pictures(tmp_path / "many", make_names(480))
+    before = json.loads((model_folder / "config.json").read_text())
+    weights = (model_folder / "model.safetensors").read_bytes()
+    output = tmp_path / "calibration.json"
+    run_evaluation("--calibrate", "--validation_share", "0.5", "--output", str(output), data_dir=pictures)
+    after = json.loads((model_folder / "config.json").read_text())
+    (model_folder / "config.json").write_text(json.dumps(before))
+    calibration = json.loads(output.read_text())["calibration"]
+    assert {name for name in after if after[name] != before.get(name)} == set(CALIBRATED_FIELDS)
+    assert {name: after[name] for name in CALIBRATED_FIELDS} == calibration["fields"]
+    assert calibration["cross_fitted"]["by_age"][0]["num_images"] == pytest.approx(120, abs=5)
+    assert (model_folder / "model.safetensors").read_bytes() == weights
+
+
+def test_too_few_images_to_calibrate_are_refused(run_evaluation, model_folder):
+    before = (model_folder / "config.json").read_bytes()
+    with pytest.raises(ValueError, match="images are too few to calibrate on: it takes 100"):
+        run_evaluation("--calibrate")
+    assert (model_folder / "config.json").read_bytes() == before
+
+
+def test_errors_by_age_are_written(run_evaluation):
+    errors = run_evaluation("--validation_share", "0.4")["errors"]
+    assert errors["by_age"][0]["ages"] == "all" and errors["by_age"][0]["num_images"] > 8
+    assert sum(sum(row) for row in errors["gender_confusion"]) == errors["by_age"][0]["num_images"]
+
+
 def test_an_absent_split_is_named(run_evaluation, tmp_path):
     without_test = write_pictures(tmp_path / "without_test", make_names(20))
     with pytest.raises(ValueError, match=r"no images of the split test, only \['train', 'validation'\]"):
@@ -240,6 +253,8 @@ def test_an_absent_split_is_named(run_evaluation, tmp_path):
         (["--spl", "test"], "unrecognized arguments: --spl test"),
         (["--split", "holdout"], "invalid choice: 'holdout'"),
         (["--colour", "red"], "unrecognized arguments: --colour red"),
+        (["--calibrate", "--split", "test"], "--calibrate takes validation images: leave out --split."),
+        (["--calibrate", "--model", "user/name"], "--calibrate writes into a model folder, and user/name is none."),
     ],
 )
 def test_bad_arguments_are_refused(run_evaluation, capsys, words, sentence):

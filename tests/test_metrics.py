@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from metrics import AgeGenderMetric, format_metrics
+from metrics import AgeGenderMetric, describe_errors, expected_calibration_error, format_errors, format_metrics
 
 
 NOT_KNOWN = math.nan
@@ -79,3 +80,40 @@ def test_text_for_people():
         "   all ages: age MAE 4.40 years, CS@5 60.0%, gender accuracy 60.0% (5 images)",
         "21–60 years: age MAE 3.67 years, CS@5 66.7%, gender accuracy 66.7% (3 images)",
     ]
+
+
+def test_expected_calibration_error():
+    """Ten of 0.95 and ten of 0.75, of which eight and six are right."""
+    probabilities = np.repeat([0.95, 0.75], 10)
+    correct = np.array([True] * 8 + [False] * 2 + [True] * 6 + [False] * 4)
+    assert expected_calibration_error(probabilities, correct) == pytest.approx((0.15 + 0.15) / 2)
+    assert expected_calibration_error(np.ones(4), np.ones(4, dtype=bool)) == 0
+
+
+PREDICTIONS = {
+    "ages": np.array([2.0, 25.0, 29.0, 70.0, 33.0]),
+    "age_labels": np.array([1.0, 30.0, 26.0, 70.0, math.nan]),
+    "age_intervals": np.array([[0.0, 3.0], [20.0, 29.0], [26.0, 40.0], [60.0, 80.0], [30.0, 40.0]]),
+    "gender_logits": np.array([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0], [0.0, 4.0], [4.0, 0.0]]),
+    "gender_labels": np.array([0, 1, 1, NO_GENDER, 0]),
+}
+
+
+def test_errors_by_age():
+    errors = describe_errors(PREDICTIONS)
+    rows = {row["ages"]: row for row in errors["by_age"]}
+    assert list(rows) == ["all", "0–3", "21–30", "61–75"]
+    assert rows["all"]["num_images"] == 4 and rows["all"]["age_mae"] == pytest.approx((1 + 5 + 3 + 0) / 4)
+    adults = rows["21–30"]
+    assert (adults["num_images"], adults["age_mae"], adults["age_bias"]) == (2, 4.0, -1.0)
+    assert (adults["gender_accuracy"], adults["interval_coverage"], adults["interval_width"]) == (0.5, 0.5, 11.5)
+    assert rows["61–75"]["gender_accuracy"] is None
+    assert errors["gender_confusion"] == [[2, 0], [1, 1]]
+    probability = 1 / (1 + math.exp(-4))
+    assert errors["gender_calibration_error"] == pytest.approx(abs(probability - 3 / 4))
+
+
+def test_errors_without_a_gender():
+    errors = describe_errors(PREDICTIONS | {"gender_labels": np.full(5, NO_GENDER)})
+    assert errors["gender_calibration_error"] is None
+    assert "Gender" not in format_errors(errors) and "–" in format_errors(errors).splitlines()[1]

@@ -68,7 +68,7 @@ def assert_same_faces(found: list[dict], expected: list[dict], box: float = 0, a
 
 def test_face_dict(faces):
     (face,) = faces
-    assert list(face) == ["age", "gender", "gender_score", "box", "detection_score"]
+    assert list(face) == ["age", "age_interval", "gender", "gender_score", "box", "detection_score"]
     assert isinstance(face["age"], float) and 0 <= face["age"] <= 100
     assert face["gender"] in ("male", "female")
     assert isinstance(face["gender_score"], float) and 0.5 <= face["gender_score"] <= 1
@@ -268,7 +268,14 @@ def test_age_distribution(estimator, portrait):
     distribution = face["age_distribution"]
     assert len(distribution) == 101
     assert sum(distribution) == pytest.approx(1, abs=1e-5)
-    assert sum(age * share for age, share in enumerate(distribution)) == pytest.approx(face["age"], abs=1e-3)
+    below = sum(distribution[: round(face["age"])])
+    assert below <= 0.5 <= below + distribution[round(face["age"])]
+
+
+def test_age_interval(estimator, portrait):
+    (face,) = estimator(portrait)
+    low, high = face["age_interval"]
+    assert isinstance(low, float) and 0 <= low < face["age"] < high <= 100
 
 
 def test_unknown_parameter_is_refused(estimator, portrait):

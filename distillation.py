@@ -1,0 +1,78 @@
+"""Learning from other models: what they say of an image, averaged, is a second, softer label."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from image_processing_agegender import AgeGenderImageProcessor
+from modeling_agegender import AgeGenderModel, AgeGenderOutput
+
+
+class Teachers(nn.Module):
+    """
+    Averages what saved models say of images, each at its own size and with its own normalisation.
+
+    Args:
+        models: Folders or Hub ids of AgeGenderModels.
+        config: Of the student, whose classes the teachers must share.
+
+    Raises:
+        ValueError: if a teacher has other classes than the student.
+    """
+
+    def __init__(self, models: list[str], config):
+        super().__init__()
+        self.models = nn.ModuleList(AgeGenderModel.from_pretrained(model, dtype=torch.float32) for model in models)
+        self.processors = [AgeGenderImageProcessor.from_pretrained(model) for model in models]
+        for name, model in zip(models, self.models):
+            # The student sees the mirror images too, as augmentation.
+            model.config.mirror_averaging = False
+            for field in ("num_age_classes", "id2label"):
+                own, expected = getattr(model.config, field), getattr(config, field)
+                if own != expected:
+                    raise ValueError(f"The teacher {name} has {field}={own}, but the student {expected}.")
+        self.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        What the teachers say.
+
+        Args:
+            pixels: RGB in 0–1, (batch, 3, height, width).
+
+        Returns:
+            Mean probabilities, float32: of the ages (batch, num_age_classes) and of the genders (batch, 2).
+        """
+        age_probabilities, gender_probabilities = [], []
+        for model, processor in zip(self.models, self.processors):
+            size = (processor.size["height"], processor.size["width"])
+            resized = pixels
+            if pixels.shape[-2:] != size:
+                resized = F.interpolate(pixels, size, mode="bilinear", antialias=True)
+            mean, std = (
+                torch.tensor(values, device=pixels.device)[:, None, None]
+                for values in (processor.image_mean, processor.image_std)
+            )
+            output = model(((resized - mean) / std).contiguous(memory_format=torch.channels_last))
+            age_probabilities.append(output.age_logits.float().softmax(dim=-1))
+            gender_probabilities.append(output.gender_logits.float().softmax(dim=-1))
+        return torch.stack(age_probabilities).mean(dim=0), torch.stack(gender_probabilities).mean(dim=0)
+
+
+def soft_loss(config, output: AgeGenderOutput, targets: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """
+    Cross-entropy of a student with what its teachers say, of all images, labelled or not.
+
+    Args:
+        config: Of the student; weighs age and gender.
+        output: Of the student.
+        targets: From [`Teachers`].
+
+    Returns:
+        A scalar, float32.
+    """
+    age_targets, gender_targets = targets
+    age_loss = F.cross_entropy(output.age_logits.float(), age_targets)
+    gender_loss = F.cross_entropy(output.gender_logits.float(), gender_targets)
+    return config.age_loss_weight * age_loss + config.gender_loss_weight * gender_loss

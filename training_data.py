@@ -1,0 +1,110 @@
+"""What a training reads: the faces of a data set, more faces beside them, and the batches of both."""
+
+from collections.abc import Iterator
+
+import datasets
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from near_duplicates import find_near_duplicates, thumbnail
+from training_arguments import Arguments, DataArguments
+from utkface import load_utkface, to_model_inputs
+
+
+logger = datasets.logging.get_logger(__name__)
+
+
+class MixingSampler(Sampler):
+    """
+    All images of a data set once an epoch, in an order of the epoch's own, with a part of the extra ones among them.
+
+    Args:
+        num_images: The first so many images of the data set are not extra.
+        num_extra: The number of extra images, which follow.
+        share: Share of an epoch that is extra, 0–1; at most all of them.
+        seed: Of order and choice, together with the number of the epoch.
+    """
+
+    def __init__(self, num_images: int, num_extra: int, share: float, seed: int):
+        self.num_images, self.num_extra, self.seed, self.epoch = num_images, num_extra, seed, 0
+        self.num_drawn = min(round(num_images * share / (1 - share)), num_extra)
+
+    def set_epoch(self, epoch: int):
+        """Called by accelerate before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_images + self.num_drawn
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        drawn = self.num_images + torch.randperm(self.num_extra, generator=generator)[: self.num_drawn]
+        indices = torch.cat((torch.arange(self.num_images), drawn))
+        yield from indices[torch.randperm(len(indices), generator=generator)].tolist()
+
+
+def read_thumbnails(dataset: datasets.Dataset) -> np.ndarray:
+    """The vectors that show near-duplicates, (images, 400) float32; from the cache of `datasets` when seen before."""
+    encoded = dataset.select_columns(["image"]).cast_column("image", datasets.Image(decode=False))
+    vectors = encoded.map(
+        lambda row: {"thumbnail": thumbnail(row["image"]["bytes"])}, remove_columns=["image"], desc="Comparing faces"
+    )
+    return np.asarray(vectors.with_format("numpy")["thumbnail"], dtype=np.float32)
+
+
+def load_extra_faces(arguments: DataArguments, dataset: datasets.DatasetDict) -> datasets.Dataset | None:
+    """
+    The faces of `--extra_data` without near-duplicates of images that measure; None where there is no such argument.
+
+    Raises:
+        ValueError: if a path holds no usable image.
+    """
+    if not arguments.extra_data:
+        return None
+    sources = (
+        load_utkface(path, arguments.strict, validation_share=0.0, test_share=0.0) for path in arguments.extra_data
+    )
+    extra = datasets.concatenate_datasets([source["train"] for source in sources])
+    held_out = datasets.concatenate_datasets([split for name, split in dataset.items() if name != "train"])
+    leaks = find_near_duplicates(read_thumbnails(extra), read_thumbnails(held_out))
+    if leaks.any():
+        logger.warning(f"{leaks.sum()} of {len(extra)} extra images resemble one that measures and are left out.")
+    return extra.select(np.flatnonzero(~leaks))
+
+
+def check_splits(dataset: datasets.DatasetDict, arguments: Arguments, num_processes: int):
+    """Raises ValueError if there are not enough images to train on, or none to validate on."""
+    for split in ("train", "validation"):
+        if split not in dataset:
+            raise ValueError(
+                f"{arguments.data.data_dir} has no {split} images, only {sorted(dataset)}: it takes more images or "
+                "another --validation_share."
+            )
+    images, batch_size = len(dataset["train"]), arguments.train.per_device_train_batch_size
+    if images < batch_size * num_processes:
+        raise ValueError(
+            f"{images} training images do not fill one batch of {batch_size} on each of {num_processes} devices: lower "
+            "--per_device_train_batch_size."
+        )
+
+
+def make_train_dataloader(
+    dataset: datasets.Dataset, extra: datasets.Dataset | None, processor, arguments: Arguments
+) -> DataLoader:
+    """Shuffled batches of 0–1 pixels; the last, smaller batch is left out, since batch normalisation needs several."""
+    sampler = None
+    if extra is not None:
+        sampler = MixingSampler(len(dataset), len(extra), arguments.data.extra_share, arguments.train.seed)
+        dataset = datasets.concatenate_datasets([dataset, extra])
+    return DataLoader(
+        dataset.with_transform(to_model_inputs(processor, do_normalize=False)),
+        batch_size=arguments.train.per_device_train_batch_size,
+        shuffle=sampler is None,
+        sampler=sampler,
+        drop_last=True,
+        num_workers=arguments.data.dataloader_num_workers,
+        # Its own, since a loader draws a number when it starts: from torch's common ones, a resumed epoch, which starts
+        # a loader once more, would have other dropout than an uninterrupted one.
+        generator=torch.Generator(),
+    )
