@@ -15,10 +15,8 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 from PIL import Image, ImageDraw, ImageFont
-from safetensors import SafetensorError
 
-from image_processing_agegender import AgeGenderImageProcessor
-from modeling_agegender import AgeGenderModel
+from model_loading import load_model
 from pipeline_agegender import AgeGenderPipeline, to_rgb
 
 
@@ -35,20 +33,22 @@ BOX_COLOUR, TEXT_COLOUR = (29, 78, 216), (255, 255, 255)
 MAX_UPLOAD = "100mb"
 # Files older than ten minutes are deleted every ten minutes.
 DELETE_CACHE = (600, 600)
-TABLE_HEADERS = ["Face", "Age", "Gender", "Gender score", "Detection"]
+TABLE_HEADERS = ["Face", "Age", "Range", "Gender", "Score"]
 
 INTRODUCTION = """
 # Apparent age and gender
 
 How old a face looks, and which of the two labels of its training data, *female* and *male*, a small neural network
-gives it. Looks are neither age nor identity, and the network errs more on some groups of people than on others: do not
-use it for decisions about people. Photos are used for nothing else and deleted within twenty minutes.
+gives it. The range is meant to hold the age nine times of ten. Looks are neither age nor identity, and the network errs
+more on some groups of people than on others: do not use it for decisions about people. Photos are used for nothing else
+and deleted within twenty minutes.
 """
 ENDPOINT_DESCRIPTION = (
     "Finds the faces of a photo and estimates the apparent age and gender of each. Returns the photo, upright, with a "
     "box and a label for each face, scaled down if it is large; and a list with a dict for each face from left to "
-    "right: age (years), gender, gender_score (probability of that gender), box (xmin, ymin, xmax, ymax in pixels of "
-    "the upright photo in its own size) and detection_score. The list is empty where no face is found."
+    "right: age (years), age_interval (two ages meant to hold the age nine times of ten), gender, gender_score "
+    "(probability of that gender), box (xmin, ymin, xmax, ymax in pixels of the upright photo in its own size) and "
+    "detection_score. The list is empty where no face is found."
 )
 NO_PHOTO = "Choose a photo first."
 NOT_A_PICTURE = "This file cannot be read as a picture: choose a photo such as a JPEG, PNG, WebP or GIF."
@@ -58,8 +58,9 @@ NO_FACE = "No face was found in this photo."
 
 def split_revision(source: str) -> tuple[str, str | None]:
     """Splits `id@revision`; a folder stays whole whatever its name holds."""
-    if Path(source).is_dir():
-        return source, None
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return str(folder), None
     repo, _, revision = source.partition("@")
     return repo, revision or None
 
@@ -78,19 +79,9 @@ def load_pipeline(source: str) -> AgeGenderPipeline:
     if source.startswith(("/", ".", "~")) and revision is None and not Path(repo).is_dir():
         raise ValueError(f"AGEGENDER_MODEL={source}: there is no such folder.")
     try:
-        # A pickle could carry code, hence safetensors only.
-        model, info = AgeGenderModel.from_pretrained(
-            repo, revision=revision, use_safetensors=True, output_loading_info=True
-        )
-        image_processor = AgeGenderImageProcessor.from_pretrained(repo, revision=revision)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"No model could be loaded from AGEGENDER_MODEL={source}; give a Hub id, id@revision or a folder: {reason}"
-        ) from error
-    if info["missing_keys"]:
-        # Transformers would put random numbers in their place.
-        raise ValueError(f"AGEGENDER_MODEL={source} is no AgeGender model: it lacks {min(info['missing_keys'])}.")
+        model, image_processor = load_model(repo, revision)
+    except ValueError as error:
+        raise ValueError(f"AGEGENDER_MODEL={source}: {error}") from error
     pipe = AgeGenderPipeline(model=model, image_processor=image_processor)
     try:
         pipe(Image.new("RGB", (64, 64)))
@@ -179,10 +170,16 @@ def show(pipe: AgeGenderPipeline, image: dict | None) -> tuple[Image.Image | Non
         gr.Warning(error.message)
         return None, None, error.message, []
     rows = [
-        [number, round(face["age"]), face["gender"], f"{face['gender_score']:.0%}", f"{face['detection_score']:.0%}"]
+        [number, round(face["age"]), format_interval(face), face["gender"], f"{face['gender_score']:.0%}"]
         for number, face in enumerate(faces, start=1)
     ]
     return annotated, faces, count_faces(len(faces)), rows
+
+
+def format_interval(face: dict) -> str:
+    """The age interval of a face in whole years, `26–45`."""
+    low, high = (round(age) for age in face["age_interval"])
+    return f"{low}–{high}"
 
 
 def count_faces(count: int) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import kornia.augmentation as K
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import nn
 
 
@@ -113,7 +113,7 @@ def build_transforms(arguments: AugmentationArguments, height: int) -> list[nn.M
 def draw_preview(photo: Path, arguments: AugmentationArguments, rows: int = 3, columns: int = 6, side: int = 160):
     """A sheet of the square centre of a photo, first as it is, then augmented; a PIL image."""
     with Image.open(photo) as image:
-        image = image.convert("RGB")
+        image = ImageOps.exif_transpose(image).convert("RGB")
     edge = min(image.size)
     left, top = (image.width - edge) // 2, (image.height - edge) // 2
     image = image.crop((left, top, left + edge, top + edge)).resize((side, side))

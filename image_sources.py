@@ -12,6 +12,10 @@ from typing import NamedTuple
 import datasets
 
 
+# UTKFace's own names end in the date and time of their making, to the millisecond.
+UTKFACE_NAME = re.compile(r"\d+_\d_(\d_)?\d{17}\.jpg(\.chip\.jpg)?$")
+SPLIT_NAMES = ("train", "validation", "test")
+SPLIT_ALIASES = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
@@ -50,24 +54,32 @@ def read_zip(path: Path) -> Iterator[Record]:
 def read_table(dataset_dict: datasets.DatasetDict) -> Iterator[Record]:
     """The rows of a Parquet folder or Hub data set; its splits are kept where it has more than one."""
     for split_name, split in dataset_dict.items():
+        classes = {key: feature for key, feature in split.features.items() if isinstance(feature, datasets.ClassLabel)}
         split = split.cast_column("image", datasets.Image(decode=False))
         for index, row in enumerate(split):
             image = row["image"]
             data = image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
             labels = {key: row.get(key) for key in ("age", "gender", "race")}
-            name = row.get("file_name") or f"{split_name}-{index}"
+            for key in labels.keys() & classes.keys():
+                # By name, since others number their classes in another order. -1 is how such a column says unknown.
+                known = labels[key] is not None and labels[key] >= 0
+                labels[key] = classes[key].int2str(labels[key]) if known else None
+            name = Path(image["path"] or "").name
+            name = row.get("file_name") or (name if UTKFACE_NAME.match(name) else f"{split_name}-{index}")
             yield Record(name, data, labels, split_name if len(dataset_dict) > 1 else None)
 
 
 def load_table(source: str) -> datasets.DatasetDict:
-    """A Parquet file or folder, or a Hub data set, by its path or id. Raises ValueError if it lacks a column."""
+    """A Parquet file or folder, or a Hub data set, by its path or id. Raises ValueError if it is not usable."""
     path = Path(source)
     if path.exists():
         files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
         by_split = {}
         for file in files:
-            split = re.match(r"(train|validation|test)\b", file.name)
-            by_split.setdefault(split.group(1) if split else "train", []).append(str(file))
+            # The first word, as in train-00000-of-00002.parquet; of another word the file is for training.
+            word = re.match(r"[a-z]*", file.name.lower()).group()
+            split = SPLIT_ALIASES.get(word, word)
+            by_split.setdefault(split if split in SPLIT_NAMES else "train", []).append(str(file))
         table = datasets.load_dataset("parquet", data_files=by_split)
     else:
         try:
@@ -77,10 +89,15 @@ def load_table(source: str) -> datasets.DatasetDict:
                 f"{source!r} is no file or folder here, and it could not be loaded from the Hub either ({error}). Give "
                 "a folder of UTKFace images, its .tar.gz or .zip, a folder of Parquet files, or a data set id."
             ) from error
-    columns = next(iter(table.values())).column_names
-    missing = {"image", "age"} - set(columns)
+        table = datasets.DatasetDict({SPLIT_ALIASES.get(name, name): split for name, split in table.items()})
+        if len(table) > 1 and not set(table) <= set(SPLIT_NAMES):
+            raise ValueError(f"{source!r} has the splits {sorted(table)}; known are {', '.join(SPLIT_NAMES)}.")
+    features = next(iter(table.values())).features
+    missing = {"image", "age"} - set(features)
     if missing:
-        raise ValueError(f"{source!r} has the columns {columns}, but lacks {sorted(missing)}.")
+        raise ValueError(f"{source!r} has the columns {sorted(features)}, but lacks {sorted(missing)}.")
+    if isinstance(features["age"], datasets.ClassLabel):
+        raise ValueError(f"{source!r} has classes of ages, {features['age'].names[:3]} and so on, but needs years.")
     return table
 
 
@@ -88,8 +105,9 @@ class Source:
     """Where images come from: chooses the reader for a path and tells when its content has changed."""
 
     def __init__(self, data_dir: str | Path):
-        self.data_dir = str(data_dir)
         path = Path(data_dir)
+        # Resolved, so that the cache knows a path however it is written.
+        self.data_dir = str(path.resolve()) if path.exists() else str(data_dir)
         if path.is_dir() and not any(path.rglob("*.parquet")):
             self.files, self._read = [file for file in sorted(path.rglob("*")) if file.is_file()], read_folder
         elif path.is_file() and tarfile.is_tarfile(path):

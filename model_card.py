@@ -3,10 +3,13 @@
 import math
 from pathlib import Path
 
+from httpx import HTTPError
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
+from huggingface_hub.errors import HfHubHTTPError
 
-from evaluation import write_json
+from evaluation import name_data, write_json
 from metrics import ADULT_AGES
+from training_arguments import ModelArguments
 
 
 CARD = """---
@@ -34,26 +37,40 @@ already do without: `estimator(picture, detect_faces=False)`.
 {rows}
 
 CS@5 is the share of ages that are wrong by at most five years. Measured by `train.py` on {date} on {hardware}, with the
-weights of epoch {best_epoch}, which were chosen on the validation split. Near-duplicates of an image never lie on two
-sides of a split.
+weights of epoch {best_epoch}, which was chosen on half of the validation images. Near-duplicates of an image never lie on
+two sides of a split.
 
 ![Training curves](curves.png)
 
 ## Training
 
-Start: {start}. Data: {split_images}. All arguments are in `train_results.json`, with versions and the sha256 of the weights.
+Start: {start}
+
+Data: {data_name}, {split_images}. All arguments are in `train_results.json`, with versions and the sha256 of the weights.
 
 ## Limits
 
 It estimates how old a face looks, not how old a person is, and one of the two gender labels of its data, not a person's
-gender. It errs most on small children's gender and reads old people too young. It must not be used for decisions about
-people.
+gender. It must not be used for decisions about people. Where it errs, by the labelled age of the validation images (bias:
+years too old; interval: share of labels in `age_interval`, which is meant to hold nine of ten):
+
+| age | images | MAE | bias | gender | interval |
+|---|---|---|---|---|---|
+{errors}
 
 ## Licence
 
-The weights were trained on images that are for non-commercial research only (UTKFace; the images belong to their owners),
-so that restriction holds for the weights too. The code is under Apache-2.0.
+{licence} The code is under Apache-2.0.
 """
+
+UTKFACE_LICENCE = (
+    "The weights were trained on images that are for non-commercial research only (UTKFace; the images belong to their "
+    "owners), so that restriction holds for the weights too."
+)
+OTHER_LICENCE = (
+    "The terms of the images that the weights and their start were trained on hold for the weights too: look them up "
+    "before you share or use these."
+)
 
 METRIC_NAMES = {"age_mae": "Age MAE (years)", "age_cs5": "CS@5", "gender_accuracy": "Gender accuracy"}
 
@@ -88,13 +105,14 @@ def draw_curves(history: list[dict], file: Path):
     figure.savefig(file, dpi=110)
 
 
-def describe_start(arguments: dict) -> str:
-    """What the weights were before training, in words."""
-    return (
-        f"random weights, network of `{arguments['config']}`"
-        if arguments["from_scratch"]
-        else f"`{arguments['model']}`"
-    )
+def describe_start(arguments: ModelArguments) -> str:
+    """What the weights were before training, in words; those of its card, where a model brings one."""
+    if arguments.from_scratch:
+        return f"random weights, network of `{arguments.config.name}`."
+    card = Path(arguments.model) / "README.md"
+    paragraphs = ModelCard.load(card).text.strip().split("\n\n") if card.is_file() else []
+    description = next((paragraph for paragraph in paragraphs if not paragraph.startswith("#")), "")
+    return f"`{name_data(arguments.model)}`. {description}".strip()
 
 
 def is_measured(value: float | None) -> bool:
@@ -107,64 +125,106 @@ def format_value(value: float | None, style: str) -> str:
     return format(value, style) if is_measured(value) else "–"
 
 
-def write_card(folder: Path, results: dict):
-    """The model card, with the results in the form that the Hub reads (`model-index`)."""
+def format_rows(rows: list[list[str]]) -> str:
+    """The rows of a Markdown table."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def make_result_row(split: str, metrics: dict) -> list[str]:
+    """A split's metrics, of all ages and of adults, as cells."""
     low, high = ADULT_AGES
-    name = results["arguments"]["hub_model_id"] or folder.resolve().name
-    rows, eval_results = [], []
-    for split, metrics in results["metrics"].items():
-        cells = [split, f"{metrics['num_images']:,}"]
-        for suffix in ("", f"_{low}_{high}"):
-            cells.append(format_value(metrics["age_mae" + suffix], ".2f"))
-            cells += [format_value(metrics[key + suffix], ".1%") for key in ("age_cs5", "gender_accuracy")]
-        rows.append("| " + " | ".join(cells) + " |")
-        eval_results += [
-            EvalResult(
-                task_type="image-classification",
-                dataset_type="utkface",
-                dataset_name=results["arguments"]["data_dir"],
-                dataset_split=split,
-                metric_type=key,
-                metric_name=metric_name,
-                metric_value=metrics[key],
-            )
-            for key, metric_name in METRIC_NAMES.items()
-            if is_measured(metrics[key])
-        ]
-    card_data = ModelCardData(
+    row = [split, f"{metrics['num_images']:,}"]
+    for suffix in ("", f"_{low}_{high}"):
+        row.append(format_value(metrics["age_mae" + suffix], ".2f"))
+        row += [format_value(metrics[key + suffix], ".1%") for key in ("age_cs5", "gender_accuracy")]
+    return row
+
+
+def make_error_row(row: dict, counted: dict | None) -> list[str]:
+    """A band of ages as cells; the interval's coverage is the cross-fitted one, where there is one."""
+    return [
+        row["ages"],
+        f"{row['num_images']:,}",
+        f"{row['age_mae']:.2f}",
+        f"{row['age_bias']:+.2f}",
+        format_value(row["gender_accuracy"], ".1%"),
+        format_value(counted and counted["interval_coverage"], ".1%"),
+    ]
+
+
+def make_card_data(name: str, results: dict) -> ModelCardData:
+    """The card's header, with the results in the form that the Hub reads (`model-index`)."""
+    eval_results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type="utkface" if results["is_utkface"] else "faces",
+            dataset_name=results["arguments"]["data_dir"],
+            dataset_split=split,
+            metric_type=key,
+            metric_name=metric_name,
+            metric_value=metrics[key],
+        )
+        for split, metrics in results["metrics"].items()
+        for key, metric_name in METRIC_NAMES.items()
+        if is_measured(metrics[key])
+    ]
+    return ModelCardData(
         license="other",
-        license_name="non-commercial-research",
+        license_name="non-commercial-research" if results["is_utkface"] else "terms-of-the-training-images",
         library_name="transformers",
         pipeline_tag="image-classification",
         tags=["age-estimation", "gender-classification", "face", "custom_code"],
         model_name=name,
         eval_results=eval_results,
     )
+
+
+def write_card(folder: Path, results: dict):
+    """Writes the model card `README.md`."""
+    low, high = ADULT_AGES
+    name = results["arguments"]["hub_model_id"] or folder.resolve().name
     hardware = results["hardware"]
+    cross_fitted = results["calibration"]["cross_fitted"] or {"by_age": []}
+    counted = {row["ages"]: row for row in cross_fitted["by_age"]}
+    errors = [make_error_row(row, counted.get(row["ages"])) for row in results["errors"]["validation"]["by_age"]]
     content = CARD.format(
-        card_data=card_data.to_yaml(),
+        card_data=make_card_data(name, results).to_yaml(),
         name=name,
         megabytes=round((folder / "model.safetensors").stat().st_size / 1e6, 1),
         low=low,
         high=high,
-        rows="\n".join(rows),
+        rows=format_rows([make_result_row(split, metrics) for split, metrics in results["metrics"].items()]),
+        errors=format_rows(errors),
         date=results["date"],
         hardware=hardware.get("gpu") or f"{hardware['cpu_cores']} cores of {hardware['cpu']}",
         best_epoch=results["best_epoch"],
-        start=describe_start(results["arguments"]),
+        start=results["start"],
+        data_name=results["arguments"]["data_dir"],
         split_images=", ".join(f"{count:,} {name}" for name, count in results["split_images"].items()) + " images",
+        licence=UTKFACE_LICENCE if results["is_utkface"] else OTHER_LICENCE,
     )
     ModelCard(content).save(folder / "README.md")
 
 
-def push_to_hub(folder: Path, repo_id: str | None = None):
-    """Uploads a model folder without its checkpoints; the name is the folder's unless given. Needs a Hub login."""
-    api = HfApi()
-    repo = api.create_repo(repo_id or folder.resolve().name, exist_ok=True)
-    api.upload_folder(
-        repo_id=repo.repo_id,
+def create_repo(folder: Path, repo_id: str | None = None) -> str:
+    """
+    Creates the model repo where there is none yet; its name is the folder's unless given. Returns the full id.
+
+    Raises:
+        ValueError: if there is no login or no right to write, or the Hub cannot be reached.
+    """
+    try:
+        return HfApi().create_repo(repo_id or folder.resolve().name, exist_ok=True).repo_id
+    except (OSError, HTTPError, HfHubHTTPError) as error:
+        raise ValueError(f"--push_to_hub: {error} (hf auth login makes a login)") from error
+
+
+def push_to_hub(folder: Path, repo_id: str):
+    """Uploads a model folder without its checkpoints into a repo that exists."""
+    url = HfApi().upload_folder(
+        repo_id=repo_id,
         folder_path=folder,
-        ignore_patterns=["checkpoints/**", "best/**", "best.partial/**"],
+        ignore_patterns=["checkpoints/**", "best/**", "best.partial/**", "logs/**"],
         commit_message="Trained weights with results and card",
     )
-    print(f"Uploaded to {repo}")
+    print(f"Uploaded to {url}")

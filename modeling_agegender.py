@@ -10,6 +10,8 @@ from torch.nn import functional as F
 try:
     from .configuration_agegender import AgeGenderConfig
 except ImportError:
+    if __package__:  # remote code: what is missing is not this file but what it says
+        raise
     from configuration_agegender import AgeGenderConfig
 
 from transformers import PreTrainedModel
@@ -25,7 +27,7 @@ class AgeGenderOutput(ModelOutput):
     Output of [`AgeGenderModel`].
 
     Args:
-        loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when labels are given):
+        loss (`torch.FloatTensor` of shape `()`, *optional*, returned when labels are given):
             Weighted sum of age and gender loss.
         age_logits (`torch.FloatTensor` of shape `(batch_size, num_age_classes)`):
             Scores of the ages 0, 1, 2, … years, before the softmax.

@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 DUPLICATE_COSINE = 0.985
 THUMBNAIL_SIDE = 20
+BLOCK_COSINES = 2**25  # computed at a time, which bounds memory
 
 
 def thumbnail(data: bytes) -> np.ndarray:
@@ -24,7 +25,7 @@ def thumbnail(data: bytes) -> np.ndarray:
     return vector / length if length > 0 else vector
 
 
-def group_near_duplicates(thumbnails: np.ndarray, block_size: int = 2048) -> np.ndarray:
+def group_near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
     """
     Numbers images so that near-duplicates share a number.
 
@@ -32,12 +33,12 @@ def group_near_duplicates(thumbnails: np.ndarray, block_size: int = 2048) -> np.
 
     Args:
         thumbnails: Vectors of length one from `thumbnail`, (images, 400) float32.
-        block_size: Images compared with all others at a time, which bounds memory.
 
     Returns:
         Group numbers, (images,) int.
     """
     pairs = [np.empty((2, 0), dtype=int)]
+    block_size = max(1, BLOCK_COSINES // max(1, len(thumbnails)))
     for start in range(0, len(thumbnails), block_size):
         similar = thumbnails[start : start + block_size] @ thumbnails.T > DUPLICATE_COSINE
         rows, columns = similar.nonzero()
@@ -47,19 +48,19 @@ def group_near_duplicates(thumbnails: np.ndarray, block_size: int = 2048) -> np.
     return connected_components(graph, directed=False)[1]
 
 
-def find_near_duplicates(thumbnails: np.ndarray, others: np.ndarray, block_size: int = 2048) -> np.ndarray:
+def find_near_duplicates(thumbnails: np.ndarray, others: np.ndarray) -> np.ndarray:
     """
     Tells which images have a near-duplicate among others.
 
     Args:
         thumbnails: Vectors of length one from `thumbnail`, (images, 400) float32.
         others: The same of the other images.
-        block_size: Images compared with all others at a time, which bounds memory.
 
     Returns:
         (images,) bool.
     """
     found = np.zeros(len(thumbnails), dtype=bool)
+    block_size = max(1, BLOCK_COSINES // max(1, len(others)))
     for start in range(0, len(thumbnails), block_size):
         block = slice(start, start + block_size)
         found[block] = (thumbnails[block] @ others.T > DUPLICATE_COSINE).any(axis=1)

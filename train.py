@@ -19,11 +19,12 @@ from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, TorchDynamoPlugin, broadcast, set_seed
 from datasets import Dataset, DatasetDict
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import get_scheduler
 
 from augmentation import FaceAugmentation
-from calibration import calibrate
+from calibration import apply_fields, calibrate
 from distillation import Teachers, soft_loss
 from evaluation import (
     compute_metrics,
@@ -35,15 +36,15 @@ from evaluation import (
     weights_sha256,
 )
 from image_processing_agegender import AgeGenderImageProcessor
-from metrics import format_errors, format_metrics
-from model_card import push_to_hub, write_results
+from metrics import describe_errors, format_errors, format_metrics
+from model_card import create_repo, describe_start, push_to_hub, write_results
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
 from starting_model import load_start
 from training_arguments import Arguments, TrainArguments, parse_arguments
 from training_data import check_splits, load_extra_faces, make_train_dataloader
 from training_state import Interruption, TrainerState, choose_checkpoint, find_checkpoints
-from utkface import draw_calibration_half, load_utkface
+from utkface import draw_calibration_half, is_utkface, load_utkface
 
 
 def build_accelerator(arguments: TrainArguments) -> Accelerator:
@@ -55,7 +56,9 @@ def build_accelerator(arguments: TrainArguments) -> Accelerator:
         log_with=arguments.report_to,
         dynamo_plugin=TorchDynamoPlugin(backend="inductor") if arguments.torch_compile else None,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
-        project_config=ProjectConfiguration(project_dir=str(arguments.output_dir)),
+        project_config=ProjectConfiguration(
+            project_dir=str(arguments.output_dir), logging_dir=str(arguments.output_dir / "logs")
+        ),
     )
 
 
@@ -77,6 +80,17 @@ def build_average(model: AgeGenderModel, decay: float) -> AveragedModel:
     return AveragedModel(model, avg_fn=update, use_buffers=True)
 
 
+def name_paths(values: dict) -> dict:
+    """The arguments with files and folders by name alone, since their paths say nothing elsewhere."""
+
+    def name(value):
+        if isinstance(value, list):
+            return [name(item) for item in value]
+        return name_data(value) if isinstance(value, str) else value
+
+    return {key: name(value) for key, value in values.items()}
+
+
 class Training:
     """One training: its parts, made by the accelerator, and its loop."""
 
@@ -95,7 +109,7 @@ class Training:
         self.teachers = teachers
         self.output_dir = arguments.train.output_dir
         if arguments.train.gradient_checkpointing:
-            model.gradient_checkpointing_enable()
+            model.activation_checkpointing_enable()
         height = self.processor.size["height"]
         self.augmentation = FaceAugmentation(arguments.augmentation, height)
         self.mean, self.std = (
@@ -110,7 +124,7 @@ class Training:
             model,
             build_optimizer(model, arguments.train),
             make_train_dataloader(dataset["train"], extra, self.processor, arguments),
-            make_dataloader(choosing, self.processor, arguments.train.per_device_eval_batch_size),
+            self._make_eval_dataloader(choosing),
         )
         self.unwrapped = model
         self.average = build_average(model, arguments.train.ema_decay) if arguments.train.ema_decay else None
@@ -269,9 +283,31 @@ class Training:
             print(f"Saved {folder}")
         accelerator.wait_for_everyone()
 
-    def _named_data(self) -> dict:
-        data = self.arguments.data
-        return {"data_dir": name_data(data.data_dir), "extra_data": [name_data(path) for path in data.extra_data]}
+    def _describe(self, metrics: dict, errors: dict, calibration: dict) -> dict:
+        """All that the result depends on, and the result."""
+        return {
+            "arguments": name_paths(self.arguments.to_dict()),
+            "start": describe_start(self.arguments.model),
+            "split_images": {name: len(split) for name, split in self.dataset.items()},
+            "is_utkface": is_utkface(self.dataset["train"]["file_name"]),
+            "extra_images": self.num_extra_images,
+            "metrics": metrics,
+            "errors": errors,
+            "calibration": calibration,
+            "best_epoch": self.state.best_epoch,
+            "history": self.state.history,
+            "training_seconds": round(self.state.seconds),
+            "num_processes": self.accelerator.num_processes,
+            "weights_sha256": weights_sha256(self.output_dir),
+            **describe_machine(),
+        }
+
+    def _make_eval_dataloader(self, images: Dataset) -> DataLoader:
+        batch_size, num_workers = (
+            self.arguments.train.per_device_eval_batch_size,
+            self.arguments.data.dataloader_num_workers,
+        )
+        return make_dataloader(images, self.processor, batch_size, num_workers)
 
     def export(self):
         """Writes the best weights as a complete model folder, with results, curves and card."""
@@ -285,30 +321,20 @@ class Training:
         predictions = {}
         for split in ("validation", "test"):
             if split in self.dataset:
-                batch_size = self.arguments.train.per_device_eval_batch_size
-                dataloader = make_dataloader(self.dataset[split], self.processor, batch_size)
-                predictions[split] = predict(best, self.accelerator.prepare(dataloader), self.accelerator)
+                dataloader = self.accelerator.prepare(self._make_eval_dataloader(self.dataset[split]))
+                predictions[split] = predict(best, dataloader, self.accelerator)
         if not self.accelerator.is_main_process:
             return
-        metrics = {split: compute_metrics(best, values) for split, values in predictions.items()}
         calibrating = {name: values[self.calibrating] for name, values in predictions["validation"].items()}
         groups = np.asarray(self.dataset["validation"]["group"])[self.calibrating]
         calibration = calibrate(best, calibrating, groups)
         AgeGenderPipeline(model=best, image_processor=self.processor).save_pretrained(self.output_dir)
-        results = {
-            "arguments": self.arguments.to_dict() | self._named_data(),
-            "split_images": {name: len(split) for name, split in self.dataset.items()},
-            "extra_images": self.num_extra_images,
-            "metrics": metrics,
-            "calibration": calibration,
-            "best_epoch": self.state.best_epoch,
-            "history": self.state.history,
-            "training_seconds": round(self.state.seconds),
-            "num_processes": self.accelerator.num_processes,
-            "weights_sha256": weights_sha256(self.output_dir),
-            **describe_machine(),
+        predictions = {
+            split: apply_fields(best, values, calibration["fields"]) for split, values in predictions.items()
         }
-        write_results(self.output_dir, results)
+        metrics = {split: compute_metrics(best, values) for split, values in predictions.items()}
+        errors = {split: describe_errors(values) for split, values in predictions.items()}
+        write_results(self.output_dir, self._describe(metrics, errors, calibration))
         for split, values in metrics.items():
             print(f"Best weights (epoch {self.state.best_epoch}) on the {split} split\n{format_metrics(values)}")
         if calibration["fields"]:
@@ -323,6 +349,9 @@ def main():
     checkpoint = choose_checkpoint(arguments.train)
     arguments.train.output_dir.mkdir(parents=True, exist_ok=True)
     accelerator = build_accelerator(arguments.train)
+    if arguments.train.push_to_hub and accelerator.is_main_process:
+        # Before hours of training, since there may be no login or no right to write.
+        arguments.train.hub_model_id = create_repo(arguments.train.output_dir, arguments.train.hub_model_id)
     set_seed(arguments.train.seed)
     # Before the data: a wrong network should not cost the minutes that a new data set takes.
     model, processor = load_start(arguments.model)
@@ -341,7 +370,11 @@ def main():
     interruption = Interruption()
     training = Training(arguments, accelerator, dataset, extra, model, processor, teachers)
     if arguments.train.report_to:
-        accelerator.init_trackers("agegender", config=arguments.to_dict())
+        # TensorBoard takes no lists.
+        values = {
+            name: str(value) if isinstance(value, list) else value for name, value in arguments.to_dict().items()
+        }
+        accelerator.init_trackers("agegender", config=values)
     if checkpoint:
         training.resume(checkpoint)
     if training.run(interruption):

@@ -33,9 +33,9 @@ class ModelArguments:
         metadata={"help": "With --from_scratch: JSON file of the network. Default: configs/default.json."},
     )
     from_scratch: bool = field(default=False, metadata={"help": "Start from random weights."})
-    config_overrides: str | None = field(
-        default=None,
-        metadata={"help": "Other values of config fields, e.g. gender_loss_weight=2.0,age_label_sigma=3.0"},
+    config_overrides: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Other values of config fields, as in gender_loss_weight=2.0 pool_sizes=[1,1,2]"},
     )
 
     teacher: list[str] = field(

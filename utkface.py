@@ -8,9 +8,11 @@ Parquet files, or the id of a data set on the Hub.
 """
 
 import argparse
+import hashlib
 import math
+import numbers
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from image_sources import Source
+from image_sources import SPLIT_NAMES, UTKFACE_NAME, Source
 from near_duplicates import draw_groups, group_near_duplicates, thumbnail
 
 
@@ -30,9 +32,8 @@ GENDERS = ["male", "female"]
 RACES = ["White", "Black", "Asian", "Indian", "Others"]
 MAXIMUM_AGE = 120
 SPLITS_DIR = Path(__file__).parent / "splits"
+SPLIT_FILES = ("utkface_test.txt", "utkface_excluded.txt")
 FILE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\w+)")
-# UTKFace's own names end in the date and time of their making, to the millisecond.
-UTKFACE_NAME = re.compile(r"\d+_\d_(\d_)?\d{17}\.jpg(\.chip\.jpg)?$")
 
 FEATURES = datasets.Features(
     {
@@ -78,13 +79,15 @@ def check_labels(labels: dict) -> dict:
     Raises:
         ValueError: if an age is not in 0–120 years, or gender or race is not the index or the name of a class.
     """
+    labels = {key: None if value != value else value for key, value in labels.items()}  # NaN
     age = labels.get("age")
-    if age is not None and not 0 <= age <= MAXIMUM_AGE:
-        raise ValueError(f"the age {age} is not in 0–{MAXIMUM_AGE}")
+    if age is not None and not (isinstance(age, numbers.Real) and 0 <= age <= MAXIMUM_AGE):
+        raise ValueError(f"the age {age!r} is not in 0–{MAXIMUM_AGE}")
     checked = {"age": age}
     for key, names in (("gender", GENDERS), ("race", RACES)):
         value = labels.get(key)
-        value = names.index(value) if value in names else value
+        if isinstance(value, str):
+            value = {name.lower(): index for index, name in enumerate(names)}.get(value.lower(), value)
         if value == -1:
             value = None
         if value is not None and value not in range(len(names)):
@@ -93,24 +96,28 @@ def check_labels(labels: dict) -> dict:
     return checked
 
 
+def is_utkface(names: Iterable[str]) -> bool:
+    """True if an image has a name as UTKFace gives them, so that the published lists name the test images."""
+    return any(UTKFACE_NAME.match(name) for name in names)
+
+
+def drop_groups(indices: list[int], groups: np.ndarray, others: set[int]) -> list[int]:
+    """The indices without those that share a group of near-duplicates with one of the others."""
+    dropped = {groups[index] for index in others}
+    return [index for index in indices if groups[index] not in dropped]
+
+
 def make_stratum(age: float | None, gender: int | None) -> tuple:
     """What each split should hold as much of as the whole: five years of age, and a gender."""
     return None if age is None else int(age) // 5, gender
 
 
-def find_listed(faces: list[Face], groups: np.ndarray) -> tuple[set[int], set[int]]:
-    """The indices of the test images that `splits/` lists, and of the images to leave out, since they resemble one."""
-    test_names, excluded_names = (
-        set((SPLITS_DIR / file).read_text().split()) for file in ("utkface_test.txt", "utkface_excluded.txt")
+def find_listed(faces: list[Face]) -> tuple[set[int], set[int]]:
+    """The indices of the test images that `splits/` lists, and of images listed to be left out, which resemble one."""
+    return tuple(
+        {index for index, face in enumerate(faces) if face.name in names}
+        for names in (set((SPLITS_DIR / file).read_text().split()) for file in SPLIT_FILES)
     )
-    test = {index for index, face in enumerate(faces) if face.name in test_names}
-    test_groups = {groups[index] for index in test}
-    excluded = {
-        index
-        for index, face in enumerate(faces)
-        if index not in test and (face.name in excluded_names or groups[index] in test_groups)
-    }
-    return test, excluded
 
 
 @dataclass
@@ -126,13 +133,15 @@ class UTKFaceConfig(datasets.BuilderConfig):
 
     def create_config_id(self, config_kwargs, custom_features=None) -> str:
         """The cache folder's name: all that changes the result, but not the source object itself."""
-        return f"{self.fingerprint}-{self.seed}-{self.validation_share}-{self.test_share}-{int(self.strict)}"
+        lists = b"".join((SPLITS_DIR / file).read_bytes() for file in SPLIT_FILES)
+        fingerprint = f"{self.fingerprint}-{hashlib.sha256(lists).hexdigest()[:8]}"
+        return f"{fingerprint}-{self.seed}-{self.validation_share}-{self.test_share}-{int(self.strict)}"
 
 
 class UTKFace(datasets.GeneratorBasedBuilder):
     """Builds the splits train, validation and test; see `load_utkface`."""
 
-    VERSION = datasets.Version("1.0.0")
+    VERSION = datasets.Version("1.1.0")  # part of the cache's name: to be raised when the same source gives other rows
     BUILDER_CONFIG_CLASS = UTKFaceConfig
 
     def _info(self) -> datasets.DatasetInfo:
@@ -188,7 +197,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
             faces.append(Face(position, record.name, split=record.split, **labels))
         if refused:
             listed = "\n".join(refused)
-            logger.warning(f"{len(refused)} of {len(refused) + len(faces)} images are left out:\n{listed}")
+            self._remark(f"{len(refused)} of {len(refused) + len(faces)} images are left out:\n{listed}")
         if not faces:
             raise ValueError(
                 f"{self.config.source.data_dir} holds no usable image: expected names like "
@@ -197,22 +206,32 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         return faces, group_near_duplicates(np.stack(thumbnails))
 
     def _assign_splits(self, faces: list[Face], groups: np.ndarray) -> list[str | None]:
-        """One split name a face, None for the excluded."""
-        if all(face.split for face in faces):
-            return [face.split for face in faces]
+        """One split name a face, None for those that resemble an image that measures."""
         config, everyone = self.config, range(len(faces))
         strata = [make_stratum(face.age, face.gender) for face in faces]
-        if any(UTKFACE_NAME.match(face.name) for face in faces):
-            test, excluded = find_listed(faces, groups)
+        published = {split: {i for i in everyone if faces[i].split == split} for split in SPLIT_NAMES}
+        if is_utkface(face.name for face in faces):
+            listed, excluded = find_listed(faces)
+            test = listed | published["test"]
+        elif any(published.values()):
+            test, excluded = published["test"], set()
         else:
             test, excluded = draw_groups(strata, groups, everyone, config.test_share, config.seed + 1), set()
-        if excluded:
-            logger.warning(f"{len(excluded)} near-duplicates of test images belong to no split.")
-        candidates = [index for index in everyone if index not in test and index not in excluded]
-        validation = draw_groups(strata, groups, candidates, config.validation_share, config.seed)
-        names = dict.fromkeys(candidates, "train")
+        candidates = [index for index in everyone if index not in test | excluded]
+        candidates = drop_groups(candidates, groups, test)
+        validation = published["validation"] & set(candidates)
+        if not validation:
+            validation = draw_groups(strata, groups, candidates, config.validation_share, config.seed)
+        train = drop_groups([index for index in candidates if index not in validation], groups, validation)
+        names = dict.fromkeys(train, "train")
         names |= dict.fromkeys(validation, "validation") | dict.fromkeys(test, "test")
+        if len(names) < len(faces):
+            self._remark(f"{len(faces) - len(names)} near-duplicates of validation or test images belong to no split.")
         return [names.get(index) for index in everyone]
+
+    def _remark(self, sentence: str):
+        """Notes what is left out, so that whoever takes the data set from the cache is told too."""
+        self.info.description += f"\n{sentence}"
 
 
 def load_utkface(
@@ -256,6 +275,9 @@ def load_utkface(
         test_share=test_share,
     )
     builder.download_and_prepare()
+    remarks = builder.info.description.partition("\n")[2]
+    if remarks:
+        logger.warning(remarks)
     return builder.as_dataset()
 
 

@@ -185,7 +185,14 @@ def test_exif_rotation(client, astronaut, tmp_path):
 
 def make_face(xmin: int, ymin: int, xmax: int, ymax: int) -> dict:
     box = {"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax}
-    return {"age": 31.4, "gender": "female", "gender_score": 0.98, "box": box, "detection_score": 0.93}
+    return {
+        "age": 31.4,
+        "age_interval": [24.0, 42.6],
+        "gender": "female",
+        "gender_score": 0.98,
+        "box": box,
+        "detection_score": 0.93,
+    }
 
 
 @pytest.mark.parametrize("box", [(40, 40, 90, 100), (0, 0, 60, 60), (140, 0, 199, 99), (0, 0, 199, 149)])
@@ -222,7 +229,7 @@ def test_page_shows_a_row_for_each_face(monkeypatch):
     monkeypatch.setattr(app, "predict", lambda pipe, image: ("annotated", faces))
     annotated, shown, sentence, rows = app.show(None, {"path": "photo.jpg"})
     assert (annotated, shown) == ("annotated", faces) and sentence.startswith("2 faces")
-    assert rows == [[1, 31, "female", "98%", "93%"], [2, 31, "female", "98%", "93%"]]
+    assert rows == [[1, 31, "24–43", "female", "98%"], [2, 31, "24–43", "female", "98%"]]
 
 
 def test_page_is_emptied_with_the_photo_and_by_a_broken_one(monkeypatch, tmp_path):
@@ -256,14 +263,14 @@ def test_start_with_another_model_ends_with_a_sentence(model_folder, monkeypatch
     AgeGenderModel.from_pretrained(model_folder).save_pretrained(tmp_path)
     AgeGenderImageProcessor.from_pretrained(model_folder).save_pretrained(tmp_path)
     config.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="is no AgeGender model: it lacks"):
+    with pytest.raises(ValueError, match="is no AgeGender model of this network: it lacks"):
         app.load_pipeline(str(tmp_path))
 
 
 def test_start_without_the_large_file_of_git_ends_with_a_sentence(model_folder, tmp_path):
     AgeGenderModel.from_pretrained(model_folder).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    with pytest.raises(ValueError, match=f"No model could be loaded from AGEGENDER_MODEL={tmp_path}"):
+    with pytest.raises(ValueError, match=f"AGEGENDER_MODEL={tmp_path}: No model could be loaded from"):
         app.load_pipeline(str(tmp_path))
 
 
@@ -274,7 +281,7 @@ def test_revision_reaches_the_hub(monkeypatch):
         calls.append((repo, kwargs["revision"], kwargs.get("trust_remote_code")))
         raise OSError("We couldn't connect.\nA second line.")
 
-    monkeypatch.setattr(app.AgeGenderModel, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(AgeGenderModel, "from_pretrained", from_pretrained)
     with pytest.raises(ValueError, match="me/model@v1.*We couldn't connect.$"):
         app.load_pipeline("me/model@v1")
     assert calls == [("me/model", "v1", None)]

@@ -3,6 +3,8 @@
 import importlib
 import importlib.metadata
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from conftest import make_config
 from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
 
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
 
 
 def load_config(name: str) -> AgeGenderConfig:
@@ -169,3 +172,20 @@ def test_old_transformers_is_named(monkeypatch):
     with pytest.raises(ImportError, match="4.57.6") as error:
         importlib.reload(configuration_agegender)
     assert f"pip install --upgrade 'transformers>={configuration_agegender.MINIMUM_TRANSFORMERS}'" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["modeling_agegender", "image_processing_agegender", "pipeline_agegender"])
+def test_remote_code_passes_the_sentence_on(monkeypatch, tmp_path, name):
+    """In a package, as transformers puts remote code, where the sentence must not end as "no module named …"."""
+    package = tmp_path / "remote_code"
+    package.mkdir()
+    for file in ROOT.glob("*_agegender.py"):
+        shutil.copy(file, package)
+    shutil.copy(ROOT / "face_detection.py", package)
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in [module for module in sys.modules if module.startswith("remote_code")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: "4.57.6")
+    with pytest.raises(ImportError, match="4.57.6"):
+        importlib.import_module(f"remote_code.{name}")

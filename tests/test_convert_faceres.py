@@ -150,7 +150,7 @@ def check_restored_normalization(graph_file: Path, config: AgeGenderConfig, imag
     folded = AgeGenderModel(config).eval()
     load_convolutions(folded, read_tensorflowjs(graph_file))
     # Batches of unequal sizes: statistics over all images are not the mean of those over the batches.
-    model = convert(graph_file, config, images, batch_size=len(images) - 1)
+    model = convert(read_tensorflowjs(graph_file), config, images, batch_size=len(images) - 1)
     processor = AgeGenderImageProcessor(size={"height": config.image_size, "width": config.image_size})
     pixel_values = processor(images, return_tensors="pt").pixel_values
     expected = folded.encoder(pixel_values)
@@ -164,7 +164,7 @@ def test_restored_normalization(graph_file, images):
 
 
 def test_conversion_is_the_same_each_time(graph_file, images):
-    models = [convert(graph_file, tiny_config(), images[:2]) for _ in range(2)]
+    models = [convert(read_tensorflowjs(graph_file), tiny_config(), images[:2]) for _ in range(2)]
     assert all(torch.equal(*values) for values in zip(*(model.state_dict().values() for model in models)))
 
 

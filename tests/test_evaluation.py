@@ -176,7 +176,7 @@ def test_missing_labels_weigh_the_same_in_any_batch(model_folder):
     accelerator = Accelerator()
     found = []
     for batch_size in (2, 7):
-        dataloader = accelerator.prepare(evaluation.make_dataloader(dataset, processor, batch_size))
+        dataloader = accelerator.prepare(evaluation.make_dataloader(dataset, processor, batch_size, num_workers=0))
         found.append(evaluation.evaluate_model(model, dataloader, accelerator))
     assert found[0]["loss"] == pytest.approx(found[1]["loss"], rel=1e-5)
     assert found[0]["age_mae"] == pytest.approx(found[1]["age_mae"], rel=1e-5)
@@ -197,7 +197,7 @@ def test_measuring_changes_neither_mode_nor_weights_nor_statistics(model_folder,
     processor = AgeGenderImageProcessor.from_pretrained(model_folder)
     dataset = evaluation.load_utkface(pictures)["validation"]
     evaluation.evaluate_model(
-        model, accelerator.prepare(evaluation.make_dataloader(dataset, processor, 2)), accelerator
+        model, accelerator.prepare(evaluation.make_dataloader(dataset, processor, 2, num_workers=0)), accelerator
     )
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -1,8 +1,10 @@
 """The pipeline: what it takes, what it returns, and that batches change nothing."""
 
+import base64
 import copy
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -158,28 +160,57 @@ def test_paths(estimator, portrait, faces, tmp_path):
         assert_same_faces(found, faces)
 
 
-def test_address(estimator, portrait, faces, tmp_path, monkeypatch):
-    """A picture over http, and a page that is not one."""
+@pytest.fixture
+def server(tmp_path, monkeypatch) -> str:
+    """The address of a server of the files in tmp_path."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    portrait.save(tmp_path / "photo.png")
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            body = (tmp_path / "photo.png").read_bytes() if self.path == "/photo.png" else b"<p>not here</p>"
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(body)
-
+    class Handler(SimpleHTTPRequestHandler):
         def log_message(self, *args):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=tmp_path)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}"
-        assert_same_faces(estimator(f"{address}/photo.png", timeout=10), faces)
-        with pytest.raises(ValueError, match="other.jpg"):
-            estimator(f"{address}/other.jpg", timeout=10)
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def test_address(estimator, portrait, faces, tmp_path, server):
+    """A picture over http, a page that is not one, a page and a server that are not there."""
+    portrait.save(tmp_path / "photo.png")
+    (tmp_path / "other.jpg").write_text("<p>not here</p>")
+    assert_same_faces(estimator(f"{server}/photo.png", timeout=10), faces)
+    for address in (f"{server}/other.jpg", f"{server}/missing.jpg", "http://127.0.0.1:9/photo.jpg"):
+        with pytest.raises(ValueError, match=f"{address} cannot be read as a picture"):
+            estimator(address, timeout=10)
+
+
+def test_pixels_are_the_same_from_path_and_address(noise, tmp_path, server):
+    """16-bit values are scaled and transparent pixels white, wherever the picture comes from."""
+    deep = Image.fromarray(np.asarray(noise.convert("L"), dtype=np.uint16) * 257)
+    clear = noise.copy()
+    clear.putalpha(0)
+    for picture in (deep, clear):
+        path = tmp_path / "photo.png"
+        picture.save(path)
+        data_address = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+        expected = to_rgb(path).tobytes()
+        assert len(set(expected)) == 1 or len(set(expected)) > 200 and picture is deep
+        assert to_rgb(f"{server}/photo.png").tobytes() == expected
+        assert to_rgb(data_address).tobytes() == expected
+
+
+def test_truncated_picture_is_named(tmp_path, portrait):
+    path = tmp_path / "cut.jpg"
+    portrait.save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    for picture, name in ((path, "cut.jpg"), (Image.open(path), "A JpegImageFile")):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as a picture"):
+            to_rgb(picture)
+
+
+def test_no_picture_gives_no_list(estimator):
+    assert estimator([]) == []
 
 
 def test_exif_rotation(estimator, portrait, faces, tmp_path):

@@ -173,6 +173,13 @@ def test_bf16_with_gradient_checkpointing(run_train, faces, tmp_path):
     assert results["history"][0]["age_mae"] == pytest.approx(metrics["age_mae"], rel=1e-2)
 
 
+def test_compiled(run_train, tmp_path):
+    """The slowest test here: it runs a C++ compiler."""
+    run_train(tmp_path, num_train_epochs=1, torch_compile=True)
+    assert math.isfinite(read_results(tmp_path)["history"][0]["train_loss"])
+    assert not any("_orig_mod" in name for name in load_file(tmp_path / "model.safetensors"))
+
+
 def test_gradients_are_clipped(run_train, tmp_path, monkeypatch):
     norms = []
     clip = train.Accelerator.clip_grad_norm_

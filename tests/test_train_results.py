@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import HfApi, ModelCard, RepoUrl
 from huggingface_hub.utils import filter_repo_objects
 from PIL import Image
 from safetensors.torch import load_file
@@ -70,7 +70,7 @@ def test_a_run_leaves_a_complete_model_folder(finished):
 def test_results_name_all_that_they_depend_on(finished, faces):
     results = read_results(finished)
     assert set(results) == {
-        "arguments", "split_images", "extra_images", "metrics", "calibration", "best_epoch", "history", "training_seconds", "num_processes",
+        "arguments", "start", "is_utkface", "split_images", "extra_images", "errors", "metrics", "calibration", "best_epoch", "history", "training_seconds", "num_processes",
         "weights_sha256", "date", "hardware", "versions",
     }  # fmt: skip
     assert results["weights_sha256"] == hashlib.sha256((finished / "model.safetensors").read_bytes()).hexdigest()
@@ -121,16 +121,46 @@ def test_card_names_the_hub_repository_and_survives_a_dot_and_missing_labels(fin
         (finished / "README.md").write_text(card_before)
 
 
-def test_upload_leaves_checkpoints_out(finished, monkeypatch):
+def test_upload_leaves_checkpoints_and_logs_out(finished, monkeypatch):
     uploads = []
-    monkeypatch.setattr(HfApi, "create_repo", lambda self, name, **kwargs: type("Repo", (), {"repo_id": name})())
     monkeypatch.setattr(HfApi, "upload_folder", lambda self, **kwargs: uploads.append(kwargs))
-    model_card.push_to_hub(finished)
+    model_card.push_to_hub(finished, "somebody/faces")
     files = [str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()]
-    sent = set(filter_repo_objects(files, ignore_patterns=uploads[0]["ignore_patterns"]))
-    assert uploads[0]["repo_id"] == "tiny-faces"
+    sent = set(filter_repo_objects([*files, "logs/agegender/1"], ignore_patterns=uploads[0]["ignore_patterns"]))
+    assert uploads[0]["repo_id"] == "somebody/faces"
     assert any(name.startswith("checkpoints/") for name in files)
     assert sent == {name for name in files if "/" not in name}
+
+
+def test_the_repo_is_made_before_training_and_named_in_the_card(run_train, tmp_path, monkeypatch):
+    calls = []
+
+    def create_repo(self, name, **kwargs):
+        calls.append(name)
+        return RepoUrl(f"https://huggingface.co/somebody/{name}")
+
+    monkeypatch.setattr(HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(HfApi, "upload_folder", lambda self, repo_id, **kwargs: calls.append(repo_id))
+    run_train(tmp_path / "run", num_train_epochs=1, push_to_hub=True)
+    assert calls == ["run", "somebody/run"]
+    assert 'model="somebody/run"' in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_a_missing_login_is_named_before_training(run_train, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(train, "load_utkface", lambda *args, **kwargs: pytest.fail("the data were read"))
+    with pytest.raises(ValueError, match="--push_to_hub: .*hf auth login"):
+        run_train(tmp_path / "run", push_to_hub=True)
+
+
+def test_other_faces_have_other_terms(finished):
+    card_before = (finished / "README.md").read_text()
+    results = read_results(finished)
+    assert results["is_utkface"] and "(UTKFace; the images belong" in card_before
+    model_card.write_card(finished, results | {"is_utkface": False})
+    card = (finished / "README.md").read_text()
+    (finished / "README.md").write_text(card_before)
+    assert "UTKFace; the images" not in card and "The terms of the images" in card
 
 
 def test_printed_lines(run_train, tmp_path, capsys):
@@ -155,4 +185,5 @@ def test_fine_tuning_keeps_network_and_processor(run_train, finished, tmp_path):
     first, second = (load_file(folder / "model.safetensors") for folder in (start, tmp_path / "tuned"))
     weight = "age_head.layers.0.weight"
     assert torch.allclose(first[weight], second[weight], atol=1e-4) and not torch.equal(first[weight], second[weight])
-    assert "`" + str(start) + "`" in (tmp_path / "tuned" / "README.md").read_text()
+    card = (tmp_path / "tuned" / "README.md").read_text()
+    assert "Start: `start`. Reads a face" in card

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import near_duplicates
 from image_sources import Source
 from near_duplicates import draw_groups, group_near_duplicates, thumbnail
 from utkface import check_labels, draw_figures, load_utkface, parse_file_name, to_model_inputs
@@ -198,10 +199,12 @@ def test_second_use_comes_from_the_cache_and_a_change_is_noticed(folder):
     assert make_name(1000) in contents(load_utkface(folder))
 
 
-def test_near_duplicates_are_grouped_and_nothing_else():
+@pytest.mark.parametrize("block_cosines", [2**25, 180])
+def test_near_duplicates_are_grouped_and_nothing_else(monkeypatch, block_cosines):
+    monkeypatch.setattr(near_duplicates, "BLOCK_COSINES", block_cosines)
     originals = [make_jpeg(seed) for seed in range(20)]
     copies = [make_jpeg(seed, quality=40, side=40) for seed in range(5)]
-    groups = group_near_duplicates(np.stack([thumbnail(data) for data in originals + copies]), block_size=7)
+    groups = group_near_duplicates(np.stack([thumbnail(data) for data in originals + copies]))
     assert groups[:5].tolist() == groups[20:].tolist()
     assert len(set(groups.tolist())) == 20
 

@@ -142,5 +142,5 @@ def measure_choosing_half(model_folder: Path, faces: Path) -> dict:
     choosing = validation.select(np.flatnonzero(~draw_calibration_half(validation)))
     accelerator = Accelerator(cpu=True)
     processor = AgeGenderImageProcessor.from_pretrained(model_folder)
-    dataloader = accelerator.prepare(make_dataloader(choosing, processor, batch_size=8))
+    dataloader = accelerator.prepare(make_dataloader(choosing, processor, batch_size=8, num_workers=0))
     return evaluate_model(AgeGenderModel.from_pretrained(model_folder), dataloader, accelerator)
