@@ -125,7 +125,9 @@ def draw_preview(photo: Path, arguments: AugmentationArguments, rows: int = 3, c
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Writes a sheet that shows what the augmentation does to a photo.")
+    parser = argparse.ArgumentParser(
+        description="Writes a sheet that shows what the augmentation does to a photo.", allow_abbrev=False
+    )
     parser.add_argument("photo", type=Path, help="A photo; its square centre is shown.")
     parser.add_argument(
         "--output", type=Path, default=Path("augmentation_preview.png"), help="Where to write the sheet."
@@ -144,4 +146,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"augmentation.py: error: {error}")

@@ -358,7 +358,7 @@ def draw_figures(dataset: datasets.DatasetDict, output_dir: Path) -> list[Path]:
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Pictures of a face data set.")
+    parser = argparse.ArgumentParser(description="Pictures of a face data set.", allow_abbrev=False)
     parser.add_argument("command", choices=["figures"])
     parser.add_argument("data_dir", help="Folder, tar or zip archive, Parquet folder, or data set id.")
     parser.add_argument("--output_dir", type=Path, default=Path("assets"), help="Folder for the pictures.")
@@ -370,4 +370,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"utkface.py: error: {error}")

@@ -17,9 +17,8 @@ from transformers import ViTConfig, ViTForImageClassification
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from evaluation import describe_machine, weights_sha256  # noqa: E402
-from image_processing_agegender import AgeGenderImageProcessor  # noqa: E402
-from modeling_agegender import AgeGenderModel  # noqa: E402
+from evaluation import describe_machine, weights_sha256, write_json  # noqa: E402
+from model_loading import load_model  # noqa: E402
 
 
 BATCH_SIZE = 8
@@ -36,14 +35,17 @@ def time_batch(model: torch.nn.Module, pixel_values: torch.Tensor, repeats: int)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--model", default=str(ROOT), help="Model folder or Hub id. Default: the project's own.")
     parser.add_argument("--rounds", type=int, default=5, help="Turns of each model; the best counts.")
     parser.add_argument("--output", type=Path, help="JSON file for the results.")
     arguments = parser.parse_args()
 
-    height = AgeGenderImageProcessor.from_pretrained(arguments.model).size["height"]
-    ours = AgeGenderModel.from_pretrained(arguments.model).eval().to(memory_format=torch.channels_last)
+    ours, processor = load_model(arguments.model)
+    ours = ours.to(memory_format=torch.channels_last)
+    height = processor.size["height"]
     ours_input = torch.randn(BATCH_SIZE, 3, height, height).contiguous(memory_format=torch.channels_last)
     vit = ViTForImageClassification(ViTConfig()).eval()
     vit_input = torch.randn(BATCH_SIZE, 3, 224, 224)
@@ -62,7 +64,7 @@ def main():
     }
     print(json.dumps(results, indent=2))
     if arguments.output:
-        arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+        write_json(arguments.output, results)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import app
-from configuration_agegender import AgeGenderConfig
+from conftest import make_config
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
 
@@ -20,21 +20,10 @@ FACE_KEYS = {"age", "age_interval", "gender", "gender_score", "box", "detection_
 ORIENTATION = 0x0112
 
 
-def tiny_config() -> AgeGenderConfig:
-    return AgeGenderConfig(
-        image_size=32,
-        block_types=["conv", "depthwise_separable"],
-        hidden_sizes=[8, 16],
-        depths=[1, 1],
-        strides=[2, 2],
-        pool_sizes=[1, 1],
-    )
-
-
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("model")
-    AgeGenderModel(tiny_config()).save_pretrained(folder)
+    AgeGenderModel(make_config()).save_pretrained(folder)
     AgeGenderImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return str(folder)
 
@@ -258,8 +247,7 @@ def test_start_without_a_model_ends_with_a_sentence(monkeypatch, tmp_path, sourc
 
 
 def test_start_with_another_model_ends_with_a_sentence(model_folder, monkeypatch, tmp_path):
-    config = tiny_config()
-    config.hidden_sizes, config.depths = [8, 16], [1, 2]
+    config = make_config(depths=[1, 3])
     AgeGenderModel.from_pretrained(model_folder).save_pretrained(tmp_path)
     AgeGenderImageProcessor.from_pretrained(model_folder).save_pretrained(tmp_path)
     config.save_pretrained(tmp_path)

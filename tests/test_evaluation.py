@@ -16,7 +16,7 @@ from PIL import Image
 
 import evaluation
 from calibration import CALIBRATED_FIELDS
-from configuration_agegender import AgeGenderConfig
+from conftest import make_config
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
 
@@ -48,15 +48,7 @@ def pictures(tmp_path_factory, datasets_cache) -> Path:
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory) -> Path:
     torch.manual_seed(0)
-    config = AgeGenderConfig(
-        image_size=32,
-        block_types=["conv", "depthwise_separable"],
-        hidden_sizes=[8, 16],
-        depths=[1, 1],
-        strides=[2, 2],
-        pool_sizes=[1, 1],
-    )
-    model = AgeGenderModel(config)
+    model = AgeGenderModel(make_config())
     with torch.no_grad():  # as after some training: spread ages and both genders
         for parameter in (*model.age_head.parameters(), *model.gender_head.parameters()):
             parameter.mul_(20)

@@ -6,21 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
-from skimage.data import astronaut, page
+from skimage.data import page
 
 import face_detection
 from face_detection import UTKFACE_TEMPLATE, FaceDetector, align_face, find_weights, load_yunet
 
 
-pytest.importorskip("cv2")
-
 # By eye, in pixels of the photo: eyes, nose, corners of the mouth.
 ASTRONAUT_LANDMARKS = np.array([(206, 103), (246, 105), (224, 126), (206, 141), (243, 145)])
-
-
-@pytest.fixture(scope="module")
-def photo() -> Image.Image:
-    return Image.fromarray(astronaut())
 
 
 @pytest.fixture(scope="module")

@@ -38,9 +38,6 @@ from training_setup import (
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
 
 
-# Early stopping, averaging
-
-
 @pytest.mark.parametrize(
     ("metric", "threshold", "values", "best_epoch", "last_epoch"),
     [
@@ -134,9 +131,6 @@ def test_biases_and_normalisations_do_not_decay(tmp_path):
         assert decays[id(parameter)] == (0.0 if "normalization" in name or name.endswith("bias") else 0.3), name
 
 
-# Other starts and data
-
-
 def test_a_table_without_genders_trains(run_train, tmp_path):
     ages = [5 + 13 * index % 80 for index in range(24)]
     images = [draw_face(age, 0, seed=1000 + index) for index, age in enumerate(ages)]
@@ -208,9 +202,6 @@ def test_tensorboard_gets_the_metrics(run_train, tmp_path):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     run_train(tmp_path, num_train_epochs=1, report_to="tensorboard")
     assert list((tmp_path / "agegender").rglob("events.out.tfevents.*"))
-
-
-# Refusals
 
 
 @pytest.mark.parametrize(
