@@ -199,9 +199,8 @@ def test_accumulated_batches_make_one_update_and_the_rate_ends_at_zero(run_train
 
 
 def test_tensorboard_gets_the_metrics(run_train, tmp_path):
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     run_train(tmp_path, num_train_epochs=1, report_to="tensorboard")
-    assert list((tmp_path / "agegender").rglob("events.out.tfevents.*"))
+    assert list((tmp_path / "logs").rglob("events.out.tfevents.*"))
 
 
 @pytest.mark.parametrize(
