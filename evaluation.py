@@ -120,6 +120,17 @@ def name_data(data_dir: str) -> str:
     return Path(data_dir).resolve().name if Path(data_dir).exists() else data_dir
 
 
+def name_paths(values: dict) -> dict:
+    """The arguments with files and folders by name alone, since their paths say nothing elsewhere."""
+
+    def name(value):
+        if isinstance(value, list):
+            return [name(item) for item in value]
+        return name_data(value) if isinstance(value, str) else value
+
+    return {key: name(value) for key, value in values.items()}
+
+
 def weights_sha256(folder: Path) -> str | None:
     """sha256 of the weights in a model folder; None where the model is no folder here but lies on the Hub."""
     file = Path(folder) / "model.safetensors"

@@ -95,11 +95,13 @@ def draw_curves(history: list[dict], file: Path):
     loss_axes.legend()
     low, high = ADULT_AGES
     for axes, key, factor, title in (
-        (age_axes, "age_mae", 1, "Age MAE on validation, years"),
-        (gender_axes, "gender_accuracy", 100, "Gender accuracy on validation, %"),
+        (age_axes, "age_mae", 1, "Age MAE, years"),
+        (gender_axes, "gender_accuracy", 100, "Gender accuracy, %"),
     ):
         for suffix, label in (("", "all ages"), (f"_{low}_{high}", f"{low}–{high} years")):
             axes.plot(epochs, [factor * row[key + suffix] for row in history], marker=".", label=label)
+        training = [factor * row.get(f"train_{key}", math.nan) for row in history]
+        axes.plot(epochs, training, linestyle="--", color="grey", label="training (augmented)")
         axes.set(title=title, xlabel="epoch")
         axes.legend()
     figure.savefig(file, dpi=110)

@@ -31,14 +31,14 @@ from evaluation import (
     describe_machine,
     evaluate_model,
     make_dataloader,
-    name_data,
+    name_paths,
     predict,
     weights_sha256,
 )
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics import describe_errors, format_errors, format_metrics
 from model_card import create_repo, describe_start, push_to_hub, write_results
-from modeling_agegender import AgeGenderModel
+from modeling_agegender import AgeGenderModel, AgeGenderOutput
 from pipeline_agegender import AgeGenderPipeline
 from starting_model import load_start
 from training_arguments import Arguments, TrainArguments, parse_arguments
@@ -80,15 +80,13 @@ def build_average(model: AgeGenderModel, decay: float) -> AveragedModel:
     return AveragedModel(model, avg_fn=update, use_buffers=True)
 
 
-def name_paths(values: dict) -> dict:
-    """The arguments with files and folders by name alone, since their paths say nothing elsewhere."""
-
-    def name(value):
-        if isinstance(value, list):
-            return [name(item) for item in value]
-        return name_data(value) if isinstance(value, str) else value
-
-    return {key: name(value) for key, value in values.items()}
+@torch.no_grad()
+def count_errors(output: AgeGenderOutput, batch: dict) -> tuple[torch.Tensor, ...]:
+    """Years of error, known ages, right genders and known genders of a batch, each a float32 scalar."""
+    errors = (output.age - batch["age_labels"]).abs()
+    right = output.gender_logits.argmax(dim=-1) == batch["gender_labels"]  # never where the label is -100
+    known_ages, known_genders = errors.isfinite(), batch["gender_labels"] != -100
+    return tuple(count.float() for count in (errors.nansum(), known_ages.sum(), right.sum(), known_genders.sum()))
 
 
 class Training:
@@ -168,35 +166,34 @@ class Training:
         self.model.train()
         self.train_dataloader.set_epoch(state.epoch)
         batches = self.accelerator.skip_first_batches(self.train_dataloader, state.step)
-        progress = tqdm(
+        batch_images = train.per_device_train_batch_size * self.accelerator.num_processes
+        sums = torch.as_tensor(state.sums, dtype=torch.float32, device=self.accelerator.device)
+        start, start_seconds, first_step = time.perf_counter(), state.seconds, state.step
+        with tqdm(
             initial=state.step,
             total=len(self.train_dataloader),
             desc=f"Epoch {state.epoch + 1}/{train.num_train_epochs}",
             disable=not self.accelerator.is_main_process,
-        )
-        batch_images = train.per_device_train_batch_size * self.accelerator.num_processes
-        start, start_seconds, first_step = time.perf_counter(), state.seconds, state.step
-        for batch in batches:
-            state.loss_sum += self._train_step(batch)
-            state.step += 1
-            state.seconds = start_seconds + time.perf_counter() - start
-            progress.update()
-            if state.step % 10 == 0:
-                rate = batch_images * (state.step - first_step) / (time.perf_counter() - start)
-                progress.set_postfix(loss=f"{state.loss_sum / state.step:.3f}", images_per_second=f"{rate:.0f}")
-            if interruption.requested:
-                self.accelerator.set_trigger()
-            interrupted = self.accelerator.sync_gradients and self.accelerator.check_trigger()
-            if interrupted or (self._is_checkpoint_due() and state.step < len(self.train_dataloader)):
-                self.save_checkpoint()
-            if interrupted:
-                progress.close()
-                return False
-        progress.close()
+        ) as progress:
+            for batch in batches:
+                sums = sums + self._train_step(batch)
+                state.sums, state.step = sums, state.step + 1
+                state.seconds = start_seconds + time.perf_counter() - start
+                progress.update()
+                if state.step % 10 == 0:
+                    rate = batch_images * (state.step - first_step) / (time.perf_counter() - start)
+                    progress.set_postfix(loss=f"{sums[0] / state.step:.3f}", images_per_second=f"{rate:.0f}")
+                if interruption.requested:
+                    self.accelerator.set_trigger()
+                interrupted = self.accelerator.sync_gradients and self.accelerator.check_trigger()
+                if interrupted or (self._is_checkpoint_due() and state.step < len(self.train_dataloader)):
+                    self.save_checkpoint()
+                if interrupted:
+                    return False
         return True
 
     def _train_step(self, batch: dict) -> torch.Tensor:
-        """Forward, backward and, where accumulation ends, an update; returns the loss."""
+        """Forward, backward and, where accumulation ends, an update; returns what `TrainerState.sums` adds up, (5,)."""
         state, accelerator = self.state, self.accelerator
         step = state.epoch * len(self.train_dataloader) + state.step
         seed = (self.arguments.train.seed * 1_000_003 + step) * accelerator.num_processes + accelerator.process_index
@@ -223,7 +220,7 @@ class Training:
             state.update += 1
             if self.average:
                 self.average.update_parameters(self.unwrapped)
-        return loss.detach()
+        return torch.stack((loss.detach(), *count_errors(output, batch)))
 
     def _is_checkpoint_due(self) -> bool:
         every = self.arguments.train.checkpointing_steps
@@ -232,20 +229,26 @@ class Training:
     def _finish_epoch(self):
         """Validation, best weights, one line of metrics, checkpoint."""
         train, state = self.arguments.train, self.state
-        train_loss = self.accelerator.reduce(state.loss_sum / state.step, reduction="mean").item()
-        state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
+        sums = torch.as_tensor(state.sums, dtype=torch.float32, device=self.accelerator.device)
+        loss, years, ages, right, genders = self.accelerator.reduce(sums, reduction="mean").tolist()
+        train_metrics = {
+            "train_loss": loss / state.step,
+            "train_age_mae": years / ages if ages else math.nan,
+            "train_gender_accuracy": right / genders if genders else math.nan,
+        }
+        state.epoch, state.step, state.sums = state.epoch + 1, 0, [0.0] * 5
         for buffer in self.best_candidate.buffers():
             # Each process has the statistics of its own batches, but those of the main one are kept.
             buffer.copy_(broadcast(buffer))
         metrics = evaluate_model(self.best_candidate, self.validation_dataloader, self.accelerator)
         learning_rate = self.scheduler.get_last_lr()[0]
-        improved = state.add_epoch({"train_loss": train_loss, **metrics}, train)
+        improved = state.add_epoch(train_metrics | metrics, train)
         if improved and self.accelerator.is_main_process:
             self.best_candidate.save_pretrained(self.output_dir / "best.partial")
             self._replace_best()
-        self.accelerator.log({"train_loss": train_loss, "learning_rate": learning_rate, **metrics}, step=state.update)
+        self.accelerator.log(train_metrics | metrics | {"learning_rate": learning_rate}, step=state.update)
         self.accelerator.print(
-            f"Epoch {state.epoch}: train loss {train_loss:.3f}, validation loss {metrics['loss']:.3f}, age MAE "
+            f"Epoch {state.epoch}: train loss {train_metrics['train_loss']:.3f}, validation loss {metrics['loss']:.3f}, age MAE "
             f"{metrics['age_mae']:.2f} years, CS@5 {metrics['age_cs5']:.1%}, gender {metrics['gender_accuracy']:.1%}, "
             f"{state.seconds:.0f} s{', best so far' if improved else ''}"
         )
@@ -266,8 +269,8 @@ class Training:
         """Writes all that resuming needs, then deletes the oldest checkpoints above the limit."""
         accelerator, state = self.accelerator, self.state
         # Only the main process writes the state, so it holds the mean of all.
-        loss_sum = torch.as_tensor(state.loss_sum, dtype=torch.float32, device=accelerator.device)
-        state.loss_sum = accelerator.reduce(loss_sum, reduction="mean").item()
+        sums = torch.as_tensor(state.sums, dtype=torch.float32, device=accelerator.device)
+        state.sums = accelerator.reduce(sums, reduction="mean").tolist()
         # Written beside and renamed, so that a kill in between leaves the checkpoints before.
         partial = self.output_dir / "checkpoints" / "partial"
         accelerator.save_state(str(partial))

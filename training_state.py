@@ -20,7 +20,8 @@ class TrainerState:
     best_metric: float | None = None
     bad_epochs: int = 0
     seconds: float = 0.0
-    loss_sum: float = 0.0  # over the batches of this epoch that are done
+    # Over the batches of this epoch that are done: loss; years of error and known ages; right and known genders.
+    sums: list[float] = field(default_factory=lambda: [0.0] * 5)
     history: list[dict] = field(default_factory=list)
 
     def state_dict(self) -> dict:
