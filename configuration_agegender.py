@@ -67,6 +67,8 @@ class AgeGenderConfig(PreTrainedConfig):
             Window and stride of the max-pooling that ends each stage; 1 is none.
         hidden_act (`str`, *optional*, defaults to `"relu6"`):
             Activation after each normalisation and between the fully connected layers.
+        use_batch_norm (`bool`, *optional*, defaults to `True`):
+            Whether each convolution is followed by batch normalisation; without it, it has a bias.
         batch_norm_eps (`float`, *optional*, defaults to 1e-3):
             Added to the variance by batch normalisation.
         batch_norm_momentum (`float`, *optional*, defaults to 0.1):
@@ -134,6 +136,7 @@ class AgeGenderConfig(PreTrainedConfig):
     strides: list[int] | tuple[int, ...] = (2, 1, 2, 2, 2, 2)
     pool_sizes: list[int] | tuple[int, ...] = (1, 1, 1, 1, 1, 1)
     hidden_act: str = "relu6"
+    use_batch_norm: bool = True
     batch_norm_eps: float = 1e-3
     batch_norm_momentum: float = 0.1
     num_age_classes: int = 101

@@ -50,7 +50,7 @@ class AgeGenderOutput(ModelOutput):
 
 class AgeGenderConvLayer(nn.Module):
     """
-    Convolution, batch normalisation, activation.
+    Convolution, batch normalisation (or a bias in its place), activation.
 
     The padding is TensorFlow's "same": at stride 2 on an even side nothing before and one pixel after, which is what
     face-pretrained MobileNets were trained with.
@@ -75,10 +75,12 @@ class AgeGenderConvLayer(nn.Module):
             stride=stride,
             padding=kernel_size // 2 if stride == 1 else 0,
             groups=groups,
-            bias=False,
+            bias=not config.use_batch_norm,
         )
-        self.normalization = nn.BatchNorm2d(
-            out_channels, eps=config.batch_norm_eps, momentum=config.batch_norm_momentum
+        self.normalization = (
+            nn.BatchNorm2d(out_channels, eps=config.batch_norm_eps, momentum=config.batch_norm_momentum)
+            if config.use_batch_norm
+            else nn.Identity()
         )
         self.activation = ACT2FN[config.hidden_act]
 

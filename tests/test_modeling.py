@@ -221,6 +221,15 @@ def test_images_of_a_batch_do_not_mix(model, pixel_values):
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
+def test_without_batch_normalisation(pixel_values):
+    torch.manual_seed(0)
+    model = AgeGenderModel(make_config(use_batch_norm=False)).eval()
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    assert convolutions and all(convolution.bias.abs().max() == 0 for convolution in convolutions)
+    assert torch.isfinite(model(pixel_values).age).all()
+
+
 def test_train_mode_drops_out(pixel_values):
     model = make_model(age_head_dropout=0.5, gender_head_dropout=0.0).train()
     first, second = model(pixel_values), model(pixel_values)
