@@ -1,0 +1,114 @@
+"""
+Compares finished trainings: a table for `experiments/README.md` and their curves as a picture.
+
+    python compare_runs.py runs/plain runs/batch_norm runs/dropout --output curves.png
+"""
+
+import argparse
+import json
+import math
+import shlex
+from pathlib import Path
+
+from evaluation import name_paths
+from metrics import ADULT_AGES
+from model_card import format_rows, format_value
+from training_arguments import parse_arguments
+
+
+HEADERS = [
+    "trial", "options", "minutes", "MAE", "CS@5", "gender", "21–60: MAE", "gender",
+    "last epoch: MAE", "gender", "in training: MAE", "gender",
+]  # fmt: skip
+# What a row need not repeat.
+COMMON_OPTIONS = ("data_dir", "output_dir", "dataloader_num_workers", "checkpointing_steps", "resume_from_checkpoint")
+
+
+def read_run(folder: Path) -> dict:
+    """
+    The results of a training.
+
+    Raises:
+        ValueError: if the folder holds none.
+    """
+    file = folder / "train_results.json"
+    if not file.is_file():
+        raise ValueError(f"{folder} holds no train_results.json: is the training finished?")
+    return json.loads(file.read_text())
+
+
+def describe_options(arguments: dict, defaults: dict) -> str:
+    """The options that differ from the defaults, as on the command line."""
+    words = []
+    for name, value in arguments.items():
+        if name in COMMON_OPTIONS or value is None or value is False or value == defaults.get(name):
+            continue
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name}"] + ([] if value is True else [shlex.quote(str(item)) for item in values])
+    return f"`{' '.join(words)}`" if words else "–"
+
+
+def make_row(name: str, results: dict, defaults: dict) -> list[str]:
+    """
+    A training as cells below `HEADERS`: its best weights on all validation images, then its last epoch.
+
+    The last epoch is measured on the half of the validation images that chooses weights; in training, that is with
+    augmentation and dropout.
+    """
+    metrics, last = results["metrics"]["validation"], results["history"][-1]
+    low, high = ADULT_AGES
+    values = [
+        (metrics["age_mae"], ".2f"),
+        (metrics["age_cs5"], ".1%"),
+        (metrics["gender_accuracy"], ".1%"),
+        (metrics[f"age_mae_{low}_{high}"], ".2f"),
+        (metrics[f"gender_accuracy_{low}_{high}"], ".1%"),
+        (last["age_mae"], ".2f"),
+        (last["gender_accuracy"], ".1%"),
+        (last.get("train_age_mae"), ".2f"),
+        (last.get("train_gender_accuracy"), ".1%"),
+    ]
+    minutes = f"{results['training_seconds'] / 60:.0f}"
+    cells = [format_value(value, style) for value, style in values]
+    return [name, describe_options(results["arguments"], defaults), minutes, *cells]
+
+
+def draw_comparison(runs: dict[str, dict], file: Path):
+    """Gender accuracy and age error by epoch of each run, on its training images (dashed) and on validation."""
+    from matplotlib.figure import Figure  # only here: the table needs no drawing
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    gender_axes, age_axes = figure.subplots(1, 2)
+    for number, (name, results) in enumerate(runs.items()):
+        history, colour = results["history"], f"C{number}"
+        epochs = [row["epoch"] for row in history]
+        for axes, key, factor in ((gender_axes, "gender_accuracy", 100), (age_axes, "age_mae", 1)):
+            for prefix, style, label in (("", "-", name), ("train_", "--", None)):
+                values = [row.get(prefix + key) for row in history]
+                values = [math.nan if value is None else factor * value for value in values]
+                axes.plot(epochs, values, style, color=colour, label=label)
+    gender_axes.set(title="Gender accuracy, %: validation (solid), training (dashed)", xlabel="epoch")
+    age_axes.set(title="Age MAE, years: validation (solid), training (dashed)", xlabel="epoch")
+    gender_axes.legend()
+    figure.savefig(file, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Compares finished trainings.", allow_abbrev=False)
+    parser.add_argument("runs", type=Path, nargs="+", help="Output folders of train.py.")
+    parser.add_argument("--output", type=Path, help="Where to draw their curves.")
+    arguments = parser.parse_args()
+    runs = {folder.name: read_run(folder) for folder in arguments.runs}
+    defaults = name_paths(parse_arguments(["--from_scratch", "--data_dir", "", "--output_dir", ""]).to_dict())
+    print(format_rows([HEADERS, ["---"] * len(HEADERS)]))
+    print(format_rows([make_row(name, results, defaults) for name, results in runs.items()]))
+    if arguments.output:
+        draw_comparison(runs, arguments.output)
+        print(f"Wrote {arguments.output}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"compare_runs.py: error: {error}")
