@@ -60,17 +60,17 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return round(float(np.exp(fitted.x)), 4)
 
 
-def fit_fields(model: AgeGenderModel, predictions: dict[str, np.ndarray]) -> dict:
-    """The fields of the configuration that fit; those with fewer than `NEAREST_IMAGES` labels are left out."""
+def fit_fields(model: AgeGenderModel, predictions: dict[str, np.ndarray], least_labels: int = NEAREST_IMAGES) -> dict:
+    """The fields of the configuration that fit; those with fewer labels than `least_labels` are left out."""
     fields = {}
     known = np.isfinite(predictions["age_labels"])
-    if known.sum() >= NEAREST_IMAGES:
+    if known.sum() >= least_labels:
         ages = predictions["age_labels"][known].clip(0, model.config.num_age_classes - 1)
         centralities = model.age_centrality(torch.from_numpy(predictions["age_logits"][known])).numpy()
         levels = fit_levels(centralities[np.arange(len(ages)), ages.round().astype(int)], ages)
         fields |= {"age_interval_ages": list(LEVEL_AGES), "age_interval_levels": levels}
     known = predictions["gender_labels"] != -100
-    if known.sum() >= NEAREST_IMAGES:
+    if known.sum() >= least_labels:
         labels = predictions["gender_labels"][known]
         fields["gender_temperature"] = fit_temperature(predictions["gender_logits"][known], labels)
     return fields
@@ -102,14 +102,17 @@ def calibrate(model: AgeGenderModel, predictions: dict[str, np.ndarray], groups:
     Returns:
         `fields`, empty where there are too few labels, and `cross_fitted`, the result of [`describe_errors`].
     """
+    fields = fit_fields(model, predictions)
+    if not fields:
+        return {"fields": {}, "cross_fitted": None}
     members, numbers = np.unique(groups, return_inverse=True)
     folds = np.random.default_rng(seed).permutation(len(members))[numbers] % NUM_FOLDS
     parts = []
-    for fold in range(NUM_FOLDS):
-        inside = folds == fold
-        fields = fit_fields(model, {name: values[~inside] for name, values in predictions.items()})
-        parts.append(apply_fields(model, {name: values[inside] for name, values in predictions.items()}, fields))
+    for fold in np.unique(folds):
+        others, own = (
+            {name: values[chosen] for name, values in predictions.items()} for chosen in (folds != fold, folds == fold)
+        )
+        parts.append(apply_fields(model, own, fit_fields(model, others, least_labels=1)))
     held = {name: np.concatenate([part[name] for part in parts]) for name in predictions}
-    fields = fit_fields(model, predictions)
     apply_fields(model, predictions, fields)
-    return {"fields": fields, "cross_fitted": describe_errors(held) if fields else None}
+    return {"fields": fields, "cross_fitted": describe_errors(held)}

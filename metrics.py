@@ -99,6 +99,16 @@ def expected_calibration_error(probabilities: np.ndarray, correct: np.ndarray, n
     return float(np.abs(differences).sum() / len(probabilities))
 
 
+def bootstrap_calibration_error(
+    probabilities: np.ndarray, correct: np.ndarray, num_samples: int = 200
+) -> tuple[float, float]:
+    """The expected calibration error and its standard error, from images drawn with replacement."""
+    generator = np.random.default_rng(0)
+    draws = generator.integers(0, len(correct), (num_samples, len(correct)))
+    errors = [expected_calibration_error(probabilities[draw], correct[draw]) for draw in draws]
+    return expected_calibration_error(probabilities, correct), float(np.std(errors))
+
+
 def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
     """
     Where a model errs and whether its intervals and probabilities hold.
@@ -109,8 +119,9 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
 
     Returns:
         `by_age`, one dict for all ages and one for each of `AGE_BANDS` that has images, with error, bias (years too old),
-        and the coverage and mean width (years) of the intervals; `gender_confusion`, counts of labels (rows) by
-        predictions; and `gender_calibration_error`. None where no image has the label.
+        the coverage of the intervals, its standard error if nine of ten are the truth, and their mean width (years);
+        `gender_confusion`, counts of labels (rows) by predictions; and `gender_calibration_error` with its standard error.
+        None where no image has the label.
     """
     labels, genders = predictions["age_labels"], predictions["gender_labels"]
     predicted = predictions["gender_logits"].argmax(axis=-1)
@@ -129,6 +140,7 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
                 "age_mae": float(np.abs(errors).mean()),
                 "age_bias": float(errors.mean()),
                 "gender_accuracy": float((predicted == genders)[known].mean()) if known.any() else None,
+                "interval_standard_error": float(np.sqrt(INTERVAL_COVERAGE * (1 - INTERVAL_COVERAGE) / chosen.sum())),
                 "interval_coverage": float(((first <= labels[chosen]) & (labels[chosen] <= last)).mean()),
                 "interval_width": float((last - first).mean()),
             }
@@ -137,21 +149,31 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
     confusion = np.zeros((2, 2), dtype=int)
     np.add.at(confusion, (genders[known], predicted[known]), 1)
     probabilities = softmax(predictions["gender_logits"], axis=-1).max(axis=-1)
-    error = expected_calibration_error(probabilities[known], (predicted == genders)[known]) if known.any() else None
-    return {"by_age": rows, "gender_confusion": confusion.tolist(), "gender_calibration_error": error}
+    error = standard_error = None
+    if known.any():
+        error, standard_error = bootstrap_calibration_error(probabilities[known], (predicted == genders)[known])
+    return {
+        "by_age": rows,
+        "gender_confusion": confusion.tolist(),
+        "gender_calibration_error": error,
+        "gender_calibration_standard_error": standard_error,
+    }
 
 
 def format_errors(errors: dict) -> str:
     """One line a band of ages, for people."""
-    lines = ["     ages  images    MAE   bias  gender  in interval  width"]
+    lines = ["     ages  images    MAE   bias  gender    in interval  width"]
     for row in errors["by_age"]:
         gender = "–" if row["gender_accuracy"] is None else f"{row['gender_accuracy']:.1%}"
         lines.append(
             f"{row['ages']:>9} {row['num_images']:>7,} {row['age_mae']:>6.2f} {row['age_bias']:>+6.2f} {gender:>7} "
-            f"{row['interval_coverage']:>12.1%} {row['interval_width']:>6.1f}"
+            f"{row['interval_coverage']:>7.1%} ± {row['interval_standard_error']:.1%} {row['interval_width']:>6.1f}"
         )
     if errors["gender_calibration_error"] is not None:
-        lines.append(f"Gender probabilities are off by {errors['gender_calibration_error']:.2%} (ECE).")
+        lines.append(
+            f"Gender probabilities are off by {errors['gender_calibration_error']:.2%} (ECE) ± "
+            f"{errors['gender_calibration_standard_error']:.2%}."
+        )
     return "\n".join(lines)
 
 

@@ -368,8 +368,9 @@ def main():
             seed=arguments.data.split_seed,
             validation_share=arguments.data.validation_share,
         )
-        extra = load_extra_faces(arguments.data, dataset)
     check_splits(dataset, arguments, accelerator.num_processes)
+    with accelerator.main_process_first():
+        extra = load_extra_faces(arguments.data, dataset)
     interruption = Interruption()
     training = Training(arguments, accelerator, dataset, extra, model, processor, teachers)
     if arguments.train.report_to:

@@ -58,14 +58,17 @@ def load_extra_faces(arguments: DataArguments, dataset: datasets.DatasetDict) ->
     The faces of `--extra_data` without near-duplicates of images that measure; None where there is no such argument.
 
     Raises:
-        ValueError: if a path holds no usable image.
+        ValueError: if a path holds no image to train on.
     """
     if not arguments.extra_data:
         return None
-    sources = (
-        load_utkface(path, arguments.strict, validation_share=0.0, test_share=0.0) for path in arguments.extra_data
-    )
-    extra = datasets.concatenate_datasets([source["train"] for source in sources])
+    parts = []
+    for path in arguments.extra_data:
+        source = load_utkface(path, arguments.strict, validation_share=0.0, test_share=0.0)
+        if "train" not in source:
+            raise ValueError(f"--extra_data {path} holds no training images, only {sorted(source)}.")
+        parts.append(source["train"])
+    extra = datasets.concatenate_datasets(parts)
     held_out = datasets.concatenate_datasets([split for name, split in dataset.items() if name != "train"])
     leaks = find_near_duplicates(read_thumbnails(extra), read_thumbnails(held_out))
     if leaks.any():

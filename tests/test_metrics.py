@@ -111,6 +111,9 @@ def test_errors_by_age():
     assert errors["gender_confusion"] == [[2, 0], [1, 1]]
     probability = 1 / (1 + math.exp(-4))
     assert errors["gender_calibration_error"] == pytest.approx(abs(probability - 3 / 4))
+    # Of four images, three of them right: the accuracy's standard error.
+    assert errors["gender_calibration_standard_error"] == pytest.approx(math.sqrt(0.75 * 0.25 / 4), rel=0.25)
+    assert rows["all"]["interval_standard_error"] == pytest.approx(math.sqrt(0.9 * 0.1 / 4))
 
 
 def test_errors_without_a_gender():
