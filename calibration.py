@@ -9,15 +9,16 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from metrics import INTERVAL_COVERAGE, describe_errors
-from modeling_agegender import AgeGenderModel
+from configuration_agegender import AgeGenderConfig
+from metrics import INTERVAL_COVERAGE
+from modeling_agegender import find_age_interval, find_centrality
 
 
 CALIBRATED_FIELDS = ("age_interval_ages", "age_interval_levels", "gender_temperature")
 # Ages, years, that have a level of their own; closer where errors change fast.
 LEVEL_AGES = (0, 2, 5, 10, 16, 21, 26, 31, 38, 46, 55, 65, 80)
-# A level is fitted to the images whose labels lie nearest to its age; with fewer images nothing is fitted.
-NEAREST_IMAGES = 100
+# A level is fitted to the labels nearest to its age: at least so many, and all within so many years.
+NEAREST_IMAGES, NEAREST_YEARS = 100, 2
 NUM_FOLDS = 10
 
 
@@ -34,10 +35,12 @@ def fit_levels(centralities: np.ndarray, ages: np.ndarray) -> list[float]:
     """
     levels = []
     for age in LEVEL_AGES:
-        nearest = np.argsort(np.abs(ages - age), kind="stable")[:NEAREST_IMAGES]
+        distances = np.abs(ages - age)
+        farthest = max(np.sort(distances)[:NEAREST_IMAGES][-1], NEAREST_YEARS)
+        nearest = np.sort(centralities[distances <= farthest])
         # The rank of split conformal prediction (https://huggingface.co/papers/2107.07511).
         rank = min(int(np.ceil(INTERVAL_COVERAGE * (len(nearest) + 1))), len(nearest))
-        levels.append(round(float(np.sort(centralities[nearest])[rank - 1]), 4))
+        levels.append(round(float(nearest[rank - 1]), 4))
     return levels
 
 
@@ -60,14 +63,14 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return round(float(np.exp(fitted.x)), 4)
 
 
-def fit_fields(model: AgeGenderModel, predictions: dict[str, np.ndarray], least_labels: int = NEAREST_IMAGES) -> dict:
+def fit_fields(predictions: dict[str, np.ndarray], least_labels: int = NEAREST_IMAGES) -> dict:
     """The fields of the configuration that fit; those with fewer labels than `least_labels` are left out."""
     fields = {}
-    known = np.isfinite(predictions["age_labels"])
+    known = np.isfinite(predictions["age_classes"])
     if known.sum() >= least_labels:
-        ages = predictions["age_labels"][known].clip(0, model.config.num_age_classes - 1)
-        centralities = model.age_centrality(torch.from_numpy(predictions["age_logits"][known])).numpy()
-        levels = fit_levels(centralities[np.arange(len(ages)), ages.round().astype(int)], ages)
+        ages = predictions["age_classes"][known]
+        centralities = find_centrality(torch.from_numpy(predictions["age_logits"][known])).numpy()
+        levels = fit_levels(centralities[np.arange(len(ages)), ages.astype(int)], ages)
         fields |= {"age_interval_ages": list(LEVEL_AGES), "age_interval_levels": levels}
     known = predictions["gender_labels"] != -100
     if known.sum() >= least_labels:
@@ -76,43 +79,55 @@ def fit_fields(model: AgeGenderModel, predictions: dict[str, np.ndarray], least_
     return fields
 
 
-def apply_fields(model: AgeGenderModel, predictions: dict[str, np.ndarray], fields: dict) -> dict[str, np.ndarray]:
-    """Sets the fields in the model's configuration and works out what it then says of the same images."""
-    for name, value in fields.items():
-        setattr(model.config, name, value)
-    age_intervals = model.age_interval(
-        torch.from_numpy(predictions["age_logits"]), torch.from_numpy(predictions["ages"])
-    )
-    gender_logits = predictions["gender_logits"] / fields.get("gender_temperature", 1.0)
-    return predictions | {"age_intervals": age_intervals.numpy(), "gender_logits": gender_logits}
+def recount(predictions: dict[str, np.ndarray], fields: dict) -> dict[str, np.ndarray]:
+    """What a model with these fields says of the same images; fields that are not there change nothing."""
+    changed = {}
+    if "age_interval_levels" in fields:
+        logits, ages = (torch.from_numpy(predictions[name]) for name in ("age_logits", "ages"))
+        interval = find_age_interval(logits, ages, fields["age_interval_ages"], fields["age_interval_levels"])
+        changed["age_intervals"] = interval.numpy()
+    if "gender_temperature" in fields:
+        changed["gender_logits"] = predictions["gender_logits"] / fields["gender_temperature"]
+    return predictions | changed
 
 
-def calibrate(model: AgeGenderModel, predictions: dict[str, np.ndarray], groups: np.ndarray, seed: int = 0) -> dict:
+def calibrate(
+    config: AgeGenderConfig,
+    predictions: dict[str, np.ndarray],
+    calibrating: np.ndarray,
+    groups: np.ndarray,
+    seed: int = 0,
+) -> tuple[dict, dict[str, np.ndarray]]:
     """
-    Fits the fields, sets them in the model's configuration and counts how well such fields hold.
-
-    What is counted is cross-fitted: each tenth of the images by the fields that the other nine give.
+    Fits the fields to some of the images and sets them in a configuration.
 
     Args:
-        model: Gave the predictions with `gender_temperature=1`.
-        predictions: What `evaluation.predict` returns, of images that chose neither weights nor epoch.
-        groups: Groups of near-duplicates, which are not divided, (images,).
+        config: Of the model that gave the predictions with `gender_temperature=1`.
+        predictions: What `evaluation.predict` returns.
+        calibrating: True for the images to fit to, which chose neither weights nor epoch, (images,).
+        groups: Groups of near-duplicates, (images,).
         seed: Of the draw of the tenths.
 
     Returns:
-        `fields`, empty where there are too few labels, and `cross_fitted`, the result of [`describe_errors`].
+        The fields, without those for which there are too few labels; and the predictions as they are with fields that
+        were not fitted to the image: of a calibrating image those that nine tenths of the calibrating images give, which
+        hold none of its group.
     """
-    fields = fit_fields(model, predictions)
-    if not fields:
-        return {"fields": {}, "cross_fitted": None}
+    fields = fit_fields(take(predictions, calibrating))
+    held = {name: values.copy() for name, values in recount(predictions, fields).items()}
     members, numbers = np.unique(groups, return_inverse=True)
     folds = np.random.default_rng(seed).permutation(len(members))[numbers] % NUM_FOLDS
-    parts = []
-    for fold in np.unique(folds):
-        others, own = (
-            {name: values[chosen] for name, values in predictions.items()} for chosen in (folds != fold, folds == fold)
-        )
-        parts.append(apply_fields(model, own, fit_fields(model, others, least_labels=1)))
-    held = {name: np.concatenate([part[name] for part in parts]) for name in predictions}
-    apply_fields(model, predictions, fields)
-    return {"fields": fields, "cross_fitted": describe_errors(held)}
+    for fold in range(NUM_FOLDS) if fields else ():
+        own = calibrating & (folds == fold)
+        fold_fields = fit_fields(take(predictions, calibrating & (folds != fold)), least_labels=1)
+        fold_fields = {name: value for name, value in fold_fields.items() if name in fields}
+        for name, values in recount(take(predictions, own), fold_fields).items():
+            held[name][own] = values
+    for name, value in fields.items():
+        setattr(config, name, value)
+    return fields, held
+
+
+def take(predictions: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:
+    """The predictions of the chosen images."""
+    return {name: values[chosen] for name, values in predictions.items()}

@@ -10,9 +10,9 @@ import math
 import shlex
 from pathlib import Path
 
-from evaluation import name_paths
 from metrics import ADULT_AGES
 from model_card import format_rows, format_value
+from results import name_paths
 from training_arguments import parse_arguments
 
 
@@ -98,8 +98,9 @@ def main():
     parser.add_argument("runs", type=Path, nargs="+", help="Output folders of train.py.")
     parser.add_argument("--output", type=Path, help="Where to draw their curves.")
     arguments = parser.parse_args()
-    runs = {folder.name: read_run(folder) for folder in arguments.runs}
+    runs = {str(folder): read_run(folder) for folder in arguments.runs}
     defaults = name_paths(parse_arguments(["--from_scratch", "--data_dir", "", "--output_dir", ""]).to_dict())
+    del defaults["from_scratch"], defaults["config"]  # a row says what it starts from
     print(format_rows([HEADERS, ["---"] * len(HEADERS)]))
     print(format_rows([make_row(name, results, defaults) for name, results in runs.items()]))
     if arguments.output:

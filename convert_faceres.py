@@ -27,7 +27,11 @@ from utkface import load_utkface
 
 
 WEIGHTS_SHA256 = "b0ea2cc4805891a0f22dc57b06b57806b967831305c40818400fda40aec341f4"
-CARD = """# Face-pretrained start
+CARD = """---
+library_name: transformers
+---
+
+# Face-pretrained start
 
 The body of faceres-deep, with batch normalisation put back and new heads: Andrey Savchenko's MobileNet-v1
 (https://github.com/HSE-asavchenko/HSE_FaceRec_tf), which learnt to tell people apart on VGGFace2 and then their age and

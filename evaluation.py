@@ -8,35 +8,57 @@ Measures a model on one split of a face data set, or calibrates its age interval
 import argparse
 import hashlib
 import json
-import math
-import os
-import platform
 import time
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
 from calibration import NEAREST_IMAGES, calibrate
 from metrics import AgeGenderMetric, describe_errors, format_errors, format_metrics
 from model_loading import load_model
 from modeling_agegender import AgeGenderModel
+from results import describe_machine, name_data, weights_sha256, write_json
 from utkface import draw_calibration_half, load_utkface, to_model_inputs
-
-
-PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate", "kornia")
 
 
 def make_dataloader(dataset: Dataset, processor, batch_size: int, num_workers: int) -> DataLoader:
     """Batches of `pixel_values`, `age_labels` and `gender_labels` in the order of the data set."""
     dataset = dataset.with_transform(to_model_inputs(processor, do_normalize=True))
     return DataLoader(dataset, batch_size=batch_size, num_workers=num_workers)
+
+
+def describe_split(dataset: DatasetDict) -> dict:
+    """What tells the split of a data set from another one: sha256 of its file names."""
+    names = {split: sorted(images["file_name"]) for split, images in dataset.items()}
+    images = sorted(names["train"] + names["validation"])
+    return {
+        key: hashlib.sha256("\n".join(values).encode()).hexdigest()
+        for key, values in (("images_sha256", images), ("validation_sha256", names["validation"]))
+    }
+
+
+def check_split(model: str, dataset: DatasetDict):
+    """
+    Compares a split with the one that the training of a model folder recorded.
+
+    Raises:
+        ValueError: if the same images are split in another way, so that validation images were trained on.
+    """
+    file = Path(model) / "train_results.json"
+    trained = json.loads(file.read_text()).get("split", {}) if file.is_file() else {}
+    split = describe_split(dataset) if {"train", "validation"} <= set(dataset) else {}
+    if all(trained.get(key) == split.get(key) for key in ("images_sha256", "validation_sha256")):
+        return
+    if trained.get("images_sha256") == split.get("images_sha256"):
+        raise ValueError(
+            f"{model} was trained on some of these validation images: give the --split_seed and the --validation_share "
+            "that its train_results.json names."
+        )
 
 
 @torch.no_grad()
@@ -51,7 +73,8 @@ def predict(model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelera
 
     Returns:
         On the main process `ages` (years), `age_intervals` (images, 2), `age_logits` (images, num_age_classes),
-        `gender_logits` (images, 2), `age_labels` (NaN where not known) and `gender_labels` (-100); elsewhere None.
+        `gender_logits` (images, 2), `age_labels` (NaN where not known), `age_classes` (the same as whole years that the
+        model has) and `gender_labels` (-100 where not known); elsewhere None.
     """
     was_training = model.training
     model.eval()
@@ -67,6 +90,7 @@ def predict(model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelera
             "gender_logits": output.gender_logits.float(),
             "age_labels": batch["age_labels"],
             "gender_labels": batch["gender_labels"],
+            "age_classes": batch["age_labels"].round().clamp(max=output.age_logits.shape[-1] - 1),
         }
         values = accelerator.gather_for_metrics(values)
         if accelerator.is_main_process:
@@ -98,59 +122,6 @@ def evaluate_model(model: AgeGenderModel, dataloader: DataLoader, accelerator: A
     return broadcast_object_list(results)[0]
 
 
-def describe_machine() -> dict:
-    """What a result depends on beside the command: date, hardware and versions."""
-    processor = platform.processor() or platform.machine()
-    cpu_info = Path("/proc/cpuinfo")
-    if cpu_info.exists():
-        names = [line.split(":")[1].strip() for line in cpu_info.read_text().splitlines() if "model name" in line]
-        processor = names[0] if names else processor
-    hardware = {"cpu": processor, "cpu_cores": os.cpu_count()}
-    if torch.cuda.is_available():
-        hardware["gpu"] = torch.cuda.get_device_name()
-    return {
-        "date": date.today().isoformat(),
-        "hardware": hardware,
-        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
-    }
-
-
-def name_data(data_dir: str) -> str:
-    """The name of a file or folder without the path, which says nothing elsewhere; a Hub id as it is."""
-    return Path(data_dir).resolve().name if Path(data_dir).exists() else data_dir
-
-
-def name_paths(values: dict) -> dict:
-    """The arguments with files and folders by name alone, since their paths say nothing elsewhere."""
-
-    def name(value):
-        if isinstance(value, list):
-            return [name(item) for item in value]
-        return name_data(value) if isinstance(value, str) else value
-
-    return {key: name(value) for key, value in values.items()}
-
-
-def weights_sha256(folder: Path) -> str | None:
-    """sha256 of the weights in a model folder; None where the model is no folder here but lies on the Hub."""
-    file = Path(folder) / "model.safetensors"
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
-
-
-def write_json(file: Path, values: dict):
-    """Writes results; a number that could not be measured (NaN), which JSON lacks, becomes null."""
-
-    def replace(value):
-        if isinstance(value, dict):
-            return {key: replace(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [replace(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(replace(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Measures a model on one split of a face data set, or calibrates it.", allow_abbrev=False
@@ -158,12 +129,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", default=".", help="Model folder or Hub id. Default: the working directory.")
     parser.add_argument("--data_dir", required=True, help="Folder, tar or zip archive, Parquet folder or data set id.")
     parser.add_argument("--split", default="validation", choices=["train", "validation", "test"])
-    parser.add_argument("--split_seed", type=int, default=0, help="As in training: of the draw of validation images.")
-    parser.add_argument("--validation_share", type=float, default=0.1, help="As in training: share of them, 0–1.")
+    parser.add_argument("--split_seed", type=int, help="As in training: of a draw of validation images.")
+    parser.add_argument("--validation_share", type=float, help="As in training: share of them, 0–1.")
     parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Images in one forward pass.")
     parser.add_argument("--dataloader_num_workers", type=int, default=2, help="Processes that decode images.")
     parser.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"])
-    parser.add_argument("--output", type=Path, help="JSON file for the results. Default: evaluation_SPLIT.json.")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="JSON file for the results. Default: evaluation_SPLIT.json, or evaluation_calibration.json.",
+    )
     parser.add_argument(
         "--calibrate",
         action="store_true",
@@ -186,6 +161,31 @@ def write_calibration(folder: Path, fields: dict):
     file.write_text(json.dumps(json.loads(file.read_text()) | fields, indent=2, sort_keys=True) + "\n")
 
 
+def report_metrics(arguments: argparse.Namespace, model: AgeGenderModel, predictions: dict) -> dict:
+    """Prints what a model does on a split; returns it for the JSON file."""
+    metrics, errors = compute_metrics(model, predictions), describe_errors(predictions)
+    print(f"{arguments.model} on the {arguments.split} split\n{format_metrics(metrics)}\n{format_errors(errors)}")
+    if arguments.split == "validation":
+        print("Half of these images calibrated the intervals and probabilities, if this model is calibrated.")
+    return {"metrics": metrics, "errors": errors}
+
+
+def report_calibration(
+    arguments: argparse.Namespace, model: AgeGenderModel, predictions: dict, images: Dataset
+) -> dict:
+    """Calibrates the model folder and prints how well that holds; returns it for the JSON file."""
+    calibrating = draw_calibration_half(images, arguments.split_seed)
+    fields, held = calibrate(model.config, predictions, calibrating, np.asarray(images["group"]))
+    if not fields:
+        raise ValueError(f"{calibrating.sum()} images are too few to calibrate on: it takes {NEAREST_IMAGES} labels.")
+    errors = describe_errors(held)
+    print(f"{arguments.model}, calibrated on {calibrating.sum():,} validation images; none counts by its own fit:")
+    print(format_errors(errors))
+    write_calibration(Path(arguments.model), fields)
+    print(f"Wrote {', '.join(fields)} into {Path(arguments.model) / 'config.json'}. Other files there are as before.")
+    return {"calibration": fields, "errors": errors}
+
+
 def main():
     arguments = parse_arguments()
     # On CPUs the processes of torchrun find each other only if told so.
@@ -197,10 +197,11 @@ def main():
     if arguments.split not in dataset:
         raise ValueError(f"{arguments.data_dir} has no images of the split {arguments.split}, only {sorted(dataset)}.")
     images = dataset[arguments.split]
+    if arguments.split == "validation":
+        check_split(arguments.model, dataset)
     model, processor = load_model(arguments.model)
     model = model.to(accelerator.device, memory_format=torch.channels_last)
     if arguments.calibrate:
-        images = images.select(np.flatnonzero(draw_calibration_half(images, arguments.split_seed)))
         model.config.gender_temperature = 1.0
     dataloader = make_dataloader(
         images, processor, arguments.per_device_eval_batch_size, arguments.dataloader_num_workers
@@ -209,30 +210,23 @@ def main():
     start = time.perf_counter()
     predictions = predict(model, accelerator.prepare(dataloader), accelerator)
     if accelerator.is_main_process:
+        values = (
+            report_calibration(arguments, model, predictions, images)
+            if arguments.calibrate
+            else report_metrics(arguments, model, predictions)
+        )
         results = {
-            "model": arguments.model,
+            "model": name_data(arguments.model),
             "weights_sha256": weights_sha256(arguments.model),
             "data_dir": name_data(arguments.data_dir),
             "split": arguments.split,
             "split_seed": arguments.split_seed,
             "validation_share": arguments.validation_share,
             "mixed_precision": arguments.mixed_precision,
+            **values,
+            "seconds": round(time.perf_counter() - start, 1),
+            **describe_machine(),
         }
-        if arguments.calibrate:
-            calibration = calibrate(model, predictions, np.asarray(images["group"]))
-            if not calibration["fields"]:
-                raise ValueError(f"{len(images)} images are too few to calibrate on: it takes {NEAREST_IMAGES}.")
-            print(f"{arguments.model}, cross-fitted on {len(images):,} images of the validation split")
-            print(format_errors(calibration["cross_fitted"]))
-            write_calibration(Path(arguments.model), calibration["fields"])
-            print(f"Wrote {', '.join(calibration['fields'])} into {Path(arguments.model) / 'config.json'}")
-            results["calibration"] = calibration
-        else:
-            metrics, errors = compute_metrics(model, predictions), describe_errors(predictions)
-            print(f"{arguments.model} on the {arguments.split} split\n{format_metrics(metrics)}")
-            print(format_errors(errors))
-            results |= {"metrics": metrics, "errors": errors}
-        results |= {"seconds": round(time.perf_counter() - start, 1), **describe_machine()}
         write_json(arguments.output, results)
         print(f"Wrote {arguments.output}")
     accelerator.end_training()

@@ -69,17 +69,24 @@ def read_table(dataset_dict: datasets.DatasetDict) -> Iterator[Record]:
             yield Record(name, data, labels, split_name if len(dataset_dict) > 1 else None)
 
 
+def find_split(file: Path) -> str:
+    """The split that the first word of a file's name says, as in test-00000-of-00002.parquet, or its folder; else train."""
+    for part in reversed(file.parts):
+        word = re.match(r"[a-z]*", part.lower()).group()
+        split = SPLIT_ALIASES.get(word, word)
+        if split in SPLIT_NAMES:
+            return split
+    return "train"
+
+
 def load_table(source: str) -> datasets.DatasetDict:
     """A Parquet file or folder, or a Hub data set, by its path or id. Raises ValueError if it is not usable."""
     path = Path(source)
     if path.exists():
         files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-        by_split = {}
+        by_split, root = {}, path if path.is_dir() else path.parent
         for file in files:
-            # The first word, as in train-00000-of-00002.parquet; of another word the file is for training.
-            word = re.match(r"[a-z]*", file.name.lower()).group()
-            split = SPLIT_ALIASES.get(word, word)
-            by_split.setdefault(split if split in SPLIT_NAMES else "train", []).append(str(file))
+            by_split.setdefault(find_split(file.relative_to(root)), []).append(str(file))
         table = datasets.load_dataset("parquet", data_files=by_split)
     else:
         try:

@@ -114,8 +114,9 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
     Where a model errs and whether its intervals and probabilities hold.
 
     Args:
-        predictions: `ages` and `age_labels` (years, NaN where not known), `age_intervals` (images, 2), `gender_logits`
-            (images, 2) and `gender_labels` (-100 where not known).
+        predictions: `ages` and `age_labels` (years, NaN where not known), `age_classes` (the labels as whole years that
+            the model has), `age_intervals` (images, 2), `gender_logits` (images, 2) and `gender_labels` (-100 where not
+            known).
 
     Returns:
         `by_age`, one dict for all ages and one for each of `AGE_BANDS` that has images, with error, bias (years too old),
@@ -127,11 +128,12 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
     predicted = predictions["gender_logits"].argmax(axis=-1)
     rows = []
     for low, high in ((0, np.inf), *AGE_BANDS):
-        chosen = (labels >= low) & (labels <= high)
+        chosen = (np.floor(labels) >= low) & (np.floor(labels) <= high)
         if not chosen.any():
             continue
         errors = predictions["ages"][chosen] - labels[chosen]
         first, last = predictions["age_intervals"][chosen].T
+        classes = predictions["age_classes"][chosen]
         known = chosen & (genders != -100)
         rows.append(
             {
@@ -141,7 +143,7 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
                 "age_bias": float(errors.mean()),
                 "gender_accuracy": float((predicted == genders)[known].mean()) if known.any() else None,
                 "interval_standard_error": float(np.sqrt(INTERVAL_COVERAGE * (1 - INTERVAL_COVERAGE) / chosen.sum())),
-                "interval_coverage": float(((first <= labels[chosen]) & (labels[chosen] <= last)).mean()),
+                "interval_coverage": float(((first <= classes) & (classes <= last)).mean()),
                 "interval_width": float((last - first).mean()),
             }
         )

@@ -7,8 +7,8 @@ from httpx import HTTPError
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError
 
-from evaluation import name_data, write_json
 from metrics import ADULT_AGES
+from results import name_data, write_json
 from training_arguments import ModelArguments
 
 
@@ -46,13 +46,14 @@ two sides of a split.
 
 Start: {start}
 
-Data: {data_name}, {split_images}. All arguments are in `train_results.json`, with versions and the sha256 of the weights.
+Data: {data} All arguments are in `train_results.json`, with versions and the sha256 of the weights.
 
 ## Limits
 
 It estimates how old a face looks, not how old a person is, and one of the two gender labels of its data, not a person's
 gender. It must not be used for decisions about people. Where it errs, by the labelled age of the validation images (bias:
-years too old; interval: share of labels in `age_interval`, which is meant to hold nine of ten):
+years too old; interval: share of labels in `age_interval`, which is meant to hold nine of ten, by levels that were fitted
+to other images):
 
 | age | images | MAE | bias | gender | interval |
 |---|---|---|---|---|---|
@@ -68,8 +69,8 @@ UTKFACE_LICENCE = (
     "owners), so that restriction holds for the weights too."
 )
 OTHER_LICENCE = (
-    "The terms of the images that the weights and their start were trained on hold for the weights too: look them up "
-    "before you share or use these."
+    "The terms of all images that the weights, their start and their teachers were trained on hold for the weights too: "
+    "look them up before you share or use these."
 )
 
 METRIC_NAMES = {"age_mae": "Age MAE (years)", "age_cs5": "CS@5", "gender_accuracy": "Gender accuracy"}
@@ -142,16 +143,28 @@ def make_result_row(split: str, metrics: dict) -> list[str]:
     return row
 
 
-def make_error_row(row: dict, counted: dict | None) -> list[str]:
-    """A band of ages as cells; the interval's coverage is the cross-fitted one, where there is one."""
+def make_error_row(row: dict) -> list[str]:
+    """A band of ages as cells."""
     return [
         row["ages"],
         f"{row['num_images']:,}",
         f"{row['age_mae']:.2f}",
         f"{row['age_bias']:+.2f}",
         format_value(row["gender_accuracy"], ".1%"),
-        format_value(counted and counted["interval_coverage"], ".1%"),
+        f"{row['interval_coverage']:.1%}",
     ]
+
+
+def describe_data(results: dict) -> str:
+    """What the weights were trained on, other models included."""
+    arguments = results["arguments"]
+    sizes = ", ".join(f"{count:,} {name}" for name, count in results["split_images"].items())
+    text = f"{arguments['data_dir']}, {sizes} images."
+    if results["extra_images"]:
+        text += f" Beside them {', '.join(arguments['extra_data'])}, {results['extra_images']:,} images."
+    if arguments["teacher"]:
+        text += f" Teachers: {', '.join(arguments['teacher'])}."
+    return text
 
 
 def make_card_data(name: str, results: dict) -> ModelCardData:
@@ -186,9 +199,6 @@ def write_card(folder: Path, results: dict):
     low, high = ADULT_AGES
     name = results["arguments"]["hub_model_id"] or folder.resolve().name
     hardware = results["hardware"]
-    cross_fitted = results["calibration"]["cross_fitted"] or {"by_age": []}
-    counted = {row["ages"]: row for row in cross_fitted["by_age"]}
-    errors = [make_error_row(row, counted.get(row["ages"])) for row in results["errors"]["validation"]["by_age"]]
     content = CARD.format(
         card_data=make_card_data(name, results).to_yaml(),
         name=name,
@@ -196,14 +206,13 @@ def write_card(folder: Path, results: dict):
         low=low,
         high=high,
         rows=format_rows([make_result_row(split, metrics) for split, metrics in results["metrics"].items()]),
-        errors=format_rows(errors),
+        errors=format_rows([make_error_row(row) for row in results["errors"]["validation"]["by_age"]]),
         date=results["date"],
         hardware=hardware.get("gpu") or f"{hardware['cpu_cores']} cores of {hardware['cpu']}",
         best_epoch=results["best_epoch"],
         start=results["start"],
-        data_name=results["arguments"]["data_dir"],
-        split_images=", ".join(f"{count:,} {name}" for name, count in results["split_images"].items()) + " images",
-        licence=UTKFACE_LICENCE if results["is_utkface"] else OTHER_LICENCE,
+        data=describe_data(results),
+        licence=(UTKFACE_LICENCE + " " if results["is_utkface"] else "") + OTHER_LICENCE,
     )
     ModelCard(content).save(folder / "README.md")
 

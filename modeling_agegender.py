@@ -1,5 +1,6 @@
 """PyTorch AgeGender model: one convolutional body, one head for age, one for gender."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -189,6 +190,53 @@ class AgeGenderHead(nn.Module):
         return self.layers[-1](self.dropout(features))
 
 
+def make_age_classes(age_logits: torch.Tensor) -> torch.Tensor:
+    """The years that the classes stand for, float32, (num_age_classes,)."""
+    return torch.arange(age_logits.shape[-1], device=age_logits.device, dtype=torch.float32)
+
+
+def find_centrality(age_logits: torch.Tensor) -> torch.Tensor:
+    """
+    How far out each age lies: the probability of the central part of the distribution that just reaches it.
+
+    Args:
+        age_logits: Scores of the ages, (batch, num_age_classes).
+
+    Returns:
+        0 (the median) to 1, float32, (batch, num_age_classes).
+    """
+    probabilities = age_logits.float().softmax(dim=-1)
+    return (2 * (probabilities.cumsum(dim=-1) - probabilities / 2) - 1).abs()
+
+
+def find_age_interval(
+    age_logits: torch.Tensor, age: torch.Tensor, ages: Sequence[float], levels: Sequence[float]
+) -> torch.Tensor:
+    """
+    The ages whose place in the distribution is central enough, `age` among them.
+
+    Distributional conformal prediction (https://doi.org/10.1073/pnas.2107794118), with a level for each age, so that not
+    only all faces together but those of each age are in their interval nine times of ten.
+
+    Args:
+        age_logits: Scores of the ages, (batch, num_age_classes).
+        age: What the model says, years, (batch,).
+        ages: Years, increasing, that have a level; between them levels are linear, outside constant.
+        levels: Largest centrality of the ages that belong to the interval, 0–1, as many as `ages`.
+
+    Returns:
+        The first and the last of those ages, years, float32, (batch, 2).
+    """
+    classes = make_age_classes(age_logits)
+    largest = torch.full_like(classes, levels[0])
+    for start, end, level, end_level in zip(ages, ages[1:], levels, levels[1:]):
+        largest = largest + (end_level - level) / (end - start) * (classes - start).clamp(0, end - start)
+    inside = find_centrality(age_logits) <= largest
+    first = torch.where(inside, classes, torch.inf).amin(dim=-1)
+    last = torch.where(inside, classes, -torch.inf).amax(dim=-1)
+    return torch.stack((torch.minimum(first, age), torch.maximum(last, age)), dim=-1)
+
+
 class AgeGenderPreTrainedModel(PreTrainedModel):
     """Weight initialisation and the loading and saving of transformers."""
 
@@ -277,7 +325,9 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
             age_logits=age_logits,
             gender_logits=gender_logits,
             age=age,
-            age_interval=self.age_interval(age_logits, age),
+            age_interval=find_age_interval(
+                age_logits, age, self.config.age_interval_ages, self.config.age_interval_levels
+            ),
         )
 
     def compute_loss(
@@ -300,47 +350,6 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
             loss = loss + self.config.gender_loss_weight * self._gender_loss(gender_logits, gender_labels)
         return loss
 
-    def age_interval(self, age_logits: torch.Tensor, age: torch.Tensor) -> torch.Tensor:
-        """
-        The ages whose place in the distribution is central enough, `age` among them.
-
-        Distributional conformal prediction (https://doi.org/10.1073/pnas.2107794118), with a level for each age, so that
-        not only all faces together but those of each age are in their interval nine times of ten.
-
-        Args:
-            age_logits: Scores of the ages, (batch, num_age_classes).
-            age: What the model says, years, (batch,).
-
-        Returns:
-            The first and the last of those ages, years, float32, (batch, 2).
-        """
-        classes = self._age_classes(age_logits)
-        ages, levels = self.config.age_interval_ages, self.config.age_interval_levels
-        needed = torch.full_like(classes, levels[0])
-        for start, end, level, end_level in zip(ages, ages[1:], levels, levels[1:]):
-            needed = needed + (end_level - level) / (end - start) * (classes - start).clamp(0, end - start)
-        inside = self.age_centrality(age_logits) <= needed
-        first = torch.where(inside, classes, torch.inf).amin(dim=-1)
-        last = torch.where(inside, classes, -torch.inf).amax(dim=-1)
-        return torch.stack((torch.minimum(first, age), torch.maximum(last, age)), dim=-1)
-
-    def age_centrality(self, age_logits: torch.Tensor) -> torch.Tensor:
-        """
-        How far out each age lies: the probability of the central part of the distribution that just reaches it.
-
-        Args:
-            age_logits: Scores of the ages, (batch, num_age_classes).
-
-        Returns:
-            0 (the median) to 1, float32, (batch, num_age_classes).
-        """
-        probabilities = age_logits.float().softmax(dim=-1)
-        return (2 * (probabilities.cumsum(dim=-1) - probabilities / 2) - 1).abs()
-
-    def _age_classes(self, age_logits: torch.Tensor) -> torch.Tensor:
-        """The years that the classes stand for, float32, (num_age_classes,)."""
-        return torch.arange(age_logits.shape[-1], device=age_logits.device, dtype=torch.float32)
-
     def _estimate_age(self, age_logits: torch.Tensor) -> torch.Tensor:
         """Median or mean of the distribution, years, float32, (batch,)."""
         if self.config.age_statistic == "mean":
@@ -354,14 +363,14 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
 
     def _expected_age(self, age_logits: torch.Tensor) -> torch.Tensor:
         # A product and a sum, not a matmul: autocast would round the years of a matmul to bfloat16.
-        return (age_logits.float().softmax(dim=-1) * self._age_classes(age_logits)).sum(dim=-1)
+        return (age_logits.float().softmax(dim=-1) * make_age_classes(age_logits)).sum(dim=-1)
 
     def _age_loss(self, age_logits: torch.Tensor, age_labels: torch.Tensor) -> torch.Tensor:
         """Cross-entropy with a Gaussian around the label, plus smooth L1 of the expectation; mean of known labels."""
         last_age = age_logits.shape[-1] - 1
         known = torch.isfinite(age_labels)
         labels = torch.where(known, age_labels, 0).float().clamp(0, last_age)
-        distance = self._age_classes(age_logits) - labels[:, None]
+        distance = make_age_classes(age_logits) - labels[:, None]
         if self.config.age_label_sigma > 0:
             # Narrower near the first and the last age: cut off there, the Gaussian's mean would not be the label.
             sigma = ((torch.minimum(labels, last_age - labels) + 0.5) / 2).clamp(max=self.config.age_label_sigma)

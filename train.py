@@ -24,22 +24,15 @@ from tqdm.auto import tqdm
 from transformers import get_scheduler
 
 from augmentation import FaceAugmentation
-from calibration import apply_fields, calibrate
+from calibration import calibrate, recount
 from distillation import Teachers, soft_loss
-from evaluation import (
-    compute_metrics,
-    describe_machine,
-    evaluate_model,
-    make_dataloader,
-    name_paths,
-    predict,
-    weights_sha256,
-)
+from evaluation import compute_metrics, describe_split, evaluate_model, make_dataloader, predict
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics import describe_errors, format_errors, format_metrics
 from model_card import create_repo, describe_start, push_to_hub, write_results
 from modeling_agegender import AgeGenderModel, AgeGenderOutput
 from pipeline_agegender import AgeGenderPipeline
+from results import describe_machine, name_paths, weights_sha256
 from starting_model import load_start
 from training_arguments import Arguments, TrainArguments, parse_arguments
 from training_data import check_splits, load_extra_faces, make_train_dataloader
@@ -293,6 +286,7 @@ class Training:
             "start": describe_start(self.arguments.model),
             "split_images": {name: len(split) for name, split in self.dataset.items()},
             "is_utkface": is_utkface(self.dataset["train"]["file_name"]),
+            "split": describe_split(self.dataset),
             "extra_images": self.num_extra_images,
             "metrics": metrics,
             "errors": errors,
@@ -328,23 +322,18 @@ class Training:
                 predictions[split] = predict(best, dataloader, self.accelerator)
         if not self.accelerator.is_main_process:
             return
-        calibrating = {name: values[self.calibrating] for name, values in predictions["validation"].items()}
-        groups = np.asarray(self.dataset["validation"]["group"])[self.calibrating]
-        calibration = calibrate(best, calibrating, groups)
+        groups = np.asarray(self.dataset["validation"]["group"])
+        fields, held = calibrate(best.config, predictions["validation"], self.calibrating, groups)
         AgeGenderPipeline(model=best, image_processor=self.processor).save_pretrained(self.output_dir)
-        predictions = {
-            split: apply_fields(best, values, calibration["fields"]) for split, values in predictions.items()
-        }
+        predictions = {split: recount(values, fields) for split, values in predictions.items()} | {"validation": held}
         metrics = {split: compute_metrics(best, values) for split, values in predictions.items()}
         errors = {split: describe_errors(values) for split, values in predictions.items()}
-        write_results(self.output_dir, self._describe(metrics, errors, calibration))
+        write_results(self.output_dir, self._describe(metrics, errors, fields))
         for split, values in metrics.items():
             print(f"Best weights (epoch {self.state.best_epoch}) on the {split} split\n{format_metrics(values)}")
-        if calibration["fields"]:
-            print(f"Calibrated on {len(groups):,} validation images that chose no weights; cross-fitted:")
-            print(format_errors(calibration["cross_fitted"]))
-        else:
-            print(f"Not calibrated: {len(groups)} validation images are too few.")
+            print(format_errors(errors[split]))
+        calibrated = f"{self.calibrating.sum():,} validation images, none of which counts by its own fit"
+        print(f"Calibrated on {calibrated}: {', '.join(fields) or 'nothing, since labels are too few'}.")
 
 
 def main():

@@ -35,12 +35,18 @@ class ModelArguments:
     from_scratch: bool = field(default=False, metadata={"help": "Start from random weights."})
     config_overrides: list[str] = field(
         default_factory=list,
-        metadata={"help": "Other values of config fields, as in gender_loss_weight=2.0 pool_sizes=[1,1,2]"},
+        metadata={
+            "help": "Other values of config fields, as in gender_loss_weight=2.0 pool_sizes=[1,1,2]",
+            "action": "extend",
+        },
     )
 
     teacher: list[str] = field(
         default_factory=list,
-        metadata={"help": "Learn also from what these AgeGenderModels say of an image: folders or Hub ids."},
+        metadata={
+            "help": "Learn also from what these AgeGenderModels say of an image: folders or Hub ids.",
+            "action": "extend",
+        },
     )
     teacher_weight: float = field(
         default=0.5, metadata={"help": "Weight of the teachers beside the labels, 0–1; 1 is the teachers alone."}
@@ -66,23 +72,30 @@ class DataArguments:
     )
     extra_data: list[str] = field(
         default_factory=list,
-        metadata={"help": "More faces to train on, in the same forms as --data_dir; labels may be missing."},
+        metadata={
+            "help": "More faces to train on, in the same forms as --data_dir; labels may be missing.",
+            "action": "extend",
+        },
     )
     extra_share: float = field(
         default=0.3, metadata={"help": "Share of the images of an epoch that is from --extra_data, 0–1."}
     )
     strict: bool = field(default=False, metadata={"help": "Stop at the first unusable image instead of skipping it."})
-    split_seed: int = field(default=0, metadata={"help": "Of the draw of the validation images."})
-    validation_share: float = field(default=0.1, metadata={"help": "Share of validation images, 0–1."})
+    split_seed: int | None = field(
+        default=None, metadata={"help": "Of another draw of validation images than the one in splits/."}
+    )
+    validation_share: float | None = field(
+        default=None, metadata={"help": "Share of validation images, 0–1, in a draw of them. Default: 0.1."}
+    )
     dataloader_num_workers: int = field(default=2, metadata={"help": "Processes that decode images, per device."})
 
     def __post_init__(self):
-        if not 0 < self.validation_share < 1:
+        if self.validation_share is not None and not 0 < self.validation_share < 1:
             raise ValueError(f"--validation_share must be between 0 and 1, got {self.validation_share}.")
         if not 0 < self.extra_share < 1:
             raise ValueError(f"--extra_share must be between 0 and 1, got {self.extra_share}.")
         for name in ("split_seed", "dataloader_num_workers"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"--{name} must be at least 0, got {getattr(self, name)}.")
 
 

@@ -31,8 +31,9 @@ logger = datasets.logging.get_logger(__name__)
 GENDERS = ["male", "female"]
 RACES = ["White", "Black", "Asian", "Indian", "Others"]
 MAXIMUM_AGE = 120
+DEFAULT_SHARE = 0.1
 SPLITS_DIR = Path(__file__).parent / "splits"
-SPLIT_FILES = ("utkface_test.txt", "utkface_excluded.txt")
+SPLIT_LISTS = ("test", "excluded", "validation", "calibration")
 FILE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\w+)")
 
 FEATURES = datasets.Features(
@@ -112,28 +113,31 @@ def make_stratum(age: float | None, gender: int | None) -> tuple:
     return None if age is None else int(age) // 5, gender
 
 
-def find_listed(faces: list[Face]) -> tuple[set[int], set[int]]:
-    """The indices of the test images that `splits/` lists, and of images listed to be left out, which resemble one."""
-    return tuple(
-        {index for index, face in enumerate(faces) if face.name in names}
-        for names in (set((SPLITS_DIR / file).read_text().split()) for file in SPLIT_FILES)
-    )
+def read_list(split: str) -> set[str]:
+    """The names of UTKFace's images that `splits/` lists for a split."""
+    return set((SPLITS_DIR / f"utkface_{split}.txt").read_text().split())
+
+
+def find_listed(faces: list[Face], split: str) -> set[int]:
+    """The indices of the images that `splits/` lists for a split."""
+    names = read_list(split)
+    return {index for index, face in enumerate(faces) if face.name in names}
 
 
 @dataclass
 class UTKFaceConfig(datasets.BuilderConfig):
-    """How the splits are drawn. `fingerprint` stands for the content of the source, so that a change is noticed."""
+    """How the splits are made. `fingerprint` stands for the content of the source, so that a change is noticed."""
 
     source: Source = field(default=None, repr=False)
     fingerprint: str = ""
     strict: bool = False
-    seed: int = 0
-    validation_share: float = 0.1
+    seed: int | None = None
+    validation_share: float | None = None
     test_share: float = 0.1
 
     def create_config_id(self, config_kwargs, custom_features=None) -> str:
         """The cache folder's name: all that changes the result, but not the source object itself."""
-        lists = b"".join((SPLITS_DIR / file).read_bytes() for file in SPLIT_FILES)
+        lists = "".join(name for split in SPLIT_LISTS for name in sorted(read_list(split))).encode()
         fingerprint = f"{self.fingerprint}-{hashlib.sha256(lists).hexdigest()[:8]}"
         return f"{fingerprint}-{self.seed}-{self.validation_share}-{self.test_share}-{int(self.strict)}"
 
@@ -141,7 +145,7 @@ class UTKFaceConfig(datasets.BuilderConfig):
 class UTKFace(datasets.GeneratorBasedBuilder):
     """Builds the splits train, validation and test; see `load_utkface`."""
 
-    VERSION = datasets.Version("1.1.0")  # part of the cache's name: to be raised when the same source gives other rows
+    VERSION = datasets.Version("1.2.0")  # part of the cache's name: to be raised when the same source gives other rows
     BUILDER_CONFIG_CLASS = UTKFaceConfig
 
     def _info(self) -> datasets.DatasetInfo:
@@ -203,25 +207,31 @@ class UTKFace(datasets.GeneratorBasedBuilder):
                 f"{self.config.source.data_dir} holds no usable image: expected names like "
                 "26_1_2_20170116181301976.jpg.chip.jpg, or a table with the columns image and age."
             )
-        return faces, group_near_duplicates(np.stack(thumbnails))
+        # By name, so that the same images are drawn from an archive and from a folder.
+        order = sorted(range(len(faces)), key=lambda index: faces[index].name)
+        return [faces[index] for index in order], group_near_duplicates(np.stack(thumbnails)[order])
 
     def _assign_splits(self, faces: list[Face], groups: np.ndarray) -> list[str | None]:
         """One split name a face, None for those that resemble an image that measures."""
         config, everyone = self.config, range(len(faces))
         strata = [make_stratum(face.age, face.gender) for face in faces]
         published = {split: {i for i in everyone if faces[i].split == split} for split in SPLIT_NAMES}
+        seed = config.seed or 0
+        excluded = set()
         if is_utkface(face.name for face in faces):
-            listed, excluded = find_listed(faces)
-            test = listed | published["test"]
+            excluded = find_listed(faces, "excluded")
+            test = find_listed(faces, "test") | published["test"]
         elif any(published.values()):
-            test, excluded = published["test"], set()
+            test = published["test"]
         else:
-            test, excluded = draw_groups(strata, groups, everyone, config.test_share, config.seed + 1), set()
-        candidates = [index for index in everyone if index not in test | excluded]
-        candidates = drop_groups(candidates, groups, test)
+            test = draw_groups(strata, groups, everyone, config.test_share, seed + 1)
+        candidates = drop_groups([index for index in everyone if index not in test | excluded], groups, test)
         validation = published["validation"] & set(candidates)
+        if not validation and config.seed is None and config.validation_share is None:
+            validation = find_listed(faces, "validation") & set(candidates)
         if not validation:
-            validation = draw_groups(strata, groups, candidates, config.validation_share, config.seed)
+            share = DEFAULT_SHARE if config.validation_share is None else config.validation_share
+            validation = draw_groups(strata, groups, candidates, share, seed)
         train = drop_groups([index for index in candidates if index not in validation], groups, validation)
         names = dict.fromkeys(train, "train")
         names |= dict.fromkeys(validation, "validation") | dict.fromkeys(test, "test")
@@ -237,8 +247,8 @@ class UTKFace(datasets.GeneratorBasedBuilder):
 def load_utkface(
     data_dir: str | Path,
     strict: bool = False,
-    seed: int = 0,
-    validation_share: float = 0.1,
+    seed: int | None = None,
+    validation_share: float | None = None,
     test_share: float = 0.1,
     cache_dir: str | Path | None = None,
 ) -> datasets.DatasetDict:
@@ -246,14 +256,15 @@ def load_utkface(
     Faces with the columns image, age (years), gender, race, file_name and group (of near-duplicates).
 
     The first call builds the data set into the cache of `datasets`; later ones take it from there, unless the files have
-    changed. UTKFace gets the test images listed in `splits/`; other data gets a seeded test split. Validation is drawn by
-    group of near-duplicates, with the age and gender mix of the whole.
+    changed. UTKFace gets the test and validation images listed in `splits/`; from other data, or with a seed or a share, they
+    are drawn. A draw is of whole groups of near-duplicates, with the age and gender mix of the whole; the lists were drawn
+    so too.
 
     Args:
         data_dir: A folder of images (nested or not), a tar or zip archive, a folder of Parquet files, or a Hub id.
         strict: Raise for the first unusable image instead of leaving it out with a warning.
-        seed: Of the splits that are drawn.
-        validation_share: Share of the images outside the test split, 0–1.
+        seed: Of the splits that are drawn; 0 where there is no list.
+        validation_share: Share of the images outside the test split, 0–1; 0.1 where there is no list.
         test_share: Share of all images, 0–1, where no published list names the test images.
         cache_dir: Where to build; the cache of `datasets` by default.
 
@@ -281,20 +292,25 @@ def load_utkface(
     return builder.as_dataset()
 
 
-def draw_calibration_half(validation: datasets.Dataset, seed: int = 0) -> np.ndarray:
+def draw_calibration_half(validation: datasets.Dataset, seed: int | None = None) -> np.ndarray:
     """
     The half of the validation images that calibrates a model; the other half chooses its weights.
 
     Args:
         validation: From `load_utkface`.
-        seed: Of the draw.
+        seed: Of the draw; None for that of `splits/` where it lists all images.
 
     Returns:
         True for the images that calibrate, (images,). No group of near-duplicates is divided.
     """
+    names = validation["file_name"]
+    if seed is None and set(names) <= read_list("validation"):
+        listed = read_list("calibration")
+        return np.array([name in listed for name in names])
     columns = validation.select_columns(["age", "gender", "group"]).to_dict()
     strata = [make_stratum(age, gender) for age, gender in zip(columns["age"], columns["gender"])]
-    drawn = draw_groups(strata, np.asarray(columns["group"]), range(len(strata)), 0.5, seed)
+    in_order = sorted(range(len(names)), key=lambda index: names[index])
+    drawn = draw_groups(strata, np.asarray(columns["group"]), in_order, 0.5, seed or 0)
     if len(drawn) == len(strata):  # of one group, nothing would be left to choose by
         drawn = set()
     return np.isin(np.arange(len(strata)), sorted(drawn))

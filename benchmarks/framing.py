@@ -25,10 +25,10 @@ from PIL import Image
 # Scripts of this folder run from anywhere: the project's modules lie one folder up.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from evaluation import describe_machine, name_data, weights_sha256, write_json  # noqa: E402
 from face_detection import UTKFACE_TEMPLATE, FaceDetector, align_face  # noqa: E402
 from model_loading import load_model  # noqa: E402
 from pipeline_agegender import AgeGenderPipeline  # noqa: E402
+from results import describe_machine, name_data, weights_sha256, write_json  # noqa: E402
 from utkface import load_utkface  # noqa: E402
 
 

@@ -17,8 +17,8 @@ from transformers import ViTConfig, ViTForImageClassification
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from evaluation import describe_machine, weights_sha256, write_json  # noqa: E402
 from model_loading import load_model  # noqa: E402
+from results import describe_machine, weights_sha256, write_json  # noqa: E402
 
 
 BATCH_SIZE = 8

@@ -213,16 +213,16 @@ def test_calibration_is_written_into_the_configuration_and_nothing_else(run_eval
     run_evaluation("--calibrate", "--validation_share", "0.5", "--output", str(output), data_dir=pictures)
     after = json.loads((model_folder / "config.json").read_text())
     (model_folder / "config.json").write_text(json.dumps(before))
-    calibration = json.loads(output.read_text())["calibration"]
+    results = json.loads(output.read_text())
     assert {name for name in after if after[name] != before.get(name)} == set(CALIBRATED_FIELDS)
-    assert {name: after[name] for name in CALIBRATED_FIELDS} == calibration["fields"]
-    assert calibration["cross_fitted"]["by_age"][0]["num_images"] == pytest.approx(120, abs=5)
+    assert {name: after[name] for name in CALIBRATED_FIELDS} == results["calibration"]
+    assert results["errors"]["by_age"][0]["num_images"] == 240
     assert (model_folder / "model.safetensors").read_bytes() == weights
 
 
 def test_too_few_images_to_calibrate_are_refused(run_evaluation, model_folder):
     before = (model_folder / "config.json").read_bytes()
-    with pytest.raises(ValueError, match="images are too few to calibrate on: it takes 100"):
+    with pytest.raises(ValueError, match="images are too few to calibrate on: it takes 100 labels"):
         run_evaluation("--calibrate")
     assert (model_folder / "config.json").read_bytes() == before
 
@@ -231,6 +231,22 @@ def test_errors_by_age_are_written(run_evaluation):
     errors = run_evaluation("--validation_share", "0.4")["errors"]
     assert errors["by_age"][0]["ages"] == "all" and errors["by_age"][0]["num_images"] > 8
     assert sum(sum(row) for row in errors["gender_confusion"]) == errors["by_age"][0]["num_images"]
+
+
+def test_another_split_than_that_of_training_is_refused(run_evaluation, pictures, model_folder):
+    """Else validation images would be among those that the model was trained on."""
+    trained = evaluation.describe_split(evaluation.load_utkface(pictures, seed=5))
+    file = model_folder / "train_results.json"
+    file.write_text(json.dumps({"split": trained}))
+    try:
+        assert run_evaluation("--split_seed", "5") is not None
+        with pytest.raises(ValueError, match="was trained on some of these validation images"):
+            run_evaluation("--split_seed", "6")
+        assert run_evaluation("--split_seed", "6", split="train") is not None
+        file.write_text(json.dumps({"split": trained | {"images_sha256": "other images"}}))
+        assert run_evaluation("--split_seed", "6") is not None
+    finally:
+        file.unlink()
 
 
 def test_an_absent_split_is_named(run_evaluation, tmp_path):

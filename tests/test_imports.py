@@ -21,7 +21,7 @@ ALLOWED_SIBLINGS = {
     "pipeline_agegender": {"face_detection", "image_processing_agegender"},
     "augmentation": {"configuration_agegender"},
     "metrics": {"configuration_agegender"},
-    "calibration": {"metrics", "modeling_agegender"},
+    "calibration": {"configuration_agegender", "metrics", "modeling_agegender"},
     "model_loading": {"configuration_agegender", "image_processing_agegender", "modeling_agegender"},
     "distillation": {"configuration_agegender", "model_loading", "modeling_agegender"},
     "image_sources": set(),

@@ -93,6 +93,7 @@ def test_expected_calibration_error():
 PREDICTIONS = {
     "ages": np.array([2.0, 25.0, 29.0, 70.0, 33.0]),
     "age_labels": np.array([1.0, 30.0, 26.0, 70.0, math.nan]),
+    "age_classes": np.array([1.0, 30.0, 26.0, 70.0, math.nan]),
     "age_intervals": np.array([[0.0, 3.0], [20.0, 29.0], [26.0, 40.0], [60.0, 80.0], [30.0, 40.0]]),
     "gender_logits": np.array([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0], [0.0, 4.0], [4.0, 0.0]]),
     "gender_labels": np.array([0, 1, 1, NO_GENDER, 0]),
@@ -114,6 +115,18 @@ def test_errors_by_age():
     # Of four images, three of them right: the accuracy's standard error.
     assert errors["gender_calibration_standard_error"] == pytest.approx(math.sqrt(0.75 * 0.25 / 4), rel=0.25)
     assert rows["all"]["interval_standard_error"] == pytest.approx(math.sqrt(0.9 * 0.1 / 4))
+
+
+def test_fractions_of_years_have_a_band():
+    labels = np.array([3.6, 30.4, 20.9, 70.0, math.nan])
+    errors = describe_errors(PREDICTIONS | {"age_labels": labels, "age_classes": labels.round()})
+    assert [(row["ages"], row["num_images"]) for row in errors["by_age"]] == [
+        ("all", 4),
+        ("0–3", 1),
+        ("13–20", 1),
+        ("21–30", 1),
+        ("61–75", 1),
+    ]
 
 
 def test_errors_without_a_gender():

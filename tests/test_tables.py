@@ -114,6 +114,14 @@ def test_names_of_validation_files(tmp_path, name):
     assert load_utkface(path).num_rows == {"train": 8, "validation": 4}
 
 
+def test_names_of_folders_name_splits_too(tmp_path):
+    """As the Hub converts data sets: default/test/0000.parquet."""
+    for split, seeds in (("train", range(8)), ("test", range(10, 14)), ("validation", range(20, 23))):
+        (tmp_path / "hub" / "default" / split).mkdir(parents=True)
+        make_table(seeds).to_parquet(tmp_path / "hub" / "default" / split / "0000.parquet")
+    assert load_utkface(tmp_path / "hub").num_rows == {"train": 8, "validation": 3, "test": 4}
+
+
 def test_a_data_set_of_the_hub(monkeypatch):
     tables = datasets.DatasetDict({"train": make_table(range(8)), "val": make_table(range(10, 14))})
     monkeypatch.setattr(image_sources.datasets, "load_dataset", lambda name: {"some/faces": tables}[name])

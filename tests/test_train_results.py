@@ -70,7 +70,7 @@ def test_a_run_leaves_a_complete_model_folder(finished):
 def test_results_name_all_that_they_depend_on(finished, faces):
     results = read_results(finished)
     assert set(results) == {
-        "arguments", "start", "is_utkface", "split_images", "extra_images", "errors", "metrics", "calibration", "best_epoch", "history", "training_seconds", "num_processes",
+        "arguments", "start", "is_utkface", "split_images", "split", "extra_images", "errors", "metrics", "calibration", "best_epoch", "history", "training_seconds", "num_processes",
         "weights_sha256", "date", "hardware", "versions",
     }  # fmt: skip
     assert results["weights_sha256"] == hashlib.sha256((finished / "model.safetensors").read_bytes()).hexdigest()
@@ -160,7 +160,7 @@ def test_other_faces_have_other_terms(finished):
     model_card.write_card(finished, results | {"is_utkface": False})
     card = (finished / "README.md").read_text()
     (finished / "README.md").write_text(card_before)
-    assert "UTKFace; the images" not in card and "The terms of the images" in card
+    assert "UTKFace; the images" not in card and "The terms of all images" in card
 
 
 def test_printed_lines(run_train, tmp_path, capsys):

@@ -20,11 +20,13 @@ from training_setup import (
     STATE,
     assert_same,
     assert_same_end,
+    draw_face,
     latest_checkpoint,
     make_command,
     read_checkpoint,
     read_results,
     start_process,
+    write_table,
 )
 
 
@@ -58,6 +60,19 @@ def test_resuming_within_an_epoch_equals_an_uninterrupted_run(run_train, tmp_pat
     assert len(resumed) == len(later) > 0
     for first, second in zip(later, resumed):
         assert_same(read_checkpoint(first), read_checkpoint(second))
+
+
+def test_resuming_with_extra_faces_and_a_teacher_equals_an_uninterrupted_run(run_train, tmp_path):
+    """The extra faces and their place in the epoch are drawn anew as they were."""
+    run_train(tmp_path / "teacher", num_train_epochs=1)
+    extra = write_table(tmp_path / "extra", [draw_face(40, 0, seed=500 + i) for i in range(40)], [40.0] * 40)
+    options = {"extra_data": extra, "extra_share": 0.4, "teacher": tmp_path / "teacher", "checkpointing_steps": 5}
+    whole, copy = tmp_path / "whole", tmp_path / "copy"
+    run_train(whole, checkpoints_total_limit=50, **options)
+    shutil.copytree(whole, copy)
+    # 12 batches an epoch: the third checkpoint lies within the second epoch.
+    run_train(copy, resume_from_checkpoint=copy / "checkpoints" / "checkpoint_2", **options)
+    assert_same_end(whole, copy)
 
 
 def test_ctrl_c_saves_a_checkpoint_and_latest_goes_on_from_it(run_train, faces, network, tmp_path):

@@ -79,3 +79,13 @@ def test_a_file_beside_the_script_is_no_second_command_line(tmp_path, monkeypatc
     (tmp_path / "train.args").write_text("--seed 5")
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "train.py")])
     assert parse_arguments(["--from_scratch", "--data_dir", "d", "--output_dir", "o"]).train.seed == 0
+
+
+def test_repeated_lists_add_up():
+    arguments = parse_arguments(
+        "--from_scratch --data_dir d --output_dir o --extra_data a b --teacher x --extra_data c --teacher y "
+        "--config_overrides depths=[1,2] --config_overrides hidden_act=relu".split()
+    )
+    assert arguments.data.extra_data == ["a", "b", "c"] and arguments.model.teacher == ["x", "y"]
+    assert arguments.model.config_overrides == ["depths=[1,2]", "hidden_act=relu"]
+    assert parse_arguments("--from_scratch --data_dir d --output_dir o".split()).data.extra_data == []

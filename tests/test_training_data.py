@@ -7,7 +7,7 @@ import torch
 
 from modeling_agegender import AgeGenderModel
 from training_data import MixingSampler
-from training_setup import draw_face, read_results
+from training_setup import draw_face, read_results, write_table
 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
@@ -34,14 +34,6 @@ def test_each_epoch_has_an_order_and_extra_images_of_its_own():
 
 def test_no_more_extra_images_than_there_are():
     assert len(MixingSampler(num_images=30, num_extra=5, share=0.9, seed=0)) == 35
-
-
-def write_table(folder, images: list, ages: list[float]):
-    folder.mkdir()
-    features = datasets.Features({"image": datasets.Image(), "age": datasets.Value("float32")})
-    table = datasets.Dataset.from_dict({"image": images, "age": ages}, features=features)
-    table.to_parquet(folder / "faces.parquet")
-    return folder / "faces.parquet"
 
 
 def test_extra_faces_without_gender_train_and_copies_of_measuring_images_do_not(run_train, faces, tmp_path, caplog):
@@ -81,8 +73,6 @@ def test_a_teacher_alone_replaces_the_labels(run_train, tmp_path):
         ema_decay=0,
         learning_rate=0.03,
     )
-    errors = read_results(tmp_path / "student")["calibration"]
-    assert errors == {"fields": {}, "cross_fitted": None}
     student = AgeGenderModel.from_pretrained(tmp_path / "student").eval()
     output = student(torch.randn(4, 3, 32, 32))
     assert output.age.tolist() == pytest.approx([60.0] * 4, abs=6)

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -14,7 +15,15 @@ from PIL import Image
 import near_duplicates
 from image_sources import Source
 from near_duplicates import draw_groups, group_near_duplicates, thumbnail
-from utkface import check_labels, draw_figures, load_utkface, parse_file_name, to_model_inputs
+from utkface import (
+    check_labels,
+    draw_calibration_half,
+    draw_figures,
+    load_utkface,
+    parse_file_name,
+    read_list,
+    to_model_inputs,
+)
 
 
 SPLITS_DIR = Path(__file__).parents[1] / "splits"
@@ -101,17 +110,45 @@ def contents(dataset: datasets.DatasetDict) -> dict:
 
 
 @pytest.mark.parametrize("write", [write_nested, write_tar, write_zip, write_parquet])
-def test_every_form_gives_the_same_data(tmp_path, folder, faces, write):
+def test_every_form_gives_the_same_data_and_splits(tmp_path, folder, faces, write):
+    """In whatever order its images come: here backwards."""
     expected = contents(load_utkface(folder))
     assert len(expected) == 60
-    # A folder is read in the order of its paths, so the other forms are written in that order.
-    other = load_utkface(write(tmp_path / "other", dict(sorted(faces.items()))))
-    if write is write_nested:  # another order, so another draw; the images are the same
-        assert {name: row[1:] for name, row in contents(other).items()} == {
-            name: row[1:] for name, row in expected.items()
-        }
-    else:
-        assert contents(other) == expected
+    other = load_utkface(write(tmp_path / "other", dict(sorted(faces.items(), reverse=True))))
+    assert contents(other) == expected
+
+
+def test_calibrating_half_is_the_same_in_any_order_and_divides_no_group(folder):
+    """Each image twice, so that all groups have two."""
+    for index, file in enumerate(sorted(folder.iterdir())):
+        shutil.copy(file, folder / f"{file.name.split('_')[0]}_0_0_2018{index:013d}.jpg.chip.jpg")
+    validation = load_utkface(folder, validation_share=0.5)["validation"]
+    shuffled = validation.shuffle(seed=1)
+    halves = [
+        {name for name, chosen in zip(images["file_name"], draw_calibration_half(images)) if chosen}
+        for images in (validation, shuffled)
+    ]
+    assert halves[0] == halves[1] and len(halves[0]) == pytest.approx(len(validation) / 2, abs=3)
+    groups = dict(zip(validation["file_name"], validation["group"]))
+    own = {groups[name] for name in halves[0]}
+    assert own.isdisjoint({groups[name] for name in groups.keys() - halves[0]})
+
+
+def test_listed_validation_images_are_taken_unless_a_seed_is_given(tmp_path):
+    listed, calibrating = (sorted(read_list(name)) for name in ("validation", "calibration"))
+    names = [*listed[:6], *calibrating[:6], *(make_name(index) for index in range(30))]
+    path = tmp_path / "faces"
+    path.mkdir()
+    for seed, name in enumerate(dict.fromkeys(names)):
+        (path / name).write_bytes(make_jpeg(seed))
+    validation = load_utkface(path)["validation"]
+    assert set(validation["file_name"]) == set(names[:12])
+    half = draw_calibration_half(validation)
+    assert {name for name, chosen in zip(validation["file_name"], half) if chosen} == set(names[:12]) & set(
+        calibrating
+    )
+    drawn = load_utkface(path, seed=0)["validation"]
+    assert set(drawn["file_name"]) != set(names[:12]) and len(drawn) == 4
 
 
 def test_labels_come_from_the_name(folder):

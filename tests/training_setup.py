@@ -144,3 +144,12 @@ def measure_choosing_half(model_folder: Path, faces: Path) -> dict:
     processor = AgeGenderImageProcessor.from_pretrained(model_folder)
     dataloader = accelerator.prepare(make_dataloader(choosing, processor, batch_size=8, num_workers=0))
     return evaluate_model(AgeGenderModel.from_pretrained(model_folder), dataloader, accelerator)
+
+
+def write_table(folder: Path, images: list, ages: list[float]) -> Path:
+    """A Parquet file of faces without gender."""
+    folder.mkdir()
+    features = datasets.Features({"image": datasets.Image(), "age": datasets.Value("float32")})
+    table = datasets.Dataset.from_dict({"image": images, "age": ages}, features=features)
+    table.to_parquet(folder / "faces.parquet")
+    return folder / "faces.parquet"
