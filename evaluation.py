@@ -216,7 +216,7 @@ def main():
             else report_metrics(arguments, model, predictions)
         )
         results = {
-            "model": name_data(arguments.model),
+            "model": name_data(arguments.model) if Path(arguments.model).is_absolute() else arguments.model,
             "weights_sha256": weights_sha256(arguments.model),
             "data_dir": name_data(arguments.data_dir),
             "split": arguments.split,
