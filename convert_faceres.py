@@ -111,7 +111,7 @@ def restore_batch_normalization(model: AgeGenderModel, batches: list[torch.Tenso
     Gives each batch normalisation the statistics of its input, with scale and shift that undo them.
 
     The outputs stay as they were; what changes is that the network now learns several times faster. Statistics are those
-    of `batches`, normalised images (batch, 3, height, width).
+    of `batches`, normalised images (batch, 3, height, width), and of their mirror images, which training sees too.
     """
     sums = {}
 
@@ -124,7 +124,8 @@ def restore_batch_normalization(model: AgeGenderModel, batches: list[torch.Tenso
     layers = [layer for _, layer in convolution_layers(model)]
     hooks = [layer.convolution.register_forward_hook(add_statistics) for layer in layers]
     for batch in batches:
-        model(batch)
+        for images in (batch, batch.flip(-1)):
+            model.encoder(images)
     for hook in hooks:
         hook.remove()
     for layer in layers:

@@ -146,13 +146,14 @@ def test_other_widths_are_refused(constants):
 
 @torch.no_grad()
 def check_restored_normalization(graph_file: Path, config: AgeGenderConfig, images: list[Image.Image]):
-    """The outputs stay; the statistics are those of the images, so that train mode changes next to nothing."""
+    """The outputs stay; the statistics are those of images and mirror images: train mode changes next to nothing."""
     folded = AgeGenderModel(config).eval()
     load_convolutions(folded, read_tensorflowjs(graph_file))
     # Batches of unequal sizes: statistics over all images are not the mean of those over the batches.
     model = convert(read_tensorflowjs(graph_file), config, images, batch_size=len(images) - 1)
     processor = AgeGenderImageProcessor(size={"height": config.image_size, "width": config.image_size})
     pixel_values = processor(images, return_tensors="pt").pixel_values
+    pixel_values = torch.cat((pixel_values, pixel_values.flip(-1)))
     expected = folded.encoder(pixel_values)
     assert expected.std() > 0.1
     torch.testing.assert_close(model.encoder(pixel_values), expected, rtol=0, atol=1e-4)
