@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from configuration_agegender import AgeGenderConfig
-from model_loading import load_model
+from model_loading import Normalization, load_model
 from modeling_agegender import AgeGenderOutput
 
 
@@ -25,7 +25,8 @@ class Teachers(nn.Module):
         super().__init__()
         loaded = [load_model(model) for model in models]
         self.models = nn.ModuleList(model for model, _ in loaded)
-        self.processors = [processor for _, processor in loaded]
+        self.normalizations = nn.ModuleList(Normalization(processor) for _, processor in loaded)
+        self.sizes = [(processor.size["height"], processor.size["width"]) for _, processor in loaded]
         for name, model in zip(models, self.models):
             # The student sees the mirror images too, as augmentation.
             model.config.mirror_averaging = False
@@ -47,16 +48,11 @@ class Teachers(nn.Module):
             Mean probabilities, float32: of the ages (batch, num_age_classes) and of the genders (batch, 2).
         """
         age_probabilities, gender_probabilities = [], []
-        for model, processor in zip(self.models, self.processors):
-            size = (processor.size["height"], processor.size["width"])
+        for model, normalize, size in zip(self.models, self.normalizations, self.sizes):
             resized = pixels
             if pixels.shape[-2:] != size:
                 resized = F.interpolate(pixels, size, mode="bilinear", antialias=True)
-            mean, std = (
-                torch.tensor(values, device=pixels.device)[:, None, None]
-                for values in (processor.image_mean, processor.image_std)
-            )
-            output = model(((resized - mean) / std).contiguous(memory_format=torch.channels_last))
+            output = model(normalize(resized))
             age_probabilities.append(output.age_logits.float().softmax(dim=-1))
             gender_probabilities.append(output.gender_logits.float().softmax(dim=-1))
         return torch.stack(age_probabilities).mean(dim=0), torch.stack(gender_probabilities).mean(dim=0)

@@ -40,7 +40,6 @@ def name_data(data_dir: str) -> str:
 
 def name_paths(values: dict) -> dict:
     """The arguments with files and folders by name alone, since their paths say nothing elsewhere."""
-
     named = {}
     for key in PATH_ARGUMENTS & values.keys():
         value = values[key]

@@ -30,6 +30,7 @@ from evaluation import compute_metrics, describe_split, evaluate_model, make_dat
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics import describe_errors, format_errors, format_metrics
 from model_card import create_repo, describe_start, push_to_hub, write_results
+from model_loading import Normalization
 from modeling_agegender import AgeGenderModel, AgeGenderOutput
 from pipeline_agegender import AgeGenderPipeline
 from results import describe_machine, name_paths, weights_sha256
@@ -103,10 +104,7 @@ class Training:
             model.activation_checkpointing_enable()
         height = self.processor.size["height"]
         self.augmentation = FaceAugmentation(arguments.augmentation, height)
-        self.mean, self.std = (
-            torch.tensor(values, device=accelerator.device)[:, None, None]
-            for values in (self.processor.image_mean, self.processor.image_std)
-        )
+        self.normalize = Normalization(self.processor).to(accelerator.device)
         model = model.to(accelerator.device, memory_format=torch.channels_last)
         # One half of the validation images chooses the weights, the other calibrates them at the end.
         self.calibrating = draw_calibration_half(dataset["validation"], arguments.data.split_seed)
@@ -193,7 +191,7 @@ class Training:
         images = self.augmentation(batch["pixel_values"], seed)
         with accelerator.accumulate(self.model):
             output = self.model(
-                ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last),
+                self.normalize(images),
                 age_labels=batch["age_labels"],
                 gender_labels=batch["gender_labels"],
             )
