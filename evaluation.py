@@ -115,6 +115,15 @@ def compute_metrics(model: AgeGenderModel, predictions: dict[str, np.ndarray]) -
     return metrics | {"loss": loss.item()}
 
 
+def find_agreeing(images: Dataset) -> np.ndarray:
+    """True for images whose near-duplicates in the same split all have the same age and gender, or that have none, (images,)."""
+    labels_by_group = {}
+    columns = images.select_columns(["age", "gender", "group"]).to_dict()
+    for age, gender, group in zip(columns["age"], columns["gender"], columns["group"]):
+        labels_by_group.setdefault(group, set()).add((age, gender))
+    return np.array([len(labels_by_group[group]) == 1 for group in columns["group"]])
+
+
 def evaluate_model(model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelerator) -> dict:
     """The result of `compute_metrics`, the same on all processes; arguments as in `predict`."""
     predictions = predict(model, dataloader, accelerator)
@@ -161,13 +170,18 @@ def write_calibration(folder: Path, fields: dict):
     file.write_text(json.dumps(json.loads(file.read_text()) | fields, indent=2, sort_keys=True) + "\n")
 
 
-def report_metrics(arguments: argparse.Namespace, model: AgeGenderModel, predictions: dict) -> dict:
+def report_metrics(
+    arguments: argparse.Namespace, model: AgeGenderModel, predictions: dict, images: Dataset
+) -> dict:
     """Prints what a model does on a split; returns it for the JSON file."""
     metrics, errors = compute_metrics(model, predictions), describe_errors(predictions)
     print(f"{arguments.model} on the {arguments.split} split\n{format_metrics(metrics)}\n{format_errors(errors)}")
+    agreeing = find_agreeing(images)
+    agreed = compute_metrics(model, {name: values[agreeing] for name, values in predictions.items()})
+    print(f"Without images whose near-duplicates have other labels:\n{format_metrics(agreed)}")
     if arguments.split == "validation":
         print("Half of these images calibrated the intervals and probabilities, if this model is calibrated.")
-    return {"metrics": metrics, "errors": errors}
+    return {"metrics": metrics, "metrics_where_duplicates_agree": agreed, "errors": errors}
 
 
 def report_calibration(
@@ -213,7 +227,7 @@ def main():
         values = (
             report_calibration(arguments, model, predictions, images)
             if arguments.calibrate
-            else report_metrics(arguments, model, predictions)
+            else report_metrics(arguments, model, predictions, images)
         )
         results = {
             "model": name_data(arguments.model) if Path(arguments.model).is_absolute() else arguments.model,

@@ -281,3 +281,20 @@ def test_a_missing_model_reaches_the_user_as_a_sentence(pictures, tmp_path, monk
     # Python prints such an exit without a traceback and returns 1.
     assert stop.value.code.startswith("evaluation.py: error: ") and "no/such/folder" in stop.value.code
     assert not (tmp_path / "evaluation_validation.json").exists()
+
+
+def test_images_whose_duplicates_have_other_labels_are_told():
+    columns = {
+        "age": [20, 20, 30, 31, 40, 40, 50],
+        "gender": [0, 0, 1, 1, 0, 1, None],
+        "group": [5, 5, 2, 2, 9, 9, 1],
+    }
+    agreeing = evaluation.find_agreeing(datasets.Dataset.from_dict(columns))
+    assert agreeing.tolist() == [True, True, False, False, False, False, True]
+
+
+def test_metrics_where_duplicates_agree_are_written(run_evaluation, monkeypatch):
+    everything = run_evaluation("--dataloader_num_workers", "0")
+    assert everything["metrics_where_duplicates_agree"] == everything["metrics"]
+    monkeypatch.setattr(evaluation, "find_agreeing", lambda images: np.arange(len(images)) < 3)
+    assert run_evaluation("--dataloader_num_workers", "0")["metrics_where_duplicates_agree"]["num_images"] == 3
