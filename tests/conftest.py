@@ -58,6 +58,18 @@ def make_model(seed: int = 0, **changes) -> AgeGenderModel:
     return model.eval()
 
 
+def make_face(xmin: int, ymin: int, xmax: int, ymax: int) -> dict:
+    """A face as the pipeline gives it."""
+    return {
+        "age": 31.4,
+        "age_interval": [24.0, 42.6],
+        "gender": "female",
+        "gender_score": 0.98,
+        "box": {"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax},
+        "detection_score": 0.93,
+    }
+
+
 @pytest.fixture
 def model() -> AgeGenderModel:
     return make_model()

@@ -1,5 +1,7 @@
 """The page and its endpoint, through a server of a tiny random model and `gradio_client`."""
 
+import time
+import zipfile
 from pathlib import Path
 
 import httpx
@@ -11,11 +13,15 @@ from PIL import Image
 
 import app
 from conftest import make_config
+from drawing import BOX_COLOUR, MAX_SHOWN_PIXELS
+from files_page import NO_FILES
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
+from photo_page import NO_PHOTO
+from safe_reading import NOT_A_PICTURE
 
 
-ASTRONAUT = Path(app.EXAMPLE)
+ASTRONAUT = Path(app.FOLDER) / "assets" / "astronaut.jpg"
 FACE_KEYS = {"age", "age_interval", "gender", "gender_score", "box", "detection_score"}
 ORIENTATION = 0x0112
 
@@ -62,10 +68,56 @@ def test_endpoint_returns_photo_and_the_dicts_of_the_pipeline(client, astronaut)
     assert_astronaut(faces[0])
 
 
-def test_predict_is_the_only_public_endpoint(client):
+def test_public_endpoints(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
-    assert list(endpoints) == ["/predict"]
-    assert len(endpoints["/predict"]["parameters"]) == 1 and len(endpoints["/predict"]["returns"]) == 2
+    counts = {name: (len(about["parameters"]), len(about["returns"])) for name, about in endpoints.items()}
+    assert counts == {"/predict": (1, 2), "/predict_url": (1, 2), "/predict_files": (1, 1)}
+    information = httpx.get(f"{client.src}gradio_api/info").json()["named_endpoints"]
+    assert all("age_interval" in about["description"] for about in information.values())
+
+
+def test_address_endpoint_refuses_what_is_not_public(client):
+    with pytest.raises(AppError, match="public"):
+        client.predict("http://127.0.0.1:9/a.jpg", api_name="/predict_url")
+
+
+def test_files_endpoint_answers_for_each_file(client, astronaut, tmp_path):
+    (tmp_path / "notes.jpg").write_text("dear diary")
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        archive.write(ASTRONAUT, "folder/astronaut.jpg")
+    files = [handle_file(path) for path in (ASTRONAUT, tmp_path / "notes.jpg", tmp_path / "more.zip")]
+    first, second, third = client.predict(files, api_name="/predict_files")
+    assert_astronaut(first["faces"][0])
+    assert first["faces"] == third["faces"] and third["file"].endswith("astronaut.jpg")
+    assert second == {"file": "notes.jpg", "error": NOT_A_PICTURE}
+
+
+def test_files_endpoint_without_files_gets_a_sentence(client):
+    with pytest.raises(AppError, match=NO_FILES):
+        client.predict([], api_name="/predict_files")
+
+
+def test_uploads_and_answers_are_deleted(model_folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+
+    def list_files() -> set[Path]:
+        return {path for path in (tmp_path / "gradio").rglob("*") if path.is_file()}
+
+    demo = app.build_demo(app.load_pipeline(model_folder), delete_cache=(1, 2))
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True)
+    try:
+        examples = list_files()
+        Image.new("RGB", (321, 123), "grey").save(tmp_path / "photo.png")
+        client = Client(url, verbose=False, download_files=False)
+        client.predict(handle_file(tmp_path / "photo.png"), api_name="/predict")
+        client.predict([handle_file(tmp_path / "photo.png")], api_name="/predict_files")
+        assert len(list_files() - examples) >= 2  # the upload and the answer
+        deadline = time.monotonic() + 30
+        while list_files() != examples and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert list_files() == examples
+    finally:
+        demo.close()
 
 
 def test_no_face_is_an_empty_list(client, tmp_path):
@@ -94,31 +146,14 @@ def test_too_many_pixels_get_a_sentence(client, tmp_path):
 
 
 def test_no_photo_gets_a_sentence(client):
-    with pytest.raises(AppError, match=app.NO_PHOTO):
+    with pytest.raises(AppError, match=NO_PHOTO):
         client.predict(image=None, api_name="/predict")
-
-
-@pytest.mark.parametrize(
-    "photo",
-    [
-        {"path": "/etc/hostname"},
-        {"path": "http://127.0.0.1:9/a.jpg"},
-        {"url": "http://127.0.0.1:9/a.jpg"},
-        {"url": "file:///etc/hostname"},
-        {"url": "/etc/hostname"},
-    ],
-)
-def test_address_is_never_opened_for_a_stranger(monkeypatch, photo):
-    monkeypatch.setattr(app, "to_rgb", lambda source: pytest.fail(f"opened {source}"))
-    with pytest.raises(app.gr.Error) as error:
-        app.predict(None, photo)
-    assert error.value.message == app.NO_PHOTO
 
 
 @pytest.mark.parametrize("meta", [{"meta": {"_type": "gradio.FileData"}}, {}])
 def test_server_file_that_was_not_uploaded_is_refused(client, monkeypatch, tmp_path, meta):
     opened = []
-    monkeypatch.setattr(app, "to_rgb", opened.append)
+    monkeypatch.setattr("photo_page.read_picture", opened.append)
     for path in (Path(app.__file__).with_name("pyproject.toml"), Path("/etc/hostname")):
         # Not through the client, which would upload the file.
         call = httpx.post(f"{client.src}gradio_api/call/predict", json={"data": [{"path": str(path), **meta}]})
@@ -134,7 +169,7 @@ def test_panorama_of_20000_pixels(client, astronaut, tmp_path):
     annotated, faces = predict(client, tmp_path / "panorama.jpg")
     assert len(faces) == 1
     assert_astronaut(faces[0], offset=(15000 - 80, 0))
-    assert annotated.width * annotated.height <= 1.01 * app.MAX_SHOWN_PIXELS and annotated.height > 200
+    assert annotated.width * annotated.height <= 1.01 * MAX_SHOWN_PIXELS and annotated.height > 200
 
 
 def save_16_bit(image: Image.Image, path: Path):
@@ -169,63 +204,7 @@ def test_exif_rotation(client, astronaut, tmp_path):
     # The box is drawn where the upright picture has the face.
     box = faces[0]["box"]
     edge = np.asarray(annotated.convert("RGB"))[round((box["ymin"] + box["ymax"]) / 2), box["xmin"] + 1]
-    assert np.abs(edge.astype(int) - app.BOX_COLOUR).max() < 80
-
-
-def make_face(xmin: int, ymin: int, xmax: int, ymax: int) -> dict:
-    box = {"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax}
-    return {
-        "age": 31.4,
-        "age_interval": [24.0, 42.6],
-        "gender": "female",
-        "gender_score": 0.98,
-        "box": box,
-        "detection_score": 0.93,
-    }
-
-
-@pytest.mark.parametrize("box", [(40, 40, 90, 100), (0, 0, 60, 60), (140, 0, 199, 99), (0, 0, 199, 149)])
-def test_draw_faces_draws_box_and_whole_label(box):
-    picture = Image.new("RGB", (200, 150), "white")
-    drawn = np.asarray(app.draw_faces(picture, [make_face(*box)]))
-    assert np.asarray(picture).min() == 255
-    blue = (drawn == app.BOX_COLOUR).all(axis=-1)
-    middle = (box[1] + box[3]) // 2
-    assert blue[middle, box[0]] and blue[middle, box[2]]
-    # A label cut off at an edge would have fewer of its pixels than one in the middle.
-    empty = Image.new("RGB", (200, 150), "white")
-    free = Image.new("RGB", (400, 400), "white")
-    text = "1: female, 31"
-    for image, place in ((empty, box), (free, (100, 100, 150, 150))):
-        app.draw_label(app.ImageDraw.Draw(image), image.size, place, text, 11)
-    inside, whole = ((np.asarray(image) != 255).any(axis=-1).sum() for image in (empty, free))
-    assert abs(inside - whole) <= 0.1 * whole
-
-
-def test_draw_faces_scales_boxes_with_a_large_picture():
-    drawn = app.draw_faces(Image.new("RGB", (8192, 2048), "white"), [make_face(4000, 400, 4400, 800)])
-    assert drawn.size == (4096, 1024)
-    assert drawn.getpixel((2001, 300)) == app.BOX_COLOUR
-
-
-def test_draw_faces_takes_the_smallest_and_the_longest_picture():
-    assert app.draw_faces(Image.new("RGB", (1, 1)), [make_face(0, 0, 1, 1)]).size == (1, 1)
-    assert app.draw_faces(Image.new("RGB", (100_000, 2)), []).size == (app.MAX_SHOWN_SIDE, 1)
-
-
-def test_page_shows_a_row_for_each_face(monkeypatch):
-    faces = [make_face(0, 0, 9, 9), make_face(20, 0, 29, 9)]
-    monkeypatch.setattr(app, "predict", lambda pipe, image: ("annotated", faces))
-    annotated, shown, sentence, rows = app.show(None, {"path": "photo.jpg"})
-    assert (annotated, shown) == ("annotated", faces) and sentence.startswith("2 faces")
-    assert rows == [[1, 31, "24–43", "female", "98%"], [2, 31, "24–43", "female", "98%"]]
-
-
-def test_page_is_emptied_with_the_photo_and_by_a_broken_one(monkeypatch, tmp_path):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    assert app.show(None, None) == (None, None, "", [])
-    (tmp_path / "photo.jpg").write_text("dear diary")
-    assert app.show(None, {"path": str(tmp_path / "photo.jpg")}) == (None, None, app.NOT_A_PICTURE, [])
+    assert np.abs(edge.astype(int) - BOX_COLOUR).max() < 80
 
 
 def test_split_revision(tmp_path):

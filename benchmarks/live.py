@@ -1,0 +1,74 @@
+"""Frames a second of the tab for a camera with one face, counted in a real browser on the same machine.
+
+    PYTHONPATH=. python benchmarks/live.py --output benchmarks/live.json
+
+Needs Playwright and Debian's Chromium, which take their share of the machine.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+
+FOLDER = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(FOLDER), str(FOLDER / "tests")]
+
+from live import build_live_page  # noqa: E402
+from model_loading import load_model  # noqa: E402
+from pipeline_agegender import AgeGenderPipeline  # noqa: E402
+from results import describe_machine, weights_sha256, write_json  # noqa: E402
+from test_live_browser import CAMERA, COUNT_FRAMES, open_camera, write_camera  # noqa: E402
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, help="JSON file for the result")
+    parser.add_argument("--seconds", type=float, default=20, help="how long frames are counted, seconds")
+    parser.add_argument("--screenshot", type=Path, help="PNG file for a picture of the page")
+    arguments = parser.parse_args()
+
+    model, image_processor = load_model(str(FOLDER), None)
+    with gr.Blocks(analytics_enabled=False) as demo, gr.Tab("Live"):
+        build_live_page(AgeGenderPipeline(model=model, image_processor=image_processor))
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "gradio")
+        _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, run_history=False)
+        film = write_camera(Path(folder) / "camera.mjpeg", Image.open(FOLDER / "assets" / "astronaut.jpg"))
+        with sync_playwright() as playwright:
+            options = ["--no-sandbox", *CAMERA, film]
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
+            page = open_camera(browser, address)
+            print(f"Counting for {arguments.seconds} seconds.", flush=True)
+            page.wait_for_timeout(3000)
+            page.evaluate(COUNT_FRAMES)
+            page.wait_for_timeout(arguments.seconds * 1000)
+            frames = page.evaluate("frames_seen")
+            if arguments.screenshot:
+                page.screenshot(path=arguments.screenshot)
+            text = page.locator("#live .faces").inner_text()
+            browser.close()
+        files = [file for file in (Path(folder) / "gradio").rglob("*") if file.is_file()]
+        demo.close()
+    result = {
+        "frames_per_second": round(frames / arguments.seconds, 1),
+        "seconds": arguments.seconds,
+        "frame_size": [640, 480],
+        "faces": 1,
+        "last_answer": text,
+        "files_left": len(files),
+        "weights_sha256": weights_sha256(FOLDER),
+    } | describe_machine()
+    print(result)
+    if arguments.output:
+        write_json(arguments.output, result)
+
+
+if __name__ == "__main__":
+    main()

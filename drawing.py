@@ -1,0 +1,58 @@
+"""Draws what the pipeline says into the picture that it was said of."""
+
+import math
+
+from PIL import Image, ImageDraw, ImageFont
+
+
+# The bound is on the area, so that a panorama keeps enough height for its faces to be seen. JPEG ends at 65,535.
+MAX_SHOWN_PIXELS = 2048 * 2048
+MAX_SHOWN_SIDE = 32768
+# Sizes of text in pixels for a picture that is one pixel wide and high; for a box, for one that is a pixel wide.
+SMALLEST_TEXT, LARGEST_TEXT, TEXT_PER_BOX = 1 / 48, 1 / 24, 1 / 6
+# Widest label for a box that is one pixel wide: beyond it the labels of a crowd would cover its faces.
+WIDEST_LABEL = 2.5
+BOX_COLOUR, TEXT_COLOUR = (29, 78, 216), (255, 255, 255)
+
+
+def draw_faces(picture: Image.Image, faces: list[dict]) -> Image.Image:
+    """
+    Draws a box and a label, `1: female, 31`, for each face; the number alone where there is no room for more.
+
+    Args:
+        picture: RGB picture.
+        faces: Faces of the pipeline, with boxes in pixels of `picture`. A face with a `track` is named by it.
+
+    Returns:
+        A copy, scaled down if the picture is large.
+    """
+    factor = min(1, math.sqrt(MAX_SHOWN_PIXELS / (picture.width * picture.height)), MAX_SHOWN_SIDE / max(picture.size))
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    shown = picture.copy() if size == picture.size else picture.resize(size, reducing_gap=2.0)
+    draw = ImageDraw.Draw(shown)
+    scale = math.sqrt(shown.width * shown.height)
+    boxes = [tuple(face["box"][side] * factor for side in ("xmin", "ymin", "xmax", "ymax")) for face in faces]
+    for box in boxes:
+        draw.rectangle(box, outline=BOX_COLOUR, width=max(2, round(scale / 320)))
+    # After all boxes, so that no box crosses a label.
+    for number, (face, box) in enumerate(zip(faces, boxes), start=1):
+        number = face.get("track", number)
+        width = box[2] - box[0]
+        text_size = max(min(max(width * TEXT_PER_BOX, scale * SMALLEST_TEXT), scale * LARGEST_TEXT), 11)
+        text = f"{number}: {face['gender']}, {face['age']:.0f}"
+        if len(faces) > 1 and draw.textlength(text, ImageFont.load_default(text_size)) > WIDEST_LABEL * width:
+            text = str(number)
+        draw_label(draw, shown.size, box, text, text_size)
+    return shown
+
+
+def draw_label(draw: ImageDraw.ImageDraw, picture_size: tuple[int, int], box: tuple, text: str, text_size: float):
+    """Writes above a box, below it where there is no room above, and always inside the picture."""
+    width, height = picture_size
+    font = ImageFont.load_default(text_size)
+    pad = text_size / 4
+    text_width, text_height = draw.textlength(text, font) + 2 * pad, text_size + 2 * pad
+    left = max(0, min(box[0], width - text_width))
+    top = box[1] - text_height if box[1] >= text_height else max(0, min(box[3], height - text_height))
+    draw.rectangle((left, top, left + text_width, top + text_height), fill=BOX_COLOUR)
+    draw.text((left + pad, top + text_height / 2), text, fill=TEXT_COLOUR, font=font, anchor="lm")

@@ -1,0 +1,99 @@
+"""One card for each face: the aligned crop, age, gender and the distribution of the age."""
+
+import base64
+import io
+import json
+from html import escape
+
+from PIL import Image
+
+from face_table import face_rows, to_csv
+
+
+CROP_SIDE = 112  # pixels
+# Below it a card says that it does not know; the probability is of the likelier gender, so never below one half.
+SURE = 0.75
+PLOT_WIDTH, PLOT_HEIGHT, PLOT_FOOT = 202, 44, 14
+
+STYLE = """
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 10px; max-height: 70vh;
+    overflow-y: auto; margin: 0; padding: 2px; list-style: none; }
+.card { display: grid; grid-template-columns: 84px 1fr; gap: 2px 10px; padding: 10px; border-radius: 10px; margin: 0;
+    border: 1px solid var(--border-color-primary); background: var(--block-background-fill);
+    color: var(--body-text-color); }
+.card img { width: 84px; height: 84px; border-radius: 8px; margin: 0; }
+.card .number { color: var(--body-text-color-subdued); font-size: 0.8rem; }
+.card .age { font-size: 1.5rem; font-weight: 650; line-height: 1.2; }
+.card .detail { font-size: 0.85rem; }
+.card svg { grid-column: 1 / 3; width: 100%; height: auto; }
+.card svg .all { fill: var(--body-text-color-subdued); opacity: 0.45; }
+.card svg .likely { fill: var(--color-accent); }
+.card svg text { fill: var(--body-text-color-subdued); font-size: 9px; }
+.downloads { display: flex; flex-wrap: wrap; gap: 14px; margin-top: 10px; }
+.downloads a { color: var(--link-text-color); text-decoration: underline; }
+"""
+
+
+def make_cards(file: str, faces: list[dict]) -> str:
+    """
+    The cards of a picture, and links that save its numbers.
+
+    Args:
+        file: What the picture is called in the CSV.
+        faces: Dicts of the pipeline with `crop` and `age_distribution`.
+
+    Returns:
+        HTML, empty where there is no face. Crops and tables are part of it, so that no file of them lies on the server.
+    """
+    if not faces:
+        return ""
+    cards = "".join(f"<li class='card'>{make_card(number, face)}</li>" for number, face in enumerate(faces, start=1))
+    numbers = [{name: value for name, value in face.items() if name != "crop"} for face in faces]
+    links = make_link("faces.csv", "text/csv", "Save as CSV", to_csv(face_rows(file, faces)))
+    links += make_link("faces.json", "application/json", "Save as JSON", json.dumps(numbers, indent=2))
+    return f"<ul class='cards' aria-label='Faces'>{cards}</ul><p class='downloads'>{links}</p>"
+
+
+def make_card(number: int, face: dict) -> str:
+    """What is inside a card."""
+    low, high = (round(age) for age in face["age_interval"])
+    age, gender, score = round(face["age"]), escape(face["gender"]), f"{face['gender_score']:.0%}"
+    said = f"{gender}, {score}" if face["gender_score"] >= SURE else f"unsure ({gender}, {score})"
+    return (
+        f"<img src='{encode_crop(face['crop'])}' alt='Face {number}, aligned'/>"
+        f"<div><div class='number'>Face {number}</div><div class='age'>{age} years</div>"
+        f"<div class='detail'>{low}–{high} nine times of ten</div><div class='detail gender'>{said}</div></div>"
+        + plot_distribution(face["age_distribution"], face["age_interval"])
+    )
+
+
+def encode_crop(crop: Image.Image) -> str:
+    """A crop as a data: address."""
+    buffer = io.BytesIO()
+    crop.resize((CROP_SIDE, CROP_SIDE)).save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def plot_distribution(probabilities: list[float], interval: list[float]) -> str:
+    """The distribution of the age as an SVG of one bar a year, those of the interval in colour."""
+    width, top = PLOT_WIDTH / len(probabilities), max(probabilities)
+    bars = []
+    for age, probability in enumerate(probabilities):
+        height = PLOT_HEIGHT * probability / top
+        kind = "likely" if round(interval[0]) <= age <= round(interval[1]) else "all"
+        place = f"x='{age * width:.1f}' y='{PLOT_HEIGHT - height:.1f}' width='{width:.2f}' height='{height:.1f}'"
+        bars.append(f"<rect class='{kind}' {place}/>")
+    ticks = "".join(
+        f"<text x='{(age + 0.5) * width:.0f}' y='{PLOT_HEIGHT + PLOT_FOOT - 3}' text-anchor='{anchor}'>{age}</text>"
+        for age, anchor in ((0, "start"), (20, "middle"), (40, "middle"), (60, "middle"), (80, "middle"), (100, "end"))
+        if age < len(probabilities)
+    )
+    label = f"Probability of each age; nine times of ten {interval[0]:.0f} to {interval[1]:.0f} years"
+    box = f"0 0 {PLOT_WIDTH} {PLOT_HEIGHT + PLOT_FOOT}"
+    return f"<svg viewBox='{box}' role='img' aria-label='{label}'>{''.join(bars)}{ticks}</svg>"
+
+
+def make_link(name: str, kind: str, text: str, content: str) -> str:
+    """A link that saves a text, which travels in the link itself."""
+    data = base64.b64encode(content.encode()).decode()
+    return f"<a download='{name}' href='data:{kind};base64,{data}'>{text}</a>"

@@ -1,0 +1,69 @@
+"""Faces as rows of a table."""
+
+import csv
+import io
+
+
+COLUMNS = (
+    "file",
+    "face",
+    "age",
+    "age_low",
+    "age_high",
+    "gender",
+    "gender_score",
+    "xmin",
+    "ymin",
+    "xmax",
+    "ymax",
+    "detection_score",
+    "error",
+)
+
+
+def face_rows(file: str, faces: list[dict]) -> list[dict]:
+    """
+    A row for each face of a picture.
+
+    Args:
+        file: What to call the picture.
+        faces: Dicts of the pipeline, from left to right.
+
+    Returns:
+        Dicts with the keys of `COLUMNS`: `face` counts from 1; `age`, `age_low` and `age_high` are years; the box is in
+        pixels. A picture without a face has one row, in which only `file` is filled.
+    """
+    rows = [
+        {
+            "file": file,
+            "face": number,
+            "age": round(face["age"], 1),
+            "age_low": round(face["age_interval"][0], 1),
+            "age_high": round(face["age_interval"][1], 1),
+            "gender": face["gender"],
+            "gender_score": round(face["gender_score"], 4),
+            **face["box"],
+            "detection_score": face["detection_score"] and round(face["detection_score"], 4),
+        }
+        for number, face in enumerate(faces, start=1)
+    ]
+    return [dict.fromkeys(COLUMNS) | row for row in rows or [{"file": file}]]
+
+
+def error_row(file: str, error: ValueError) -> dict:
+    """The row of a file that could not be read, with the reason."""
+    return dict.fromkeys(COLUMNS) | {"file": file, "error": str(error)}
+
+
+def to_csv(rows: list[dict]) -> str:
+    """Rows as CSV with a header, UTF-8 text."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: quote_formula(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def quote_formula(value):
+    """Text that a spreadsheet would run as a formula, as a file's name may be made to be, with an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

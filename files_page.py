@@ -1,0 +1,109 @@
+"""The page's tab for many photos: a table that fills while it works."""
+
+import time
+from collections.abc import Iterator
+from functools import partial
+
+import gradio as gr
+from safe_reading import count_pictures, read_pictures
+
+from face_cards import make_link
+from face_table import error_row, face_rows, to_csv
+from photo_page import QUEUE, find_faces, find_upload
+from pipeline_agegender import AgeGenderPipeline
+
+
+NO_FILES = "Choose files first: photos, or zip archives of photos."
+HEADERS = ["File", "Face", "Age", "Range", "Gender", "Score", "Remark"]
+SECONDS_BETWEEN_UPDATES = 1.0
+
+
+def read_uploads(files: list[dict] | None) -> list[str]:
+    """
+    The paths of uploaded files.
+
+    Raises:
+        gr.Error: if there is none.
+    """
+    paths = [path for file in files or [] if (path := find_upload(file)) and not path.startswith("data:")]
+    if not paths:
+        raise gr.Error(NO_FILES, print_exception=False)
+    return paths
+
+
+def predict_files(pipe: AgeGenderPipeline, files: list[dict] | None) -> list[dict]:
+    """
+    The faces of several pictures.
+
+    Args:
+        files: Uploads as gradio sends them: pictures, or zip archives of pictures.
+
+    Returns:
+        For each picture a dict with `file` and either `faces`, the dicts of the pipeline, or `error`, a sentence.
+
+    Raises:
+        gr.Error: if there are no files.
+    """
+    answers = []
+    for name, picture in read_pictures(read_uploads(files)):
+        if isinstance(picture, ValueError):
+            answers.append({"file": name, "error": str(picture)})
+        else:
+            answers.append({"file": name, "faces": find_faces(pipe, picture)})
+    return answers
+
+
+def fill_table(
+    pipe: AgeGenderPipeline, files: list[dict] | None, progress: gr.Progress = gr.Progress()
+) -> Iterator[tuple[list, str, str]]:
+    """Yields the rows of the table, a sentence and, at the end, a link to the CSV."""
+    paths = read_uploads(files)
+    total = count_pictures(paths)
+    rows, done, failed, shown_at = [], 0, 0, time.monotonic()
+    for name, picture in read_pictures(paths):
+        if isinstance(picture, ValueError):
+            rows.append(error_row(name, picture))
+            failed += 1
+        else:
+            rows += face_rows(name, find_faces(pipe, picture))
+        done += 1
+        progress((done, total), unit="photos")
+        if time.monotonic() - shown_at >= SECONDS_BETWEEN_UPDATES:
+            yield [format_row(row) for row in rows], f"{done} of {total} files", ""
+            shown_at = time.monotonic()
+    faces = sum(row["face"] is not None for row in rows)
+    sentence = f"{done} files, {faces} faces" + (f", {failed} could not be read." if failed else ".")
+    link = f"<p class='downloads'>{make_link('faces.csv', 'text/csv', 'Save as CSV', to_csv(rows))}</p>"
+    yield [format_row(row) for row in rows], sentence, link
+
+
+def format_row(row: dict) -> list:
+    """A row as the table shows it."""
+    if row["face"] is None:
+        return [row["file"], "", "", "", "", "", row["error"] or "no face found"]
+    interval = f"{row['age_low']:.0f}–{row['age_high']:.0f}"
+    return [row["file"], row["face"], round(row["age"]), interval, row["gender"], f"{row['gender_score']:.0%}", ""]
+
+
+def build_files_page(pipe: AgeGenderPipeline) -> gr.File:
+    """Builds the tab; returns where the files go in."""
+    files = gr.File(
+        label="Photos, or zip archives of photos", file_count="multiple", file_types=["image", ".zip"], height=180
+    )
+    with gr.Row():
+        start = gr.Button("Start", variant="primary")
+        cancel = gr.Button("Cancel")
+    summary = gr.Markdown("Up to 1,000 photos at once.")
+    link = gr.HTML()
+    table = gr.Dataframe(headers=HEADERS, interactive=False, label="Faces", max_height=500, wrap=True)
+    filling = start.click(
+        partial(fill_table, pipe),
+        files,
+        [table, summary, link],
+        preprocess=False,
+        api_visibility="private",
+        concurrency_id=QUEUE,
+        show_progress_on=summary,
+    )
+    cancel.click(lambda: "Cancelled.", None, summary, cancels=[filling], api_visibility="private", queue=False)
+    return files

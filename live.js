@@ -1,0 +1,99 @@
+// The browser's half of live.py: camera -> frame -> server -> numbers -> boxes drawn into that very frame. Gradio calls
+// this with `element`, `props`, `trigger` and `watch`. `props.value` holds the frame on its way to the server and the
+// numbers on their way back, so that with these the server's copy of the frame is gone.
+
+const [video, view, button, status, lines] =
+  ['video', 'canvas', 'button', '[role=status]', '.faces'].map((name) => element.querySelector(name));
+// Two frames are on their way at most: the server works on one while the other travels.
+const frames = [document.createElement('canvas'), document.createElement('canvas')];
+let stream = null, timer = null, started = 0, sent = 0, number = 0, waiting = [];
+
+function stop(reason) {
+  clearTimeout(timer);
+  stream?.getTracks().forEach((track) => track.stop());
+  stream = null;
+  waiting = [];
+  view.hidden = true;
+  lines.textContent = '';
+  status.textContent = reason;
+  button.textContent = 'Switch on the camera';
+}
+
+async function start() {
+  button.disabled = true;
+  status.textContent = 'Waiting for the camera…';
+  try {
+    const size = {width: {ideal: 640}, height: {ideal: 480}, facingMode: 'user'};
+    stream = await navigator.mediaDevices.getUserMedia({video: size, audio: false});
+    stream.getTracks()[0].onended = () => stop('The camera has gone.');
+    video.srcObject = stream;
+    await video.play();
+    started = performance.now();
+    status.textContent = '';
+    button.textContent = 'Switch off the camera';
+    send();
+  } catch (error) {
+    stop('The camera cannot be used: ' + error.message);
+  }
+  button.disabled = false;
+}
+
+function send() {
+  clearTimeout(timer);
+  if (!stream) return;
+  const now = performance.now();
+  if (now - started > props.time_limit * 1000) return stop('The camera was switched off after a while.');
+  if (element.offsetParent === null) return stop('');  // another tab of the page is open
+  if (now - sent > props.answer_timeout * 1000) waiting = [];
+  if (waiting.length === frames.length) {
+    timer = setTimeout(send, 1000);  // should no answer come
+    return;
+  }
+  number += 1;
+  const frame = frames[number % frames.length];
+  const factor = Math.min(1, props.side / Math.max(video.videoWidth, video.videoHeight));
+  frame.width = Math.round(video.videoWidth * factor);
+  frame.height = Math.round(video.videoHeight * factor);
+  const context = frame.getContext('2d');
+  context.setTransform(-1, 0, 0, 1, frame.width, 0);  // as in a mirror
+  context.drawImage(video, 0, 0, frame.width, frame.height);
+  waiting.push(number);
+  sent = now;
+  props.value = {number, frame: frame.toDataURL('image/jpeg', 0.8)};
+  trigger('input');
+  timer = setTimeout(send, props.pause * 1000);
+}
+
+function draw(frame, faces) {
+  [view.width, view.height] = [frame.width, frame.height];
+  const context = view.getContext('2d'), text = 20, pad = 5;
+  context.drawImage(frame, 0, 0);
+  context.font = `${text}px sans-serif`;
+  context.textBaseline = 'middle';
+  context.lineWidth = 2;
+  context.strokeStyle = props.colour;
+  for (const {box: [xmin, ymin, xmax, ymax], label} of faces) {
+    context.strokeRect(xmin, ymin, xmax - xmin, ymax - ymin);
+    const width = context.measureText(label).width + 2 * pad, height = text + 2 * pad;
+    const left = Math.max(0, Math.min(xmin, view.width - width));
+    const top = ymin >= height ? ymin - height : Math.max(0, Math.min(ymax, view.height - height));
+    context.fillStyle = props.colour;
+    context.fillRect(left, top, width, height);
+    context.fillStyle = 'white';
+    context.fillText(label, left + pad, top + height / 2);
+  }
+  view.hidden = false;
+}
+
+watch('value', () => {
+  const answer = props.value;
+  if (!stream || !answer?.faces || !waiting.includes(answer.number)) return;
+  waiting = waiting.filter((other) => other > answer.number);
+  draw(frames[answer.number % frames.length], answer.faces);
+  view.dataset.answer = answer.number;
+  lines.textContent = answer.faces.map((face) => face.line).join('\n') || 'No face is seen.';
+  clearTimeout(timer);
+  timer = setTimeout(send, Math.max(0, props.pause * 1000 - (performance.now() - sent)));
+});
+
+button.addEventListener('click', () => stream ? stop('') : start());

@@ -1,0 +1,248 @@
+"""The page's tab for a camera: each face is followed from frame to frame, so that its numbers hold still.
+
+The browser sends a frame when an answer has come (live.js), so that with a slow network or a busy machine there are fewer
+frames, never a row of old ones. `gr.Image(streaming=True)` sends by the clock instead, and keeps a place in the queue for
+as long as a visitor streams, where here the visitors and their photos take turns. The answer is numbers alone, which the
+browser draws into the frame it has kept: gradio remembers the last value of a component as long as the session.
+"""
+
+import base64
+import binascii
+import io
+import math
+import time
+from copy import copy
+from functools import partial
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+from scipy.optimize import linear_sum_assignment
+
+from drawing import BOX_COLOUR
+from face_detection import FaceDetector
+from photo_page import QUEUE
+from pipeline_agegender import UNREADABLE, AgeGenderPipeline
+
+
+FRAME_SIDE = 640  # pixels, the longer side of a frame
+FRAME_PREFIX = "data:image/jpeg;base64,"
+MAX_FRAME_CHARACTERS = 2_000_000
+MAX_FRAME_RATE = 15  # a second
+TIME_LIMIT = 300  # seconds after which the camera is switched off
+DETECTION_PIXELS = 480 * 360
+ANSWER_TIMEOUT = 10  # seconds after which a frame counts as lost
+
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+# Share of the union of two boxes that is common to them, at least, for them to be the same face.
+MIN_OVERLAP = 0.2
+FORGET_FRAMES = 10
+FORGET_SECONDS = 3  # between two frames: another person may sit there then
+# What the newest frame counts for in an average. The first frames of a face count alike, so that it settles at once.
+NUMBER_SHARE, BOX_SHARE, SPEED_SHARE = 0.12, 0.6, 0.4
+
+HELP = (
+    "Switch on the camera to see each face with its apparent age, averaged over the last second or so. The frames go to "
+    f"the server, which forgets each with its answer; after {TIME_LIMIT // 60} minutes the camera goes off by itself."
+)
+TEMPLATE = """
+<video playsinline muted aria-hidden="true"></video>
+<canvas role="img" aria-label="The picture of the camera with a box around each face" hidden></canvas>
+<p class="controls"><button>Switch on the camera</button> <span role="status"></span></p>
+<p class="faces"></p>
+"""
+STYLE = """
+video { position: absolute; width: 1px; height: 1px; opacity: 0; pointer-events: none; }
+canvas { width: 100%; max-width: 640px; border-radius: 8px; }
+.controls { margin: 12px 0; }
+button { cursor: pointer; padding: 8px 16px; border-radius: 8px; color: white; background: #1d4ed8; }
+.faces { min-height: 1.5em; white-space: pre-line; }
+"""
+SCRIPT = Path(__file__).with_name("live.js")
+
+
+class FaceTracker:
+    """
+    Follows faces over the frames of one camera and averages what is said about them; keeps numbers alone.
+
+    A face is the one of the frame before whose box, moved on as fast as it moved, it overlaps most. Averages are
+    exponential; that of the gender is one of its probability.
+    """
+
+    def __init__(self):
+        self._tracks: list[dict] = []
+        self._next_number = 1
+        self._last_update = -np.inf
+
+    def update(self, faces: list[dict]) -> list[dict]:
+        """
+        Takes in the next frame.
+
+        Args:
+            faces: The faces of a frame as the pipeline gives them. They stay as they are.
+
+        Returns:
+            A dict for each, in the same order: averaged `age`, `age_interval` (years), `gender`, `gender_score` and `box`
+            (pixels), and `track`, the number of the face for as long as it is followed. What else there is stays.
+        """
+        now = time.monotonic()
+        if now - self._last_update > FORGET_SECONDS:
+            self._tracks = []
+        self._last_update = now
+        for track in self._tracks:
+            track["absent"] += 1
+            track["seen_box"] = track["seen_box"] + track["speed"]
+        boxes = [np.array([face["box"][side] for side in SIDES], dtype=float) for face in faces]
+        matches = self._match(boxes)
+        answers = []
+        for index, (face, box) in enumerate(zip(faces, boxes, strict=True)):
+            track = matches.get(index)
+            if track is None:
+                track = self._begin(face, box)
+            answers.append(take_in(track, face, box))
+        self._tracks = [track for track in self._tracks if track["absent"] <= FORGET_FRAMES]
+        return answers
+
+    def _match(self, boxes: list[np.ndarray]) -> dict[int, dict]:
+        """The track of each box that has one, by the index of the box."""
+        overlaps = np.array([[overlap(box, track["seen_box"]) for track in self._tracks] for box in boxes])
+        if overlaps.size == 0:
+            return {}
+        pairs = zip(*linear_sum_assignment(overlaps, maximize=True), strict=True)
+        return {int(row): self._tracks[column] for row, column in pairs if overlaps[row, column] >= MIN_OVERLAP}
+
+    def _begin(self, face: dict, box: np.ndarray) -> dict:
+        """Begins to follow a face."""
+        track = {
+            "number": self._next_number,
+            "frames": 0,
+            "absent": 0,
+            "seen_box": box,
+            "speed": np.zeros(4),  # pixels a frame
+            "box": box,
+            "years": np.zeros(3),  # the age and the ends of its interval
+            # The averaged probability is that of the gender that the first frame named.
+            "gender": face["gender"],
+            "other_gender": None,
+            "probability": 0.0,
+        }
+        self._next_number += 1
+        self._tracks.append(track)
+        return track
+
+
+def take_in(track: dict, face: dict, box: np.ndarray) -> dict:
+    """Takes what a frame says about a face into its averages; returns the face with these."""
+    track["frames"] += 1
+    share = max(NUMBER_SHARE, 1 / track["frames"])
+    years = np.array([face["age"], *face["age_interval"]])
+    track["years"] = track["years"] + share * (years - track["years"])
+    probability = face["gender_score"]
+    if face["gender"] != track["gender"]:
+        track["other_gender"] = face["gender"]
+        probability = 1 - probability
+    track["probability"] += share * (probability - track["probability"])
+    # `seen_box` is where the face was expected; over the frames in which it was away the error has added up.
+    track["speed"] = track["speed"] + SPEED_SHARE * (box - track["seen_box"]) / max(1, track["absent"])
+    track["box"] = track["box"] + BOX_SHARE * (box - track["box"])
+    track["seen_box"], track["absent"] = box, 0
+    is_first = track["probability"] >= 0.5 or track["other_gender"] is None
+    age, *interval = track["years"].tolist()
+    return face | {
+        "track": track["number"],
+        "age": age,
+        "age_interval": interval,
+        "gender": track["gender"] if is_first else track["other_gender"],
+        "gender_score": track["probability"] if is_first else 1 - track["probability"],
+        "box": {side: round(value) for side, value in zip(SIDES, track["box"].tolist(), strict=True)},
+    }
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """What two boxes have in common as a share of their union, 0 to 1."""
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    common = np.maximum(sides, 0).prod()
+    union = (first[2:] - first[:2]).prod() + (second[2:] - second[:2]).prod() - common
+    return float(common / union) if union > 0 else 0.0
+
+
+def read_frame(frame: str | None) -> Image.Image:
+    """
+    The picture of a frame as the browser sends it, a data: address of a JPEG.
+
+    Raises:
+        gr.Error: if it is something else, which only a program can send.
+    """
+    try:
+        if not isinstance(frame, str) or not frame.startswith(FRAME_PREFIX) or len(frame) > MAX_FRAME_CHARACTERS:
+            raise ValueError("not the address of a JPEG")
+        encoded = base64.b64decode(frame.removeprefix(FRAME_PREFIX), validate=True)
+        with Image.open(io.BytesIO(encoded), formats=["JPEG"]) as picture:
+            if max(picture.size) > FRAME_SIDE:
+                raise ValueError(f"larger than {FRAME_SIDE} pixels")
+            return picture.convert("RGB")
+    except (*UNREADABLE, binascii.Error) as error:
+        raise gr.Error(f"This is no frame of a camera: {error}.", print_exception=False) from error
+
+
+def answer_frame(pipe: AgeGenderPipeline, tracker: FaceTracker, value: dict | None) -> dict | None:
+    """
+    For each face of a frame its box (pixels), the label to draw beside it and a line to write below the picture.
+
+    Args:
+        value: The `number` and the `frame`; an answer that the browser sent back is given back once more.
+    """
+    if not isinstance(value, dict) or "frame" not in value:
+        return value
+    faces = tracker.update(pipe(read_frame(value["frame"])))
+    return {"number": value.get("number"), "faces": [describe(face) for face in faces]}
+
+
+def describe(face: dict) -> dict:
+    """What the browser shows of a face."""
+    name, (low, high) = f"{face['track']}: {face['gender']}", face["age_interval"]
+    return {
+        "box": [face["box"][side] for side in SIDES],
+        "label": f"{name}, {face['age']:.0f}",
+        "line": f"{name} ({face['gender_score']:.0%}), about {face['age']:.0f} years, range {low:.0f}–{high:.0f}",
+    }
+
+
+class FrameDetector(FaceDetector):
+    """Looks for faces at one size, which costs half of what the usual two do and misses faces under 55 px of 640."""
+
+    def _detection_sizes(self, width: int, height: int) -> list[tuple[int, int]]:
+        factor = min(1, math.sqrt(DETECTION_PIXELS / (width * height)))
+        return [(max(1, round(width * factor)), max(1, round(height * factor)))]
+
+
+def build_live_page(pipe: AgeGenderPipeline):
+    """Builds the tab."""
+    quick = copy(pipe)
+    quick.face_detector = FrameDetector()
+    gr.Markdown(HELP)
+    tracker = gr.State(FaceTracker())
+    camera = gr.HTML(
+        html_template=TEMPLATE,
+        css_template=STYLE,
+        js_on_load=SCRIPT.read_text(encoding="utf-8"),
+        label="Camera",
+        elem_id="live",
+        side=FRAME_SIDE,
+        pause=1 / MAX_FRAME_RATE,
+        time_limit=TIME_LIMIT,
+        answer_timeout=ANSWER_TIMEOUT,
+        colour=f"rgb{BOX_COLOUR}",
+    )
+    camera.input(
+        partial(answer_frame, quick),
+        [tracker, camera],
+        camera,
+        preprocess=False,
+        postprocess=False,
+        trigger_mode="multiple",
+        show_progress="hidden",
+        api_visibility="private",
+        concurrency_id=QUEUE,
+    )

@@ -1,0 +1,170 @@
+"""The page's tab for one photo: the photo with a box for each face, and a card for each."""
+
+from functools import partial
+from pathlib import Path
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from drawing import draw_faces
+from face_cards import STYLE, make_cards
+from pipeline_agegender import AgeGenderPipeline
+from safe_reading import fetch, read_picture
+
+
+ASSETS = Path(__file__).resolve().parent / "assets"
+EXAMPLES = {
+    "Eileen Collins (NASA, public domain)": ASSETS / "astronaut.jpg",
+}
+# All that asks the network waits in one queue, since two at once would only slow each other down.
+QUEUE = "pipeline"
+BATCH_SIZE = 8  # faces of a picture that go through the network at once
+
+NO_PHOTO = "Choose a photo first."
+NO_FACE = "No face was found in this photo."
+HINT = "Drop, paste or take a photo, or give its address."
+
+
+def find_upload(image: dict) -> str | None:
+    """The path or data: address of an upload; None for whatever else on the server or the net a stranger may name."""
+    path, url = image.get("path"), image.get("url") or ""
+    if path:
+        # Gradio itself lets a path pass that does not say it is a file.
+        return path if Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()) else None
+    return url if url.startswith("data:") else None
+
+
+def read_source(source: dict | str | None) -> Image.Image:
+    """
+    The picture that a visitor means.
+
+    Args:
+        source: An upload as gradio sends it, with its `path` or a data: address as its `url`; or an http(s) address.
+
+    Raises:
+        gr.Error: with a sentence for the visitor, if there is no picture in it.
+    """
+    try:
+        if isinstance(source, str) and source.strip():
+            return read_picture(fetch(source.strip()))
+        upload = find_upload(source) if isinstance(source, dict) else None
+        if upload is None:
+            raise ValueError(NO_PHOTO)
+        return read_picture(upload)
+    except ValueError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def predict(pipe: AgeGenderPipeline, image: dict | None) -> tuple[Image.Image, list[dict]]:
+    """
+    The photo with its faces drawn in, and what the pipeline says about them.
+
+    Args:
+        image: The upload, as for `read_source`.
+
+    Raises:
+        gr.Error: with a sentence for the visitor, if there is no picture in it.
+    """
+    picture = read_source(image)
+    faces = find_faces(pipe, picture)
+    return draw_faces(picture, faces), faces
+
+
+def predict_url(pipe: AgeGenderPipeline, url: str) -> tuple[Image.Image, list[dict]]:
+    """As `predict`, of the photo at an address."""
+    return predict(pipe, url)
+
+
+def find_faces(pipe: AgeGenderPipeline, picture: Image.Image, **options) -> list[dict]:
+    """The faces of a picture, those of a crowd several at once."""
+    return pipe([picture], batch_size=BATCH_SIZE, **options)[0]
+
+
+def show(pipe: AgeGenderPipeline, whole: bool, source: dict | str | None) -> tuple:
+    """
+    What the tab shows for a photo: the picture, a sentence, the cards, a button and what the button is to be pressed for.
+
+    Args:
+        whole: Whether to take the whole picture as one face.
+        source: See `read_source`.
+    """
+    button = gr.Button(visible=False)
+    if not source:
+        return None, HINT, "", button, None
+    try:
+        picture = read_source(source)
+        options = {"detect_faces": not whole, "return_crops": True, "return_age_distribution": True}
+        faces = find_faces(pipe, picture, **options)
+    except gr.Error as error:
+        # The answer to the photo before must not stay, which it would if this were raised.
+        gr.Warning(error.message)
+        return None, error.message, "", button, None
+    if not faces:
+        button = gr.Button(visible=True)
+    return draw_faces(picture, faces), count_faces(len(faces)), make_cards("photo", faces), button, source
+
+
+def count_faces(count: int) -> str:
+    """How many faces there are, as a sentence."""
+    if count == 0:
+        return NO_FACE
+    return "1 face was found." if count == 1 else f"{count} faces were found, numbered from left to right."
+
+
+def build_photo_page(pipe: AgeGenderPipeline) -> tuple[gr.Image, gr.Textbox, gr.Image]:
+    """Builds the tab; returns where the photo and its address go in and where the picture with the boxes comes out."""
+    source = gr.State()
+    with gr.Row():
+        with gr.Column(min_width=300):
+            image = gr.Image(
+                type="filepath",
+                image_mode=None,
+                alt_text="The photo that you chose",
+                label="Photo",
+                height=380,
+                sources=["upload", "webcam", "clipboard"],
+            )
+            address = gr.Textbox(
+                label="Address of a photo",
+                placeholder="https://…",
+                max_lines=1,
+                max_length=2000,
+                submit_btn="Open",
+            )
+            gr.Examples(
+                [[str(path)] for path in EXAMPLES.values()],
+                image,
+                label="Example",
+                example_labels=list(EXAMPLES),
+                api_visibility="private",
+            )
+        with gr.Column(min_width=300):
+            annotated = gr.Image(
+                format="jpeg",
+                alt_text="The photo with a box around each face",
+                label="Faces",
+                interactive=False,
+                height=380,
+                buttons=["download", "fullscreen"],
+            )
+            summary = gr.Markdown(HINT)
+            whole = gr.Button("Treat the whole picture as one face", visible=False)
+    cards = gr.HTML(css_template=STYLE, label="Ages and genders")
+    # The file comes as it was uploaded (preprocess=False): gr.Image would open it first, and where it cannot, the
+    # visitor would get no sentence.
+    for trigger, value, takes_whole in (
+        (image.change, image, False),
+        (address.submit, address, False),
+        (whole.click, source, True),
+    ):
+        trigger(
+            partial(show, pipe, takes_whole),
+            value,
+            [annotated, summary, cards, whole, source],
+            preprocess=False,
+            show_progress_on=annotated,
+            api_visibility="private",
+            concurrency_id=QUEUE,
+        )
+    return image, address, annotated

@@ -1,0 +1,69 @@
+"""The cards of the page."""
+
+import base64
+import io
+import json
+import re
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from conftest import make_face
+from face_cards import make_cards, plot_distribution
+
+
+DISTRIBUTION = [0.0] * 30 + [0.5, 0.25, 0.25] + [0.0] * 68
+
+
+def make_shown_face(**changes) -> dict:
+    face = make_face(0, 0, 9, 9) | {"crop": Image.new("RGB", (200, 200), "red"), "age_distribution": DISTRIBUTION}
+    return face | changes
+
+
+def parse(html: str) -> ElementTree.Element:
+    """Fails where a tag is not closed."""
+    return ElementTree.fromstring(f"<div>{html}</div>")
+
+
+def test_card_says_age_interval_and_gender():
+    card = parse(make_cards("photo", [make_shown_face()])).find(".//li")
+    text = " ".join(card.itertext())
+    assert "31 years" in text and "24–43 nine times of ten" in text and "female, 98%" in text and "unsure" not in text
+
+
+def test_card_is_unsure_near_one_half():
+    assert "unsure (female, 55%)" in make_cards("photo", [make_shown_face(gender_score=0.55)])
+
+
+def test_forty_faces_have_forty_cards_with_their_crops():
+    faces = [make_shown_face(crop=Image.new("RGB", (50, 50), (6 * number, 0, 0))) for number in range(40)]
+    images = parse(make_cards("photo", faces)).findall(".//li/img")
+    assert [image.get("alt") for image in images] == [f"Face {number}, aligned" for number in range(1, 41)]
+    crop = Image.open(io.BytesIO(base64.b64decode(images[39].get("src").split(",")[1])))
+    assert abs(crop.getpixel((60, 60))[0] - 234) < 6
+
+
+def test_plot_has_a_bar_a_year_and_colours_the_interval():
+    plot = parse(plot_distribution(DISTRIBUTION, [24.0, 42.6])).find("svg")
+    bars = plot.findall("rect")
+    heights = [float(bar.get("height")) for bar in bars]
+    assert len(bars) == 101 and heights[30] == pytest.approx(2 * heights[31]) and max(heights) == heights[30]
+    assert [age for age, bar in enumerate(bars) if bar.get("class") == "likely"] == list(range(24, 44))
+    assert "24 to 43 years" in plot.get("aria-label")
+
+
+def test_links_save_the_numbers_without_the_crops():
+    html = make_cards("photo", [make_shown_face(), make_shown_face(age=50.0)])
+    saved = {
+        name: base64.b64decode(content).decode()
+        for name, content in re.findall(r"download='([^']+)' href='data:[^;]+;base64,([^']+)'", html)
+    }
+    assert saved["faces.csv"].count("\n") == 3
+    numbers = json.loads(saved["faces.json"])
+    assert [face["age"] for face in numbers] == [31.4, 50.0] and "crop" not in numbers[0]
+    assert numbers[0]["age_distribution"] == DISTRIBUTION
+
+
+def test_no_face_has_no_cards():
+    assert make_cards("photo", []) == ""

@@ -1,0 +1,56 @@
+"""The tab for many photos, without a server."""
+
+import zipfile
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+import files_page
+from conftest import make_face
+from safe_reading import NOT_A_PICTURE
+from test_photo_page import FixedFaces
+
+
+@pytest.fixture
+def uploads(monkeypatch, tmp_path) -> list[dict]:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    Image.new("RGB", (60, 40)).save(tmp_path / "photo.png")
+    (tmp_path / "notes.jpg").write_text("dear diary")
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        for name in ("one.png", "two.png"):
+            archive.write(tmp_path / "photo.png", name)
+    return [{"path": str(tmp_path / name)} for name in ("photo.png", "notes.jpg", "more.zip")]
+
+
+def test_table_has_a_line_for_each_face_and_each_bad_file(uploads):
+    pipe = FixedFaces(make_face(0, 0, 9, 9), make_face(20, 0, 29, 9))
+    rows, sentence, link = list(files_page.fill_table(pipe, uploads))[-1]
+    assert len(rows) == 7 and all(len(row) == len(files_page.HEADERS) for row in rows)
+    assert rows[1] == ["photo.png", 2, 31, "24–43", "female", "98%", ""]
+    assert rows[2] == ["notes.jpg", "", "", "", "", "", NOT_A_PICTURE]
+    assert sentence == "4 files, 6 faces, 1 could not be read." and "download='faces.csv'" in link
+
+
+def test_table_fills_while_it_works(monkeypatch, uploads):
+    monkeypatch.setattr(files_page, "SECONDS_BETWEEN_UPDATES", 0.0)
+    updates = list(files_page.fill_table(FixedFaces(make_face(0, 0, 9, 9)), uploads))
+    assert [len(rows) for rows, _, _ in updates] == [1, 2, 3, 4, 4]
+    assert updates[0][1] == "1 of 4 files" and updates[0][2] == ""
+
+
+def test_picture_without_a_face_says_so(uploads):
+    rows, _, _ = list(files_page.fill_table(FixedFaces(), uploads[:1]))[-1]
+    assert rows == [["photo.png", "", "", "", "", "", "no face found"]]
+
+
+def test_answers_for_programs(uploads):
+    answers = files_page.predict_files(FixedFaces(make_face(0, 0, 9, 9)), uploads)
+    assert [set(answer) for answer in answers] == [{"file", "faces"}, {"file", "error"}] + [{"file", "faces"}] * 2
+
+
+@pytest.mark.parametrize("files", [None, [], [{"path": "/etc/hostname"}], [{"url": "data:image/gif;base64,R0"}]])
+def test_without_uploads_there_is_a_sentence(files):
+    with pytest.raises(gr.Error) as error:
+        files_page.predict_files(None, files)
+    assert error.value.message == files_page.NO_FILES

@@ -1,0 +1,114 @@
+"""The tab for a camera in a real browser, whose camera shows the face of a photo."""
+
+import json
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+
+from browser import open_browser
+from live import FRAME_PREFIX, build_live_page
+
+
+CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+COUNT_FRAMES = """() => {
+  window.frames_seen = 0;
+  const observer = new MutationObserver(() => window.frames_seen++);
+  observer.observe(document.querySelector('#live canvas'), {attributeFilter: ['data-answer']});
+}"""
+
+
+def write_camera(file: Path, photo: Image.Image | None) -> str:
+    """Writes a film of 640 x 480 pixels in which a photo trembles, or none is; returns Chromium's option for it."""
+    shifts = np.random.RandomState(0).randint(-3, 4, (30, 2))
+    with file.open("wb") as film:
+        for x, y in shifts.tolist():
+            frame = Image.new("RGB", (640, 480), "gray")
+            if photo is not None:
+                frame.paste(photo.resize((480, 480)), (80 + x, y))
+            frame.save(film, "JPEG", quality=90)
+    return f"--use-file-for-fake-video-capture={file}"
+
+
+@pytest.fixture
+def demo(estimator, tmp_path, monkeypatch):
+    """The page, served; what gradio writes, it writes below tmp_path / "gradio"."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    with gr.Blocks(analytics_enabled=False) as demo:
+        with gr.Tab("Other"):
+            gr.Markdown("Nothing here.")
+        with gr.Tab("Live"):
+            build_live_page(estimator)
+    demo.launch(prevent_thread_lock=True, quiet=True, run_history=False)
+    yield demo
+    demo.close()
+
+
+def open_camera(browser, address: str):
+    """The page with the tab open and the camera on."""
+    page = browser.new_context(permissions=["camera"]).new_page()
+    page.set_default_timeout(120_000)  # milliseconds
+    page.goto(address)
+    page.get_by_role("tab", name="Live").click()
+    page.get_by_role("button", name="Switch on the camera").click()
+    page.locator("#live canvas").wait_for()
+    return page
+
+
+def test_follows_a_face(demo, photo, tmp_path):
+    with open_browser(*CAMERA, write_camera(tmp_path / "camera.mjpeg", photo)) as browser:
+        page = open_camera(browser, demo.local_url)
+        page.evaluate(COUNT_FRAMES)
+        page.wait_for_timeout(5000)
+        assert page.evaluate("frames_seen") >= 15
+        # The number of the face stays, and its label is drawn into the picture.
+        assert page.locator("#live .faces").inner_text().startswith("1: ")
+        assert has_blue(page)
+        # No frame is written to disk.
+        assert not [file for file in (tmp_path / "gradio").rglob("*") if file.is_file()]
+
+        page.get_by_role("button", name="Switch off the camera").click()
+        page.wait_for_timeout(500)
+        page.evaluate(COUNT_FRAMES)
+        page.wait_for_timeout(1000)
+        assert page.evaluate("frames_seen") == 0
+        # Nor is one left in what the server remembers of the visitor.
+        (session,) = demo.app.state_holder.session_data.values()
+        assert '"faces"' in json.dumps(session.config_values, default=str)
+        assert FRAME_PREFIX not in json.dumps(session.config_values, default=str)
+        assert page.locator("#live canvas").is_hidden()
+        assert page.evaluate("document.querySelector('#live video').srcObject.active") is False
+
+
+def test_leaving_the_tab_switches_the_camera_off(demo, photo, tmp_path):
+    with open_browser(*CAMERA, write_camera(tmp_path / "camera.mjpeg", photo)) as browser:
+        page = open_camera(browser, demo.local_url)
+        camera = page.evaluate_handle("document.querySelector('#live video').srcObject")
+        page.get_by_role("tab", name="Other").click()
+        page.wait_for_timeout(1500)
+        assert camera.evaluate("camera => camera.active") is False
+
+
+def test_goes_on_without_a_face(demo, tmp_path):
+    with open_browser(*CAMERA, write_camera(tmp_path / "camera.mjpeg", None)) as browser:
+        page = open_camera(browser, demo.local_url)
+        page.evaluate(COUNT_FRAMES)
+        page.wait_for_timeout(2000)
+        assert page.evaluate("frames_seen") >= 4
+        assert page.locator("#live .faces").inner_text() == "No face is seen."
+        assert not has_blue(page)
+
+
+def has_blue(page) -> bool:
+    """Whether the colour of the boxes is in the picture."""
+    return page.evaluate("""() => {
+      const picture = document.querySelector('#live canvas');
+      const {data} = picture.getContext('2d').getImageData(0, 0, picture.width, picture.height);
+      let count = 0;
+      for (let i = 0; i < data.length; i += 4) {
+        count += data[i] === 29 && data[i + 1] === 78 && data[i + 2] === 216;
+      }
+      return count > 200;
+    }""")

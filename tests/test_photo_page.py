@@ -1,0 +1,84 @@
+"""The tab for one photo, without a server."""
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+import photo_page
+from conftest import make_face
+from safe_reading import NOT_A_PICTURE
+
+
+CROP = {"crop": Image.new("RGB", (200, 200)), "age_distribution": [0.01] * 100}
+
+
+class FixedFaces:
+    """A pipeline that always sees the same faces and remembers how it was asked."""
+
+    def __init__(self, *faces: dict):
+        self.faces, self.options = [face | CROP for face in faces], None
+
+    def __call__(self, pictures: list, **options) -> list[list[dict]]:
+        self.options = options
+        return [self.faces] * len(pictures)
+
+
+@pytest.fixture
+def upload(monkeypatch, tmp_path) -> dict:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    Image.new("RGB", (60, 40)).save(tmp_path / "photo.png")
+    return {"path": str(tmp_path / "photo.png")}
+
+
+@pytest.mark.parametrize(
+    "photo",
+    [
+        None,
+        {},
+        {"path": "/etc/hostname"},
+        {"path": "http://127.0.0.1:9/a.jpg"},
+        {"url": "http://127.0.0.1:9/a.jpg"},
+        {"url": "file:///etc/hostname"},
+        {"url": "/etc/hostname"},
+        " ",
+    ],
+)
+def test_what_was_not_uploaded_is_never_opened(monkeypatch, photo):
+    monkeypatch.setattr(photo_page, "read_picture", lambda source: pytest.fail(f"opened {source}"))
+    monkeypatch.setattr(photo_page, "fetch", lambda address: pytest.fail(f"fetched {address}"))
+    with pytest.raises(gr.Error) as error:
+        photo_page.predict(FixedFaces(), photo)
+    assert error.value.message == photo_page.NO_PHOTO
+
+
+def test_data_address_is_a_picture():
+    dot = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///ywAAAAAAQABAAACAUwAOw=="
+    picture, faces = photo_page.predict(FixedFaces(), {"url": dot})
+    assert picture.size == (1, 1) and faces == []
+
+
+def test_address_is_fetched(monkeypatch, upload):
+    monkeypatch.setattr(photo_page, "fetch", {"https://a.example/b.png": open(upload["path"], "rb").read()}.get)
+    picture, _ = photo_page.predict(FixedFaces(), " https://a.example/b.png ")
+    assert picture.size == (60, 40)
+
+
+def test_page_shows_a_card_for_each_face(upload):
+    faces = FixedFaces(make_face(0, 0, 9, 9), make_face(20, 0, 29, 9))
+    picture, sentence, cards, button, source = photo_page.show(faces, False, upload)
+    assert picture.size == (60, 40) and sentence.startswith("2 faces") and cards.count("<li") == 2
+    assert not button.visible and source == upload and faces.options["detect_faces"]
+
+
+def test_page_offers_to_take_the_whole_picture_where_there_is_no_face(upload):
+    _, sentence, cards, button, source = photo_page.show(FixedFaces(), False, upload)
+    assert sentence == photo_page.NO_FACE and cards == "" and button.visible
+    faces = FixedFaces(make_face(0, 0, 59, 39))
+    _, sentence, cards, button, _ = photo_page.show(faces, True, source)
+    assert not faces.options["detect_faces"] and cards.count("<li") == 1 and not button.visible
+
+
+def test_page_is_emptied_with_the_photo_and_by_a_broken_one(upload):
+    assert photo_page.show(FixedFaces(), False, None)[:3] == (None, photo_page.HINT, "")
+    open(upload["path"], "w").write("dear diary")
+    assert photo_page.show(FixedFaces(), False, upload)[:3] == (None, NOT_A_PICTURE, "")

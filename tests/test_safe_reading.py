@@ -1,0 +1,338 @@
+"""Whatever a stranger sends is a picture or gets a plain sentence, within bounds of size and time."""
+
+import io
+import os
+import socket
+import time
+import zipfile
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import safe_reading
+from safe_reading import EMPTY, HEIC, NOT_A_PICTURE, SVG, TOO_LARGE, fetch, read_picture, read_pictures
+
+
+PUBLIC, PRIVATE = "127.0.0.2", "127.0.0.1"  # in the tests; Linux answers on all of 127/8
+
+
+def encode(image: Image.Image, format: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+RED = Image.new("RGB", (60, 40), (200, 0, 0))
+EXIF = Image.Exif()
+EXIF[0x0112] = 6
+GOOD = {
+    "wrong extension.jpg": (encode(RED), (60, 40)),
+    "one pixel.png": (encode(RED.resize((1, 1))), (1, 1)),
+    "thread.png": (encode(RED.resize((30000, 2))), (30000, 2)),
+    "cmyk.jpg": (encode(RED.convert("CMYK"), "JPEG"), (60, 40)),
+    "palette.png": (encode(RED.convert("P")), (60, 40)),
+    "16 bit.png": (encode(Image.fromarray(np.full((40, 60), 40000, np.uint16))), (60, 40)),
+    "alpha.webp": (encode(RED.convert("RGBA"), "WEBP"), (60, 40)),
+    "animated.gif": (encode(RED, "GIF", save_all=True, append_images=[Image.new("RGB", (60, 40))]), (60, 40)),
+    "rotated.jpg": (encode(RED, "JPEG", exif=EXIF), (40, 60)),
+}
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), dtype=np.uint8))
+BAD = {
+    "empty.jpg": (b"", EMPTY),
+    "truncated.jpg": (encode(NOISE, "JPEG")[:2000], NOT_A_PICTURE),
+    "page.jpg": (b"<!doctype html><html><body>dear diary</body></html>", NOT_A_PICTURE),
+    "bomb.ppm": (b"P6 20000 20000 255\n", TOO_LARGE),
+    "drawing.svg": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', SVG),
+    "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), HEIC),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_kinds_of_pictures(tmp_path, name):
+    content, size = GOOD[name]
+    (tmp_path / name).write_bytes(content)
+    for source in (content, tmp_path / name, str(tmp_path / name)):
+        picture = read_picture(source)
+        assert (picture.mode, picture.size) == ("RGB", size)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_get_one_sentence(tmp_path, name):
+    content, sentence = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    for source in (content, tmp_path / name):
+        with pytest.raises(ValueError) as error:
+            read_picture(source)
+        assert str(error.value) == sentence
+
+
+def test_path_is_never_an_address(monkeypatch):
+    monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: pytest.fail("opened"))
+    with pytest.raises(ValueError, match="empty"):
+        read_picture("http://127.0.0.1:9/a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1::1", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::", False),
+        ("::1", False),
+        ("fe80::1%eth0", False),
+        ("fd00::1", False),
+        ("ff02::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("2002:7f00:1::", False),
+        ("64:ff9b::7f00:1", False),
+        ("64:ff9b::5db8:d822", True),
+    ],
+)
+def test_public_addresses(address, expected):
+    assert safe_reading.is_public(address) is expected
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "169.254.169.254", "10.0.0.1", "2130706433", "[::ffff:127.0.0.1]"],
+)
+def test_private_addresses_are_refused(host):
+    with pytest.raises(ValueError, match="refused: only public sites"):
+        fetch(f"http://{host}:9/a.jpg")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "a.jpg", "ftp://a.example/b", "file:///etc/hostname", "http://", "http://me:pw@a.example/", "http://[/"],
+)
+def test_what_is_no_address_gets_a_sentence(address):
+    with pytest.raises(ValueError, match="This is no address of a photo"):
+        fetch(address)
+
+
+class Site(BaseHTTPRequestHandler):
+    """A site on the loopback net."""
+
+    def do_GET(self):
+        answers = {
+            "/photo": (200, {}, encode(RED)),
+            "/page": (200, {"Content-Type": "image/png"}, b"<html>no photo</html>"),
+            "/moved": (302, {"Location": "/photo"}, b""),
+            "/inside": (302, {"Location": f"http://{PRIVATE}:{self.server.server_port}/photo"}, b""),
+            "/file": (302, {"Location": "file:///etc/hostname"}, b""),
+            "/loop": (302, {"Location": "/loop"}, b""),
+            "/large": (200, {}, bytes(3_000_000)),
+            "/packed": (200, {"Content-Encoding": "gzip"}, b"\x1f\x8b"),
+        }
+        if self.path in ("/drip", "/drip-headers"):
+            self.drip(self.path == "/drip-headers")
+            return
+        status, headers, body = answers.get(self.path, (404, {}, b""))
+        self.server.served.append(self.path)
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def drip(self, in_headers: bool):
+        """Sends for ever, a little at a time."""
+        self.send_response(200)
+        if not in_headers:
+            self.end_headers()
+        try:
+            while True:
+                self.wfile.write(b"X-More: 1\r\n" if in_headers else b"x")
+                self.wfile.flush()
+                time.sleep(0.1)
+        except OSError:
+            pass
+
+    def log_message(self, *args):
+        pass
+
+
+@contextmanager
+def serve():
+    server = ThreadingHTTPServer(("0.0.0.0", 0), Site)
+    server.served = []
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def site(monkeypatch):
+    monkeypatch.setattr(safe_reading, "is_public", lambda address: address == PUBLIC)
+    with serve() as server:
+        server.url = f"http://{PUBLIC}:{server.server_port}"
+        yield server
+
+
+@pytest.mark.parametrize("path", ["/photo", "/moved"])
+def test_address_of_a_photo(site, path):
+    assert read_picture(fetch(site.url + path)).size == (60, 40)
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/inside", "refused: only public sites"),
+        ("/file", "no address of a photo"),
+        ("/loop", "ever other addresses"),
+        ("/none", r"answers with an error \(404\)"),
+        ("/packed", "cannot be read as a picture"),
+    ],
+)
+def test_bad_answers_get_a_sentence(site, path, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        fetch(site.url + path)
+    assert "/photo" not in site.served
+
+
+def test_page_is_no_picture(site):
+    with pytest.raises(ValueError, match="cannot be read as a picture"):
+        read_picture(fetch(site.url + "/page"))
+
+
+def test_size_of_an_answer_is_bounded(site):
+    assert len(fetch(site.url + "/large", max_bytes=3_000_000)) == 3_000_000
+    with pytest.raises(ValueError, match="too large: at most 1 MB"):
+        fetch(site.url + "/large", max_bytes=2**20)
+
+
+@pytest.mark.parametrize("path", ["/drip", "/drip-headers"])
+def test_time_is_bounded_however_little_comes(site, path):
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="too long"):
+        fetch(site.url + path, seconds=1.0)
+    assert time.monotonic() - start < 3
+
+
+def test_unreachable_site_gets_a_sentence(site):
+    with socket.socket() as unused:
+        unused.bind((PUBLIC, 0))
+        with pytest.raises(ValueError, match="cannot be reached"):
+            fetch(f"http://{PUBLIC}:{unused.getsockname()[1]}/")
+
+
+def test_name_that_changes_gains_nothing(site, monkeypatch):
+    """The first look-up says public, a second would say private."""
+    looked_up = []
+
+    def getaddrinfo(host, port, *args, **kwargs):
+        looked_up.append(host)
+        address = PUBLIC if looked_up.count(host) == 1 else PRIVATE
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    real = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *args, **kwargs: (getaddrinfo if host == "rebind.example" else real)(host, *args, **kwargs),
+    )
+    assert read_picture(fetch(f"http://rebind.example:{site.server_port}/photo")).size == (60, 40)
+    assert looked_up == ["rebind.example"]
+
+
+def test_name_with_one_private_address_is_refused(site, monkeypatch):
+    entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in (PUBLIC, PRIVATE)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: entries)
+    with pytest.raises(ValueError, match="refused"):
+        fetch("http://both.example/")
+
+
+def write_zip(path, members: dict[str, bytes], **options):
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_files_and_archives_give_a_picture_or_a_sentence_each(tmp_path):
+    (tmp_path / "photo.png").write_bytes(encode(RED))
+    (tmp_path / "notes.jpg").write_text("dear diary")
+    inner = write_zip(tmp_path / "inner.zip", {"a.png": encode(RED)}).read_bytes()
+    members = {
+        "../../climbs.png": encode(RED),
+        "/absolute.png": encode(RED),
+        "folder/inner.zip": inner,
+        "__MACOSX/._a.png": b"x",
+        ".hidden": b"x",
+        "empty.png": b"",
+    }
+    before = set(tmp_path.parent.rglob("*")) | {tmp_path / "more.zip"}
+    paths = [tmp_path / "photo.png", tmp_path / "notes.jpg", write_zip(tmp_path / "more.zip", members)]
+    answers = list(read_pictures(paths))
+    assert [(name, getattr(answer, "size", None) or str(answer)) for name, answer in answers] == [
+        ("photo.png", (60, 40)),
+        ("notes.jpg", NOT_A_PICTURE),
+        ("climbs.png", (60, 40)),
+        ("absolute.png", (60, 40)),
+        ("folder/inner.zip", safe_reading.NESTED),
+        ("empty.png", EMPTY),
+    ]
+    assert safe_reading.count_pictures(paths) == len(answers)
+    assert set(tmp_path.parent.rglob("*")) == before
+
+
+def test_archive_that_unpacks_without_end_is_bounded(tmp_path):
+    path = write_zip(tmp_path / "bomb.zip", {"a.png": bytes(200 * 10**6)}, compression=zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 10**6
+    [(name, answer)] = read_pictures([path])
+    assert name == "a.png" and "at most 50 MB" in str(answer)
+
+
+def test_all_archives_together_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(safe_reading, "MAX_TOTAL_BYTES", 1000)
+    members = {f"{number}.png": bytes(600) for number in range(5)}
+    answers = [str(answer) for _, answer in read_pictures([write_zip(tmp_path / "a.zip", members)])]
+    assert len(answers) == 3 and "the most" in answers[2]
+
+
+def test_broken_and_locked_archives_get_a_sentence(tmp_path):
+    good = bytearray(write_zip(tmp_path / "good.zip", {"a.png": encode(RED)}).read_bytes())
+    locked, broken = bytearray(good), bytearray(good)
+    locked[6] |= 1
+    locked[locked.index(b"PK\x01\x02") + 8] |= 1
+    broken[60] ^= 0xFF
+    (tmp_path / "locked.zip").write_bytes(locked)
+    (tmp_path / "broken.zip").write_bytes(broken)
+    (tmp_path / "cut.zip").write_bytes(good[: len(good) // 2])
+    answers = [
+        str(answer) for _, answer in read_pictures(tmp_path / f"{name}.zip" for name in ("locked", "broken", "cut"))
+    ]
+    assert answers == [safe_reading.ENCRYPTED, safe_reading.UNKNOWN_PACKING, NOT_A_PICTURE]
+
+
+def test_number_of_files_is_bounded(tmp_path):
+    path = write_zip(tmp_path / "a.zip", {f"{number}.png": encode(RED) for number in range(9)})
+    answers = list(read_pictures([path], max_files=4))
+    assert len(answers) == 5 == safe_reading.count_pictures([path], max_files=4)
+    assert str(answers[4][1]) == "Only the first 4 files are read."
+
+
+def test_pictures_are_read_one_at_a_time(tmp_path):
+    """The second picture does not exist yet when the first is asked for."""
+    pictures = read_pictures([tmp_path / "a.png", tmp_path / "b.png"])
+    (tmp_path / "a.png").write_bytes(encode(RED))
+    assert next(pictures)[1].size == (60, 40)
+    (tmp_path / "b.png").write_bytes(encode(RED))
+    os.remove(tmp_path / "a.png")
+    assert next(pictures)[1].size == (60, 40)
