@@ -170,9 +170,7 @@ def write_calibration(folder: Path, fields: dict):
     file.write_text(json.dumps(json.loads(file.read_text()) | fields, indent=2, sort_keys=True) + "\n")
 
 
-def report_metrics(
-    arguments: argparse.Namespace, model: AgeGenderModel, predictions: dict, images: Dataset
-) -> dict:
+def report_metrics(arguments: argparse.Namespace, model: AgeGenderModel, predictions: dict, images: Dataset) -> dict:
     """Prints what a model does on a split; returns it for the JSON file."""
     metrics, errors = compute_metrics(model, predictions), describe_errors(predictions)
     print(f"{arguments.model} on the {arguments.split} split\n{format_metrics(metrics)}\n{format_errors(errors)}")

@@ -1,15 +1,15 @@
 """The page's tab for a camera: each face is followed from frame to frame, so that its numbers hold still.
 
-The browser sends a frame when an answer has come (live.js), so that with a slow network or a busy machine there are fewer
-frames, never a row of old ones. `gr.Image(streaming=True)` sends by the clock instead, and keeps a place in the queue for
-as long as a visitor streams, where here the visitors and their photos take turns. The answer is numbers alone, which the
-browser draws into the frame it has kept: gradio remembers the last value of a component as long as the session.
+Of the frames that the browser sends (live.js) at most two wait for their answers, so that with a slow network or a busy
+machine there are fewer frames, never a row of old ones. `gr.Image(streaming=True)` sends by the clock, and keeps a place
+in the queue while a visitor streams, where here visitors and photos take turns. The answer is numbers, which the browser
+draws into the frame it has kept: gradio remembers the last value of a component as long as the session.
 """
 
 import base64
-import binascii
 import io
 import math
+import os
 import time
 from copy import copy
 from functools import partial
@@ -26,14 +26,16 @@ from photo_page import QUEUE
 from pipeline_agegender import UNREADABLE, AgeGenderPipeline
 
 
+# Else gradio makes a table of its last 10,000 events after each, and each frame is one. Read when a gr.Blocks begins.
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
+
 FRAME_SIDE = 640  # pixels, the longer side of a frame
 FRAME_PREFIX = "data:image/jpeg;base64,"
 MAX_FRAME_CHARACTERS = 2_000_000
 MAX_FRAME_RATE = 15  # a second
 TIME_LIMIT = 300  # seconds after which the camera is switched off
-DETECTION_PIXELS = 480 * 360
+DETECTION_PIXELS = 480 * 360  # width x height at which faces are looked for
 ANSWER_TIMEOUT = 10  # seconds after which a frame counts as lost
-
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 # Share of the union of two boxes that is common to them, at least, for them to be the same face.
 MIN_OVERLAP = 0.2
@@ -182,7 +184,7 @@ def read_frame(frame: str | None) -> Image.Image:
             if max(picture.size) > FRAME_SIDE:
                 raise ValueError(f"larger than {FRAME_SIDE} pixels")
             return picture.convert("RGB")
-    except (*UNREADABLE, binascii.Error) as error:
+    except UNREADABLE as error:
         raise gr.Error(f"This is no frame of a camera: {error}.", print_exception=False) from error
 
 
@@ -227,7 +229,6 @@ def build_live_page(pipe: AgeGenderPipeline):
         html_template=TEMPLATE,
         css_template=STYLE,
         js_on_load=SCRIPT.read_text(encoding="utf-8"),
-        label="Camera",
         elem_id="live",
         side=FRAME_SIDE,
         pause=1 / MAX_FRAME_RATE,

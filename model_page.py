@@ -10,33 +10,39 @@ import pandas as pd
 
 # As in metrics.py and utkface.py, whose imports would make the page slow to start.
 ADULT_AGES = (21, 60)
+ADULTS, ADULT_SUFFIX = "{}–{}".format(*ADULT_AGES), "_{}_{}".format(*ADULT_AGES)
 INTERVAL_COVERAGE = 0.9
 GENDERS = ("male", "female")
 
 TRAINING_FILE = "train_results.json"
 EVALUATION_FILE = "benchmarks/evaluation_validation.json"
-# Columns of the frame of errors: key in the JSON, factor to the unit and decimals.
+# Columns of the frame of errors: key in the JSON, factor to the unit, decimals, heading of the table.
 COLUMNS = {
-    "error": ("age_mae", 1, 2),
-    "bias": ("age_bias", 1, 2),
-    "gender": ("gender_accuracy", 100, 1),
-    "interval": ("interval_coverage", 100, 1),
-    "width": ("interval_width", 1, 1),
+    "error": ("age_mae", 1, 2, "Error, years"),
+    "bias": ("age_bias", 1, 2, "Too old by, years"),
+    "gender": ("gender_accuracy", 100, 1, "Gender as labelled, %"),
+    "interval": ("interval_coverage", 100, 1, "Age in range, %"),
+    "width": ("interval_width", 1, 1, "Range, years"),
 }
-ERRORS_HEADER = "| labelled age | images | error, years | bias, years | gender | label in range | range, years |"
-METRICS_HEADER = "| labelled age | images | mean age error | off by at most five years | gender as labelled |"
-# File, label and text for those who do not see the picture.
+# Charts by age: column, label and unit.
+BAR_PLOTS = (
+    ("error", "Mean error of the age", "years"),
+    ("bias", "Bias of the age: years too old (up) or too young (down)", "years"),
+    ("width", "Mean width of the range", "years"),
+    ("gender", "Gender as labelled", "% of images"),
+)
+# Charts of the training: label, unit and the key of each curve.
+CURVES = (
+    ("Loss by epoch", "loss", {"training": "train_loss", "validation": "loss"}),
+    ("Mean error of the age by epoch", "years", {"training": "train_age_mae", "validation": "age_mae"}),
+)
+# File, caption and text for those who do not see the picture.
 PICTURES = (
     ("assets/age_gender.png", "Images by gender and age", "Bars: images of each gender, and of each age by gender."),
     ("assets/race_age.png", "Images by age and race label", "Bars: images of each age by the data set's race labels."),
-    (
-        "assets/augmentation.jpg",
-        "A public-domain portrait as training sees it",
-        "A portrait and random changes of it: turned, shifted, recoloured, blurred or partly covered.",
-    ),
+    ("assets/augmentation.jpg", "A public-domain portrait as training sees it", "The portrait with random changes."),
 )
-PLOT_HEIGHT = 260  # pixels
-MIN_WIDTH = 320  # pixels; two side by side, one below the other on a phone
+MIN_WIDTH = 300  # pixels; two side by side, one below the other on a phone
 
 
 def read_json(file: Path) -> dict:
@@ -82,7 +88,7 @@ def make_error_frame(errors: dict) -> pd.DataFrame:
     """
     rows = errors.get("by_age") or []
     frame = pd.DataFrame({"ages": [row["ages"] for row in rows], "images": [row["num_images"] for row in rows]})
-    for column, (key, factor, decimals) in COLUMNS.items():
+    for column, (key, factor, decimals, _) in COLUMNS.items():
         values = pd.Series([row.get(key) for row in rows], dtype=float)
         frame[column] = (factor * values).round(decimals)
     return frame
@@ -91,26 +97,13 @@ def make_error_frame(errors: dict) -> pd.DataFrame:
 def make_confusion_frame(errors: dict) -> pd.DataFrame:
     """The number of `images` of each gender `label` by the `answer` of the model; empty where not known."""
     counts = errors.get("gender_confusion") or []
-    cells = [
-        (label, answer, count)
-        for label, row in zip(GENDERS, counts, strict=bool(counts))
-        for answer, count in zip(GENDERS, row, strict=True)
-    ]
+    cells = [(label, answer, count) for label, row in zip(GENDERS, counts) for answer, count in zip(GENDERS, row)]
     return pd.DataFrame(cells, columns=["label", "answer", "images"])
 
 
 def make_curve_frame(history: list[dict], series: dict[str, str]) -> pd.DataFrame:
-    """
-    The progress of a training.
-
-    Args:
-        history: One dict for each epoch.
-        series: Names of curves by their keys in these dicts.
-
-    Returns:
-        `epoch`, `curve` and `value`, without what was not measured.
-    """
-    points = [(row["epoch"], name, row.get(key)) for name, key in series.items() for row in history]
+    """The curves named in `series` by `epoch` (text, one place each on the axis), without what was not measured."""
+    points = [(str(row["epoch"]), name, row.get(key)) for name, key in series.items() for row in history]
     frame = pd.DataFrame(points, columns=["epoch", "curve", "value"]).astype({"value": float})
     return frame.dropna(subset="value").round({"value": 3})
 
@@ -118,9 +111,7 @@ def make_curve_frame(history: list[dict], series: dict[str, str]) -> pd.DataFram
 def describe_training(training: dict) -> str:
     """What the weights were trained on, as Markdown."""
     if not training:
-        return (
-            f"There is no `{TRAINING_FILE}` beside these weights, so it is not known here what they were trained on."
-        )
+        return f"There is no `{TRAINING_FILE}` beside these weights: what they were trained on is not known here."
     arguments, images = training.get("arguments") or {}, training.get("split_images") or {}
     data = "UTKFace" if training.get("is_utkface") else f"`{arguments.get('data_dir', 'faces')}`"
     text = f"It was trained on {format_value(images.get('train'), ',')} images of {data}"
@@ -134,7 +125,7 @@ def describe_training(training: dict) -> str:
         text += f" Another {images['validation']:,} were kept back to measure it."
     if training.get("training_seconds") and training.get("date"):
         epochs, minutes = len(training.get("history") or []), training["training_seconds"] / 60
-        text += f" That took {minutes:.0f} minutes for {epochs} epochs, up to {training['date']}."
+        text += f" That took {minutes:.0f} minutes for {epochs} epochs and ended on {training['date']}."
     return text + (f"\n\nStart: {training['start']}" if training.get("start") else "")
 
 
@@ -142,61 +133,48 @@ def describe_metrics(metrics: dict) -> str:
     """How well the model does, of all ages and of adults, as a Markdown table with a sentence."""
     if not metrics:
         return "There are no measurements beside these weights."
-    rows = []
-    for name, suffix in (("all", ""), ("{}–{}".format(*ADULT_AGES), "_{}_{}".format(*ADULT_AGES))):
-        error = format_value(metrics.get(f"age_mae{suffix}"), ".2f")
-        shares = [format_value(metrics.get(key + suffix), ".1%") for key in ("age_cs5", "gender_accuracy")]
-        images = format_value(metrics.get(f"num_images{suffix}"), ",")
-        rows.append(f"| {name} | {images} | {error} years | {shares[0]} | {shares[1]} |")
-    return (
-        "Measured on validation images, which nobody trained on; some of them chose the epoch whose weights these are.\n\n"
-        + "\n".join([METRICS_HEADER, "|---|---|---|---|---|", *rows])
-    )
+    rows = ["| labelled age | all | " + ADULTS + " |", "|---|---|---|"]
+    for name, key, style in (
+        ("images", "num_images", ","),
+        ("mean error, years", "age_mae", ".2f"),
+        ("within five years", "age_cs5", ".1%"),
+        ("gender as labelled", "gender_accuracy", ".1%"),
+    ):
+        cells = [format_value(metrics.get(key + suffix), style) for suffix in ("", ADULT_SUFFIX)]
+        rows.append(f"| {name} | {cells[0]} | {cells[1]} |")
+    intro = "Measured on validation images, which nobody trained on; some of them chose the epoch of these weights."
+    return intro + "\n\n" + "\n".join(rows)
 
 
-def format_errors(frame: pd.DataFrame) -> str:
-    """The frame of errors as a Markdown table, for those who read numbers sooner than charts."""
-    rows = []
-    for row in frame.itertuples():
-        shares = [format_value(value / 100, ".1%") for value in (row.gender, row.interval)]
-        years = [format_value(value, style) for value, style in ((row.error, ".2f"), (row.bias, "+.2f"))]
-        cells = [row.ages, f"{row.images:,}", *years, *shares, format_value(row.width, ".1f")]
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join([ERRORS_HEADER, "|---" * 7 + "|", *rows])
+def make_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame of errors for people who read numbers sooner than charts."""
+    headings = {"ages": "Labelled age", "images": "Images"} | {column: values[3] for column, values in COLUMNS.items()}
+    return frame.astype(object).where(frame.notna(), "–").rename(columns=headings)
 
 
 def describe_limits(frame: pd.DataFrame, is_utkface: bool) -> str:
-    """
-    What the model cannot do, as a Markdown list.
-
-    Args:
-        frame: See `make_error_frame`.
-        is_utkface: Whether that is what the model was trained on.
-    """
+    """What the model cannot do, as a Markdown list; `frame` as from `make_error_frame`."""
     lines = [
         "It says how old a face *looks*; nobody's age can be read from a picture.",
         "Gender is one of the two labels of the data set, not a person's gender.",
     ]
     bands, overall = frame[frame["ages"] != "all"], frame[frame["ages"] == "all"]
-    if len(overall) and bands["gender"].notna().any():
-        worst = bands.loc[bands["gender"].idxmin()]
-        lines.append(
-            f"It errs most on gender at {worst['ages']} years: {worst['gender']:.1f}% of its answers there are as "
-            f"labelled, of all ages {format_value(overall['gender'].iloc[0], '.1f')}%."
-        )
-    if len(overall) and bands["bias"].notna().any():
-        oldest, images = bands.iloc[-1], overall["images"].iloc[0]
-        direction = "young" if oldest["bias"] < 0 else "old"
-        lines.append(
-            f"It reads faces labelled {oldest['ages']} years too {direction}, by {abs(oldest['bias']):.1f} years on "
-            f"average; {oldest['images']:,} of the {images:,} images are of that age."
-        )
-    if bands["width"].notna().any():
-        widest, narrowest = bands.loc[bands["width"].idxmax()], bands.loc[bands["width"].idxmin()]
-        lines.append(
-            f"Its ranges are wide: {widest['width']:.0f} years on average at {widest['ages']} years, where they are "
-            f"widest, and {narrowest['width']:.0f} at {narrowest['ages']} years."
-        )
+    known = bands.dropna(subset="gender")
+    if len(known):
+        worst, mean = known.loc[known["gender"].idxmin()], overall["gender"].iloc[0]
+        text = f"It errs most on gender at {worst['ages']} years: {worst['gender']:.1f}% of its answers there"
+        lines.append(f"{text} are as labelled, of all ages {mean:.1f}%.")
+    known = bands.dropna(subset="bias")
+    if len(known):
+        oldest, images = known.iloc[-1], overall["images"].iloc[0]
+        text = f"It reads faces labelled {oldest['ages']} years too {'young' if oldest['bias'] < 0 else 'old'}, by"
+        text += f" {abs(oldest['bias']):.1f} years on average; only {oldest['images']:,} of the {images:,} images"
+        lines.append(f"{text} are of that age.")
+    known = bands.dropna(subset="width").sort_values("width")
+    if len(known):
+        widest, narrowest = known.iloc[-1], known.iloc[0]
+        text = f"Its ranges are wide: {widest['width']:.0f} years on average at {widest['ages']} years, where they are"
+        lines.append(f"{text} widest, and {narrowest['width']:.0f} at {narrowest['ages']} years.")
     if is_utkface:
         lines.append("UTKFace was collected from the web; other cameras, lighting and people may fare worse.")
     lines.append("Do not use it for decisions about people.")
@@ -204,63 +182,41 @@ def describe_limits(frame: pd.DataFrame, is_utkface: bool) -> str:
 
 
 def make_error_plots(errors: dict) -> list[tuple[type, dict]]:
-    """The charts by labelled age that the results allow: for each its gradio component and the arguments of it."""
+    """The charts of errors that the results allow: for each its gradio component and the arguments of it."""
     frame = make_error_frame(errors)
     bands = frame[frame["ages"] != "all"]
+    options = {"x": "ages", "x_title": "labelled age", "sort": list(bands["ages"]), "x_label_angle": -45}
+    options["tooltip"] = ["images"]
     plots = []
-    for column, label, unit, limits in (
-        ("error", "Mean error of the age", "years", None),
-        ("bias", "Bias of the age: years too old (up) or too young (down)", "years", None),
-        ("gender", "Gender as labelled", "% of images", [0, 100]),
-        ("interval", "Ages inside their range", "% of images", None),
-        ("width", "Mean width of the range", "years", None),
-    ):
+    for column, label, unit in BAR_PLOTS:
         known = bands.dropna(subset=column)[["ages", "images", column]]
         if known.empty:
             continue
-        options = {"x": "ages", "y": column, "x_title": "labelled age", "y_title": unit, "sort": list(known["ages"])}
-        options |= {"label": label, "tooltip": ["images"], "y_lim": limits}
-        if column == "interval":
-            known = pd.concat(
-                [known.assign(share="measured"), known.assign(share="meant", interval=100 * INTERVAL_COVERAGE)]
-            )
-            low = 10 * math.floor(min(known["interval"].min(), 70) / 10)
-            plots.append((gr.LinePlot, options | {"value": known, "color": "share", "y_lim": [low, 100]}))
-        else:
-            plots.append((gr.BarPlot, options | {"value": known}))
+        # Left to itself, gradio would cut off zero.
+        ends = [0, 100] if column == "gender" else [min(known[column].min(), 0), max(known[column].max(), 0)]
+        chart = {"value": known, "y": column, "y_title": unit, "label": label}
+        chart["y_lim"] = [math.floor(ends[0]), math.ceil(ends[1])]
+        plots.append((gr.BarPlot, options | chart))
+    known = bands.dropna(subset="interval")[["ages", "images", "interval"]]
+    meant = known.assign(interval=100 * INTERVAL_COVERAGE, share="meant")
+    chart = {"value": pd.concat([known.assign(share="measured"), meant]), "y": "interval", "y_title": "% of images"}
+    chart |= {"color": "share", "color_title": "", "label": "Ages inside their range"}
+    chart["y_lim"] = [min(70, math.floor(known["interval"].min())) if len(known) else 0, 100]
+    plots.insert(2, (gr.LinePlot, options | chart))
     confusion = make_confusion_frame(errors)
-    if len(confusion):
-        options = {
-            "x": "label",
-            "y": "images",
-            "color": "answer",
-            "sort": list(GENDERS),
-            "label": "Gender labels and answers",
-        }
-        plots.insert(3, (gr.BarPlot, options | {"value": confusion}))
-    return plots
+    chart = {"value": confusion, "x": "label", "y": "images", "color": "answer", "sort": list(GENDERS)}
+    plots.append((gr.BarPlot, chart | {"x_title": "labelled", "label": "Answers by gender label"}))
+    return [(component, arguments) for component, arguments in plots if len(arguments["value"])]
 
 
 def make_curve_plots(history: list[dict]) -> list[tuple[type, dict]]:
     """The curves of a training, in the form of `make_error_plots`."""
-    adults = "{}–{} years".format(*ADULT_AGES)
     plots = []
-    for label, unit, series in (
-        ("Loss by epoch", "loss", {"training": "train_loss", "validation": "loss"}),
-        (
-            "Mean error of the age by epoch",
-            "years",
-            {
-                "training": "train_age_mae",
-                "validation": "age_mae",
-                f"validation, {adults}": "age_mae_{}_{}".format(*ADULT_AGES),
-            },
-        ),
-    ):
+    for label, unit, series in CURVES:
         frame = make_curve_frame(history, series)
+        chart = {"value": frame, "x": "epoch", "y": "value", "color": "curve", "color_title": "", "y_title": unit}
         if len(frame):
-            options = {"x": "epoch", "y": "value", "color": "curve", "y_title": unit, "label": label}
-            plots.append((gr.LinePlot, options | {"value": frame}))
+            plots.append((gr.LinePlot, chart | {"sort": [str(row["epoch"]) for row in history], "label": label}))
     return plots
 
 
@@ -268,8 +224,24 @@ def build_plots(plots: list[tuple[type, dict]]):
     """Places charts two in a row."""
     for first in range(0, len(plots), 2):
         with gr.Row():
-            for component, options in plots[first : first + 2]:
-                component(**options, height=PLOT_HEIGHT, min_width=MIN_WIDTH, buttons=["fullscreen"])
+            for component, arguments in plots[first : first + 2]:
+                # Without a height: where one is set, gradio 6.31 cuts the legend off.
+                component(**arguments, min_width=MIN_WIDTH, buttons=["fullscreen"])
+
+
+def build_pictures(folder: Path):
+    """Places the pictures that are there two in a row, each below its caption, which would cover a part of it."""
+    pictures = [(folder / name, caption, text) for name, caption, text in PICTURES if (folder / name).is_file()]
+    for first in range(0, len(pictures), 2):
+        with gr.Row():
+            for file, caption, text in pictures[first : first + 2]:
+                with gr.Column(min_width=MIN_WIDTH):
+                    gr.Markdown(caption)
+                    image = {"label": caption, "show_label": False, "alt_text": text, "buttons": ["fullscreen"]}
+                    gr.Image(file, interactive=False, **image)
+    missing = [caption for name, caption, _ in PICTURES if not (folder / name).is_file()]
+    if missing:
+        gr.Markdown(f"Pictures that are not beside these weights: {'; '.join(missing)}.")
 
 
 def build_model_page(folder: Path):
@@ -281,34 +253,16 @@ def build_model_page(folder: Path):
     """
     results = read_results(folder)
     training, errors = results["training"], results["errors"]
+    frame, history = make_error_frame(errors), training.get("history") or []
     gr.Markdown(f"## What it learnt from\n\n{describe_training(training)}")
     gr.Markdown(f"## How well it does\n\n{describe_metrics(results['metrics'])}")
-    frame = make_error_frame(errors)
     gr.Markdown(f"## Limits\n\n{describe_limits(frame, bool(training.get('is_utkface')))}")
-    gr.Markdown("## Where it errs")
+    gr.Markdown("## Where it errs" + ("" if len(frame) else "\n\nThere are no errors by age beside these weights."))
+    build_plots(make_error_plots(errors))
     if len(frame):
-        build_plots(make_error_plots(errors))
         with gr.Accordion("The same as a table", open=False):
-            gr.Markdown(format_errors(frame))
-    else:
-        gr.Markdown("There are no errors by age beside these weights.")
-    gr.Markdown("## How it was trained")
-    curves = make_curve_plots(training.get("history") or [])
-    build_plots(curves)
-    if not curves:
-        gr.Markdown("There are no curves of a training beside these weights.")
+            gr.Dataframe(make_table(frame), label="Errors by labelled age", interactive=False, max_height=500)
+    gr.Markdown("## How it was trained" + ("" if history else "\n\nThere is no record of it beside these weights."))
+    build_plots(make_curve_plots(history))
     gr.Markdown("## The data")
-    pictures = [picture for picture in PICTURES if (folder / picture[0]).is_file()]
-    for first in range(0, len(pictures), 2):
-        with gr.Row():
-            for name, label, text in pictures[first : first + 2]:
-                gr.Image(
-                    folder / name,
-                    label=label,
-                    alt_text=text,
-                    interactive=False,
-                    buttons=["fullscreen"],
-                    min_width=MIN_WIDTH,
-                )
-    if not pictures:
-        gr.Markdown("There are no pictures of the data beside these weights.")
+    build_pictures(folder)

@@ -8,13 +8,13 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from urllib.parse import urljoin, urlsplit
 from urllib.request import urlopen
 
 import httpcore
+import httpx
 from PIL import Image
 
-from pipeline_agegender import UNREADABLE, to_rgb
+from pipeline_agegender import to_rgb
 
 
 NOT_A_PICTURE = "This file cannot be read as a picture: choose a photo such as a JPEG, PNG, WebP or GIF."
@@ -22,6 +22,8 @@ TOO_LARGE = f"This picture is too large: choose one with at most {2 * Image.MAX_
 EMPTY = "This file is empty."
 HEIC = "HEIC pictures cannot be read here: save it as JPEG first."
 SVG = "SVG drawings cannot be read here: save it as PNG or JPEG first."
+# The rest of Pillow's are left out: EPS, for one, is a program that it would have Ghostscript run.
+FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO"]
 HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 
 NOT_A_ZIP = "This archive is broken."
@@ -42,6 +44,11 @@ UNREACHABLE = "This address cannot be reached."
 TOO_SLOW = "This address takes too long to answer."
 TOO_MANY_REDIRECTS = "This address leads to ever other addresses."
 MAX_REDIRECTS = 5
+# What `is_global` of Python 3.11 lets pass: protocol assignments (the metadata of some clouds), IPv4-compatible, local
+# NAT64 and site-local addresses.
+REFUSED_NETWORKS = [
+    ipaddress.ip_network(network) for network in ("192.0.0.0/24", "::/96", "64:ff9b:1::/48", "fec0::/10")
+]
 HEADERS = {"User-Agent": "agegender", "Accept": "image/*", "Accept-Encoding": "identity"}
 
 
@@ -55,16 +62,16 @@ def read_picture(source: str | Path | bytes) -> Image.Image:
     Raises:
         ValueError: with a sentence for the visitor, if it is no picture.
     """
-    if isinstance(source, str) and source.startswith("data:"):
-        source = urlopen(source).read()
     start = b""
     try:
+        if isinstance(source, str) and source.startswith("data:"):
+            source = urlopen(source).read()
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             start = file.read(1024)
             file.seek(0)
-            with Image.open(file) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 return to_rgb(image)
-    except (*UNREADABLE, MemoryError) as error:
+    except Exception as error:  # damaged files make decoders raise RuntimeError, NotImplementedError and others
         raise ValueError(explain(error, start)) from error
 
 
@@ -84,6 +91,8 @@ def explain(error: BaseException, start: bytes) -> str:
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the public net, that which it may be a cover of included."""
     address = ipaddress.ip_address(address.split("%")[0])
+    if any(address in network for network in REFUSED_NETWORKS):
+        return False
     if address.version == 6:
         if address in ipaddress.ip_network("64:ff9b::/96"):  # NAT64
             address = ipaddress.ip_address(int(address) & 0xFFFFFFFF)
@@ -163,12 +172,15 @@ def fetch(address: str, max_bytes: int = 20 * 2**20, seconds: float = 10.0) -> b
     deadline = time.monotonic() + seconds
     try:
         with httpcore.ConnectionPool(network_backend=PublicBackend(deadline)) as pool:
+            url = httpx.URL(address)
             for _ in range(MAX_REDIRECTS + 1):
-                check_address(address)
-                content, location = request(pool, address, max_bytes)
+                check_url(url)
+                content, location = request(pool, url, max_bytes)
                 if location is None:
                     return content
-                address = urljoin(address, location)
+                url = url.join(location)
+    except httpx.InvalidURL as error:
+        raise ValueError(NOT_AN_ADDRESS) from error
     except httpcore.TimeoutException as error:
         raise ValueError(TOO_SLOW) from error
     except (httpcore.NetworkError, httpcore.ProtocolError, OSError, UnicodeError) as error:
@@ -176,26 +188,22 @@ def fetch(address: str, max_bytes: int = 20 * 2**20, seconds: float = 10.0) -> b
     raise ValueError(TOO_MANY_REDIRECTS)
 
 
-def check_address(address: str):
+def check_url(url: httpx.URL):
     """Raises ValueError with a sentence if an address is not one that a browser would show a photo from."""
-    try:
-        parts = urlsplit(address)
-        is_good = parts.scheme in ("http", "https") and parts.hostname and not parts.username and parts.port != 0
-    except ValueError:
-        is_good = False
-    if not is_good or not address.isascii() or not address.isprintable() or " " in address:
+    if url.scheme not in ("http", "https") or not url.host or "%" in url.host or url.userinfo:
         raise ValueError(NOT_AN_ADDRESS)
 
 
-def request(pool: httpcore.ConnectionPool, address: str, max_bytes: int) -> tuple[bytes, str | None]:
+def request(pool: httpcore.ConnectionPool, url: httpx.URL, max_bytes: int) -> tuple[bytes, str | None]:
     """The body of an answer, or the address that it redirects to."""
-    with pool.stream("GET", address, headers=HEADERS) as response:
-        headers = {name.lower(): value.decode("latin-1") for name, value in response.headers}
+    target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+    with pool.stream("GET", target, headers={"Host": url.netloc.decode(), **HEADERS}) as response:
+        headers = {name.lower(): value.decode("utf-8", "replace") for name, value in response.headers}
         if response.status in (301, 302, 303, 307, 308) and b"location" in headers:
             return b"", headers[b"location"]
-        if response.status != 200:
+        if not 200 <= response.status < 300:
             raise ValueError(f"This address answers with an error ({response.status}).")
-        if headers.get(b"content-encoding", "identity") != "identity":
+        if headers.get(b"content-encoding", "identity").lower() != "identity":
             raise ValueError(NOT_A_PICTURE)  # it was asked not to, and what it unpacks to has no bound
         content = bytearray()
         for chunk in response.iter_stream():
@@ -271,7 +279,8 @@ def find_sources(paths: Iterable[str | Path]) -> Iterator[tuple[str, Path | byte
                 try:
                     content = read_member(archive, member, min(left, MAX_MEMBER_BYTES))
                 except ValueError as error:
-                    left -= MAX_MEMBER_BYTES  # as much may have been unpacked
+                    if str(error) != ENCRYPTED:
+                        left -= MAX_MEMBER_BYTES  # as much may have been unpacked
                     yield name, error
                 else:
                     left -= len(content)
@@ -306,15 +315,19 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, max_bytes: in
     """
     if member.flag_bits & 1:
         raise ValueError(ENCRYPTED)
+    # Others unpack as much as they like at once: a few bytes of bzip2 become hundreds of megabytes before any are counted.
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(UNKNOWN_PACKING)
     content = bytearray()
     try:
         with archive.open(member) as file:
-            while chunk := file.read(CHUNK_BYTES):
+            while len(content) <= max_bytes and (chunk := file.read(CHUNK_BYTES)):
                 content += chunk
-                if len(content) > max_bytes:
-                    raise ValueError(TOO_MUCH_DATA.format(max_bytes // 10**6))
-    except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    # ValueError: a name that is no UTF-8, or a place outside the file.
+    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(UNKNOWN_PACKING) from error
+    if len(content) > max_bytes:
+        raise ValueError(TOO_MUCH_DATA.format(max_bytes // 10**6))
     if content.startswith(b"PK\x03\x04"):
         raise ValueError(NESTED)
     return bytes(content)

@@ -70,6 +70,31 @@ def test_bad_files_get_one_sentence(tmp_path, name):
         assert str(error.value) == sentence
 
 
+@pytest.mark.parametrize("source", ["data:", "data:x", "data:image/png;base64,A"])
+def test_bad_data_address_gets_a_sentence(source):
+    with pytest.raises(ValueError) as error:
+        read_picture(source)
+    assert str(error.value) in (EMPTY, NOT_A_PICTURE)
+
+
+def test_program_in_a_picture_is_not_run(monkeypatch):
+    content = encode(RED, "EPS")
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args, **kwargs: pytest.fail("run"))
+    with pytest.raises(ValueError, match="cannot be read as a picture"):
+        read_picture(content)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Failed to decode image"), NotImplementedError("format 0")])
+def test_whatever_a_decoder_raises_gets_a_sentence(monkeypatch, error):
+    def decode(image):
+        raise error
+
+    monkeypatch.setattr(safe_reading, "to_rgb", decode)
+    with pytest.raises(ValueError) as raised:
+        read_picture(encode(RED))
+    assert str(raised.value) == NOT_A_PICTURE
+
+
 def test_path_is_never_an_address(monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: pytest.fail("opened"))
     with pytest.raises(ValueError, match="empty"):
@@ -87,6 +112,7 @@ def test_path_is_never_an_address(monkeypatch):
         ("192.168.1.1", False),
         ("169.254.169.254", False),
         ("100.64.0.1", False),
+        ("192.0.0.192", False),
         ("0.0.0.0", False),
         ("224.0.0.1", False),
         ("255.255.255.255", False),
@@ -94,6 +120,9 @@ def test_path_is_never_an_address(monkeypatch):
         ("::1", False),
         ("fe80::1%eth0", False),
         ("fd00::1", False),
+        ("fec0::1", False),
+        ("::7f00:1", False),
+        ("64:ff9b:1::7f00:1", False),
         ("ff02::1", False),
         ("::ffff:127.0.0.1", False),
         ("2002:7f00:1::", False),
@@ -116,7 +145,16 @@ def test_private_addresses_are_refused(host):
 
 @pytest.mark.parametrize(
     "address",
-    ["", "a.jpg", "ftp://a.example/b", "file:///etc/hostname", "http://", "http://me:pw@a.example/", "http://[/"],
+    [
+        "",
+        "a.jpg",
+        "ftp://a.example/b",
+        "file:///etc/hostname",
+        "http://",
+        "http://me:pw@a.example/",
+        "http://:pw@a.example/",
+        "http://[/",
+    ],
 )
 def test_what_is_no_address_gets_a_sentence(address):
     with pytest.raises(ValueError, match="This is no address of a photo"):
@@ -133,6 +171,9 @@ class Site(BaseHTTPRequestHandler):
             "/moved": (302, {"Location": "/photo"}, b""),
             "/inside": (302, {"Location": f"http://{PRIVATE}:{self.server.server_port}/photo"}, b""),
             "/file": (302, {"Location": "file:///etc/hostname"}, b""),
+            "/nowhere": (302, {"Location": "http://["}, b""),
+            "/named": (302, {"Location": "/ph\u00f6to".encode().decode("latin-1")}, b""),
+            "/ph%C3%B6to": (200, {}, encode(RED)),
             "/loop": (302, {"Location": "/loop"}, b""),
             "/large": (200, {}, bytes(3_000_000)),
             "/packed": (200, {"Content-Encoding": "gzip"}, b"\x1f\x8b"),
@@ -185,7 +226,7 @@ def site(monkeypatch):
         yield server
 
 
-@pytest.mark.parametrize("path", ["/photo", "/moved"])
+@pytest.mark.parametrize("path", ["/photo", "/moved", "/named", "/ph\u00f6to"])
 def test_address_of_a_photo(site, path):
     assert read_picture(fetch(site.url + path)).size == (60, 40)
 
@@ -195,6 +236,7 @@ def test_address_of_a_photo(site, path):
     [
         ("/inside", "refused: only public sites"),
         ("/file", "no address of a photo"),
+        ("/nowhere", "no address of a photo"),
         ("/loop", "ever other addresses"),
         ("/none", r"answers with an error \(404\)"),
         ("/packed", "cannot be read as a picture"),
@@ -297,6 +339,28 @@ def test_archive_that_unpacks_without_end_is_bounded(tmp_path):
     assert path.stat().st_size < 10**6
     [(name, answer)] = read_pictures([path])
     assert name == "a.png" and "at most 50 MB" in str(answer)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_packing_that_cannot_be_bounded_is_not_unpacked(tmp_path, compression):
+    path = write_zip(tmp_path / "a.zip", {"a.png": encode(RED)}, compression=compression)
+    assert [str(answer) for _, answer in read_pictures([path])] == [safe_reading.UNKNOWN_PACKING]
+
+
+def test_locked_members_leave_room_for_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(safe_reading, "MAX_TOTAL_BYTES", 10**6)
+    content = write_zip(tmp_path / "a.zip", {"a.png": encode(RED), "b.png": encode(RED)}).read_bytes()
+    locked = bytearray(content)
+    locked[locked.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(locked)
+    first, second = (answer for _, answer in read_pictures([tmp_path / "a.zip"]))
+    assert str(first) == safe_reading.ENCRYPTED and second.size == (60, 40)
+
+
+def test_name_that_is_no_text_gets_a_sentence(tmp_path):
+    content = write_zip(tmp_path / "a.zip", {"\u00fc.png": encode(RED)}).read_bytes()
+    (tmp_path / "a.zip").write_bytes(content.replace(b"\xc3", b"\xff", 1))
+    assert [str(answer) for _, answer in read_pictures([tmp_path / "a.zip"])] == [safe_reading.UNKNOWN_PACKING]
 
 
 def test_all_archives_together_are_bounded(tmp_path, monkeypatch):
