@@ -18,7 +18,6 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 from PIL import Image
-from scipy.optimize import linear_sum_assignment
 
 from drawing import BOX_COLOUR
 from face_detection import FaceDetector
@@ -108,6 +107,8 @@ class FaceTracker:
 
     def _match(self, boxes: list[np.ndarray]) -> dict[int, dict]:
         """The track of each box that has one, by the index of the box."""
+        from scipy.optimize import linear_sum_assignment  # only here: it would cost every start a third of a second
+
         overlaps = np.array([[overlap(box, track["seen_box"]) for track in self._tracks] for box in boxes])
         if overlaps.size == 0:
             return {}

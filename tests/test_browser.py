@@ -158,5 +158,5 @@ def test_phone_needs_no_sideways_scrolling(browser, url, theme):
 
 def test_page_names_itself(page, url):
     assert page.title() == app.TITLE
-    assert page.locator("meta[property='og:description']").get_attribute("content") == app.DESCRIPTION
+    assert page.locator("meta[property='og:description']").first.get_attribute("content") == app.DESCRIPTION
     assert page.request.get(f"{url}favicon.ico").body() == (app.FOLDER / "assets" / "favicon.png").read_bytes()
