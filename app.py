@@ -26,6 +26,7 @@ from pipeline_agegender import AgeGenderPipeline
 FOLDER = Path(__file__).resolve().parent
 
 MAX_UPLOAD = "100mb"
+MAX_SESSIONS = 200
 # Every minute files older than ten minutes are deleted.
 DELETE_CACHE = (60, 600)
 
@@ -150,6 +151,8 @@ def launch_options() -> dict:
         print(NO_MCP)
     return {
         "max_file_size": MAX_UPLOAD,
+        # Of each visitor gradio keeps what the page shows, for an hour: some 160 KB.
+        "state_session_capacity": MAX_SESSIONS,
         "run_history": False,  # it would keep photos in the browser
         "footer_links": ["api", "gradio"],
         "favicon_path": FOLDER / "assets" / "favicon.png",
