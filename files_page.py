@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from functools import partial
 
 import gradio as gr
-from safe_reading import count_pictures, read_pictures
 
 from face_cards import make_link
 from face_table import error_row, face_rows, to_csv
 from photo_page import QUEUE, find_faces, find_upload
 from pipeline_agegender import AgeGenderPipeline
+from safe_reading import count_pictures, read_pictures
 
 
 NO_FILES = "Choose files first: photos, or zip archives of photos."
