@@ -122,7 +122,8 @@ def build_demo(pipe: AgeGenderPipeline, delete_cache: tuple[int, int] = DELETE_C
         with gr.Tab("Live"):
             build_live_page(pipe)
         with gr.Tab("The model"):
-            build_model_page(FOLDER)
+            # Results lie beside the weights; of weights from the Hub the page knows none.
+            build_model_page(Path(pipe.model.name_or_path))
         gr.Markdown(PRIVACY)
         answer = gr.JSON(visible=False, label="Faces")
         # No trigger on the page: the contract with programs stays when the page changes.

@@ -18,7 +18,7 @@ from files_page import NO_FILES
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
 from photo_page import NO_PHOTO
-from safe_reading import NOT_A_PICTURE
+from safe_reading import EMPTY, NOT_A_PICTURE, SVG
 
 
 ASTRONAUT = Path(app.FOLDER) / "assets" / "astronaut.jpg"
@@ -76,6 +76,13 @@ def test_public_endpoints(client):
     assert all("age_interval" in about["description"] for about in information.values())
 
 
+def test_page_shows_no_results_of_other_weights(client):
+    """Those of this folder are not those of the tiny random model."""
+    components = httpx.get(f"{client.src}config").json()["components"]
+    texts = [str(component["props"].get("value")) for component in components if component["type"] == "markdown"]
+    assert any("There is no record of it beside these weights" in text for text in texts)
+
+
 def test_address_endpoint_refuses_what_is_not_public(client):
     with pytest.raises(AppError, match="public"):
         client.predict("http://127.0.0.1:9/a.jpg", api_name="/predict_url")
@@ -126,16 +133,20 @@ def test_no_face_is_an_empty_list(client, tmp_path):
     assert annotated.size == (300, 200) and faces == []
 
 
-@pytest.mark.parametrize("content", [b"", b"dear diary", ASTRONAUT.read_bytes()[:9000]], ids=["empty", "text", "cut"])
-def test_broken_file_gets_a_sentence(client, tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(b"", EMPTY), (b"dear diary", NOT_A_PICTURE), (ASTRONAUT.read_bytes()[:9000], NOT_A_PICTURE)],
+    ids=["empty", "text", "cut"],
+)
+def test_broken_file_gets_a_sentence(client, tmp_path, content, sentence):
     (tmp_path / "photo.jpg").write_bytes(content)
-    with pytest.raises(AppError, match="cannot be read as a picture"):
+    with pytest.raises(AppError, match=sentence):
         predict(client, tmp_path / "photo.jpg")
 
 
 def test_svg_gets_a_sentence(client, tmp_path):
     (tmp_path / "drawing.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
-    with pytest.raises(AppError, match="cannot be read as a picture"):
+    with pytest.raises(AppError, match=SVG):
         predict(client, tmp_path / "drawing.svg")
 
 
