@@ -12,6 +12,7 @@ MAX_SHOWN_SIDE = 32768
 SMALLEST_TEXT, LARGEST_TEXT, TEXT_PER_BOX = 1 / 48, 1 / 24, 1 / 6
 # Widest label for a box that is one pixel wide: beyond it the labels of a crowd would cover its faces.
 WIDEST_LABEL = 2.5
+MOST_LABELS = 12  # faces that get more than a number
 BOX_COLOUR, TEXT_COLOUR = (29, 78, 216), (255, 255, 255)
 
 
@@ -40,7 +41,8 @@ def draw_faces(picture: Image.Image, faces: list[dict]) -> Image.Image:
         width = box[2] - box[0]
         text_size = max(min(max(width * TEXT_PER_BOX, scale * SMALLEST_TEXT), scale * LARGEST_TEXT), 11)
         text = f"{number}: {face['gender']}, {face['age']:.0f}"
-        if len(faces) > 1 and draw.textlength(text, ImageFont.load_default(text_size)) > WIDEST_LABEL * width:
+        is_too_wide = draw.textlength(text, ImageFont.load_default(text_size)) > WIDEST_LABEL * width
+        if len(faces) > MOST_LABELS or (len(faces) > 1 and is_too_wide):
             text = str(number)
         draw_label(draw, shown.size, box, text, text_size)
     return shown

@@ -1,6 +1,6 @@
 """Frames a second of the tab for a camera with one face, counted in a real browser on the same machine.
 
-    PYTHONPATH=. python benchmarks/live.py --output benchmarks/live.json
+    python benchmarks/live.py --output benchmarks/live.json
 
 Needs Playwright and Debian's Chromium, which take their share of the machine.
 """

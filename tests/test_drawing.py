@@ -52,3 +52,13 @@ def test_face_that_is_followed_is_named_by_its_track():
     first, seventh = draw_faces(picture, [face]), draw_faces(picture, [face | {"track": 7}])
     assert np.any(np.asarray(first) != np.asarray(seventh))
     assert np.array_equal(np.asarray(first), np.asarray(draw_faces(picture, [face | {"track": 1}])))
+
+
+def test_many_faces_get_numbers_alone_however_large():
+    faces = [
+        make_face(150 * (index % 5) + 20, 150 * (index // 5) + 40, 150 * (index % 5) + 140, 150 * (index // 5) + 140)
+        for index in range(13)
+    ]
+    picture = Image.new("RGB", (800, 500), "white")
+    twelve, thirteen = (np.asarray(draw_faces(picture, faces[:count])) for count in (12, 13))
+    assert (thirteen[:40] != 255).any(axis=-1).sum() < (twelve[:40] != 255).any(axis=-1).sum() / 2
