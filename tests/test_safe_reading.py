@@ -1,7 +1,6 @@
 """Whatever a stranger sends is a picture or gets a plain sentence, within bounds of size and time."""
 
 import io
-import os
 import socket
 import time
 import zipfile
@@ -393,10 +392,9 @@ def test_number_of_files_is_bounded(tmp_path):
 
 
 def test_pictures_are_read_one_at_a_time(tmp_path):
-    """The second picture does not exist yet when the first is asked for."""
     pictures = read_pictures([tmp_path / "a.png", tmp_path / "b.png"])
     (tmp_path / "a.png").write_bytes(encode(RED))
     assert next(pictures)[1].size == (60, 40)
     (tmp_path / "b.png").write_bytes(encode(RED))
-    os.remove(tmp_path / "a.png")
+    (tmp_path / "a.png").unlink()
     assert next(pictures)[1].size == (60, 40)
