@@ -47,7 +47,7 @@ some groups of people than on others: do not use it for decisions about people.
 """
 PRIVACY = """
 **Privacy.** Photos are used for nothing but the answer, are not shared between visitors and are deleted within eleven
-minutes. There are no analytics.
+minutes. The faces on the cards stay in the server's memory with the visit, at most an hour after it. There are no analytics.
 """
 FACE_DESCRIPTION = (
     "age (years), age_interval (two ages meant to hold the age nine times of ten), gender, gender_score (probability of "

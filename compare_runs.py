@@ -11,8 +11,8 @@ import shlex
 from pathlib import Path
 
 from metrics import ADULT_AGES
-from model_card import format_rows, format_value
-from results import name_paths
+from model_card import format_rows
+from results import format_value, name_paths
 from training_arguments import parse_arguments
 
 

@@ -22,7 +22,7 @@ def draw_faces(picture: Image.Image, faces: list[dict]) -> Image.Image:
 
     Args:
         picture: RGB picture.
-        faces: Faces of the pipeline, with boxes in pixels of `picture`. A face with a `track` is named by it.
+        faces: Faces of the pipeline, with boxes in pixels of `picture`.
 
     Returns:
         A copy, scaled down if the picture is large.
@@ -37,7 +37,6 @@ def draw_faces(picture: Image.Image, faces: list[dict]) -> Image.Image:
         draw.rectangle(box, outline=BOX_COLOUR, width=max(2, round(scale / 320)))
     # After all boxes, so that no box crosses a label.
     for number, (face, box) in enumerate(zip(faces, boxes), start=1):
-        number = face.get("track", number)
         width = box[2] - box[0]
         text_size = max(min(max(width * TEXT_PER_BOX, scale * SMALLEST_TEXT), scale * LARGEST_TEXT), 11)
         text = f"{number}: {face['gender']}, {face['age']:.0f}"

@@ -116,7 +116,7 @@ def compute_metrics(model: AgeGenderModel, predictions: dict[str, np.ndarray]) -
 
 
 def find_agreeing(images: Dataset) -> np.ndarray:
-    """True for images whose near-duplicates in the same split all have the same age and gender, or that have none, (images,)."""
+    """True for images whose near-duplicates in the split have the same age and gender, or that have none, (images,)."""
     labels_by_group = {}
     columns = images.select_columns(["age", "gender", "group"]).to_dict()
     for age, gender, group in zip(columns["age"], columns["gender"], columns["group"]):

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError
 
 from metrics import ADULT_AGES
-from results import name_data, write_json
+from results import format_value, is_measured, name_data, write_json
 from training_arguments import ModelArguments
 
 
@@ -116,16 +116,6 @@ def describe_start(arguments: ModelArguments) -> str:
     paragraphs = ModelCard.load(card).text.strip().split("\n\n") if card.is_file() else []
     description = next((paragraph for paragraph in paragraphs if not paragraph.startswith("#")), "")
     return f"`{name_data(arguments.model)}`. {description}".strip()
-
-
-def is_measured(value: float | None) -> bool:
-    """False for a metric without an image that has the label: NaN, or null in JSON."""
-    return value is not None and math.isfinite(value)
-
-
-def format_value(value: float | None, style: str) -> str:
-    """A metric for a table, a dash where it was not measured."""
-    return format(value, style) if is_measured(value) else "–"
 
 
 def format_rows(rows: list[list[str]]) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 import gradio as gr
 import pandas as pd
 
+from results import format_value
+
 
 # As in metrics.py and utkface.py, whose imports would make the page slow to start.
 ADULT_AGES = (21, 60)
@@ -71,11 +73,6 @@ def read_results(folder: Path) -> dict:
         for key in ("metrics", "errors")
     }
     return {"training": training, **measured}
-
-
-def format_value(value: float | None, style: str) -> str:
-    """A number for a sentence or table, a dash where it is not known."""
-    return format(value, style) if value is not None and math.isfinite(value) else "–"
 
 
 def make_error_frame(errors: dict) -> pd.DataFrame:

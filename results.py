@@ -1,4 +1,4 @@
-"""What stands in the JSON files of results beside the numbers, and how they are written."""
+"""What stands in the JSON files of results beside the numbers, and how these are written and shown."""
 
 import hashlib
 import json
@@ -65,3 +65,13 @@ def write_json(file: Path, values: dict):
 
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(replace(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def is_measured(value: float | None) -> bool:
+    """False for a metric without an image that has the label: NaN, or null in JSON."""
+    return value is not None and math.isfinite(value)
+
+
+def format_value(value: float | None, style: str) -> str:
+    """A metric for a table, a dash where it was not measured."""
+    return format(value, style) if is_measured(value) else "–"

@@ -46,14 +46,6 @@ def test_crowded_faces_get_numbers_alone():
     assert 0 < covered < 5 * (alone[:98] != 255).any(axis=-1).mean()
 
 
-def test_face_that_is_followed_is_named_by_its_track():
-    face = make_face(40, 40, 140, 140)
-    picture = Image.new("RGB", (300, 200), "white")
-    first, seventh = draw_faces(picture, [face]), draw_faces(picture, [face | {"track": 7}])
-    assert np.any(np.asarray(first) != np.asarray(seventh))
-    assert np.array_equal(np.asarray(first), np.asarray(draw_faces(picture, [face | {"track": 1}])))
-
-
 def test_many_faces_get_numbers_alone_however_large():
     faces = [
         make_face(150 * (index % 5) + 20, 150 * (index // 5) + 40, 150 * (index % 5) + 140, 150 * (index // 5) + 140)
