@@ -56,13 +56,16 @@ class AgeGenderConfig(PreTrainedConfig):
         image_size (`int`, *optional*, defaults to 128):
             Height and width of the input, in pixels, for which the network is meant. Other sizes work too.
         block_types (`list[str]`, *optional*):
-            One of `"conv"` (a 3x3 convolution) and `"depthwise_separable"` (3x3 depthwise, then 1x1) per stage.
+            One of `"conv"` (a convolution), `"depthwise_separable"` (depthwise, then 1x1) and `"residual"` (two
+            convolutions beside a shortcut; its width may not shrink) per stage.
         hidden_sizes (`list[int]`, *optional*):
             Output channels of each stage.
         depths (`list[int]`, *optional*):
             Blocks of each stage.
         strides (`list[int]`, *optional*):
             Stride of the first block of each stage.
+        kernel_sizes (`list[int]`, *optional*):
+            Side of the convolutions' kernels in each stage, odd. Default: 3 in each.
         pool_sizes (`list[int]`, *optional*):
             Window and stride of the max-pooling that ends each stage; 1 is none.
         hidden_act (`str`, *optional*, defaults to `"relu6"`):
@@ -124,7 +127,7 @@ class AgeGenderConfig(PreTrainedConfig):
     """
 
     model_type = "agegender"
-    allowed_block_types: ClassVar[tuple[str, ...]] = ("conv", "depthwise_separable")
+    allowed_block_types: ClassVar[tuple[str, ...]] = ("conv", "depthwise_separable", "residual")
     allowed_age_statistics: ClassVar[tuple[str, ...]] = ("median", "mean")
     allowed_activations: ClassVar[tuple[str, ...]] = ("relu", "relu6", "gelu", "silu", "hardswish")
 
@@ -134,6 +137,7 @@ class AgeGenderConfig(PreTrainedConfig):
     hidden_sizes: list[int] | tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
     depths: list[int] | tuple[int, ...] = (1, 1, 2, 2, 6, 2)
     strides: list[int] | tuple[int, ...] = (2, 1, 2, 2, 2, 2)
+    kernel_sizes: list[int] | tuple[int, ...] | None = None
     pool_sizes: list[int] | tuple[int, ...] = (1, 1, 1, 1, 1, 1)
     hidden_act: str = "relu6"
     use_batch_norm: bool = True
@@ -155,6 +159,8 @@ class AgeGenderConfig(PreTrainedConfig):
     gender_loss_weight: float | int = 1.0
 
     def __post_init__(self, **kwargs):
+        if self.kernel_sizes is None:
+            self.kernel_sizes = (3,) * len(self.hidden_sizes)
         if self.id2label is None:
             self.id2label = {0: "male", 1: "female"}
         if self.label2id is None:
@@ -163,7 +169,7 @@ class AgeGenderConfig(PreTrainedConfig):
 
     def validate_stages(self):
         """Check that the lists describe the same number of usable stages, which leave at least one pixel."""
-        stage_fields = ("block_types", "hidden_sizes", "depths", "strides", "pool_sizes")
+        stage_fields = ("block_types", "hidden_sizes", "depths", "strides", "kernel_sizes", "pool_sizes")
         lengths = {name: len(getattr(self, name)) for name in stage_fields}
         if len(set(lengths.values())) != 1 or not self.block_types:
             raise ValueError(f"Each of {', '.join(stage_fields)} needs one entry per stage, got lengths {lengths}.")
@@ -173,6 +179,12 @@ class AgeGenderConfig(PreTrainedConfig):
         for name in stage_fields[1:]:
             if any(value < 1 for value in getattr(self, name)):
                 raise ValueError(f"{name} must hold numbers of at least 1, got {list(getattr(self, name))}.")
+        if any(size % 2 == 0 for size in self.kernel_sizes):
+            raise ValueError(f"kernel_sizes must be odd, got {list(self.kernel_sizes)}.")
+        widths = (self.num_channels, *self.hidden_sizes)
+        for block_type, width, following in zip(self.block_types, widths, widths[1:]):
+            if block_type == "residual" and following < width:
+                raise ValueError(f"A residual stage may not shrink the width, got {following} channels after {width}.")
         side = self.image_size
         for stride, pool_size in zip(self.strides, self.pool_sizes):
             side = -(-side // stride) // pool_size

@@ -9,7 +9,6 @@ The weights are Andrey Savchenko's MobileNet-v1 (HSE_FaceRec_tf, https://github.
 learnt identities from VGGFace2, converted for TensorFlow.js by Vladimir Mandic.
 """
 
-import argparse
 import hashlib
 import json
 import math
@@ -17,13 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from configuration_agegender import AgeGenderConfig
-from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
-from starting_model import load_config
-from utkface import load_utkface
+from weight_conversion import load_layer, parse_conversion_arguments, restore_batch_normalization, write_start
 
 
 WEIGHTS_SHA256 = "b0ea2cc4805891a0f22dc57b06b57806b967831305c40818400fda40aec341f4"
@@ -98,51 +94,11 @@ def load_convolutions(model: AgeGenderModel, constants: dict[str, np.ndarray]):
             raise ValueError(
                 f"{name} has the shape {kernel.shape}, the config makes {tuple(layer.convolution.weight.shape)}."
             )
-        normalization = layer.normalization
-        layer.convolution.weight.copy_(torch.from_numpy(kernel.copy()))
-        normalization.bias.copy_(torch.from_numpy(constants[f"{name}_bn/batchnorm_1/sub"].ravel().copy()))
-        normalization.weight.fill_(1)
-        normalization.running_mean.fill_(0)
-        normalization.running_var.fill_(1 - normalization.eps)
-
-
-def restore_batch_normalization(model: AgeGenderModel, batches: list[torch.Tensor]):
-    """
-    Gives each batch normalisation the statistics of its input, with scale and shift that undo them.
-
-    The outputs stay as they were; what changes is that the network now learns several times faster. Statistics are those
-    of `batches`, normalised images (batch, 3, height, width), and of their mirror images, which training sees too.
-    """
-    sums = {}
-
-    def add_statistics(module: nn.Module, inputs: tuple, output: torch.Tensor):
-        output = output.double()
-        count, total, squares = sums.get(module, (0, 0, 0))
-        count = count + output.numel() / output.shape[1]
-        sums[module] = count, total + output.sum(dim=(0, 2, 3)), squares + output.square().sum(dim=(0, 2, 3))
-
-    layers = [layer for _, layer in convolution_layers(model)]
-    hooks = [layer.convolution.register_forward_hook(add_statistics) for layer in layers]
-    for batch in batches:
-        for images in (batch, batch.flip(-1)):
-            model.encoder(images)
-    for hook in hooks:
-        hook.remove()
-    for layer in layers:
-        count, total, squares = sums[layer.convolution]
-        mean = total / count
-        variance = (squares / count - mean.square()).clamp(min=0)
-        normalization = layer.normalization
-        normalization.running_mean.copy_(mean)
-        normalization.running_var.copy_(variance)
-        normalization.weight.copy_((variance + normalization.eps).sqrt())
-        normalization.bias.add_(mean)
+        load_layer(layer, kernel, 1, constants[f"{name}_bn/batchnorm_1/sub"].ravel())
 
 
 @torch.no_grad()
-def convert(
-    constants: dict[str, np.ndarray], config: AgeGenderConfig, images: list, batch_size: int = 50
-) -> AgeGenderModel:
+def convert(constants: dict[str, np.ndarray], config: AgeGenderConfig, images: list) -> AgeGenderModel:
     """
     Builds the model.
 
@@ -150,7 +106,6 @@ def convert(
         constants: From `read_tensorflowjs`.
         config: A network whose stages are those of MobileNet-v1.
         images: Face crops, PIL images, from which the statistics of the batch normalisations are taken.
-        batch_size: Images in one forward pass.
 
     Returns:
         A model with the body of faceres-deep and new heads.
@@ -158,41 +113,16 @@ def convert(
     torch.manual_seed(0)
     model = AgeGenderModel(config).eval()
     load_convolutions(model, constants)
-    processor = AgeGenderImageProcessor(size={"height": config.image_size, "width": config.image_size})
-    batches = [
-        processor(images[start : start + batch_size], return_tensors="pt").pixel_values
-        for start in range(0, len(images), batch_size)
-    ]
-    restore_batch_normalization(model, batches)
+    restore_batch_normalization(model, images)
     return model
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Converts faceres-deep into an AgeGenderModel folder.", allow_abbrev=False
-    )
-    parser.add_argument("weights", type=Path, help="Path of faceres-deep.json, with faceres-deep.bin beside it.")
-    parser.add_argument("--data_dir", required=True, help="UTKFace: folder, archive, Parquet folder or data set id.")
-    parser.add_argument("--output_dir", type=Path, required=True, help="Folder for the model.")
-    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="Network. Default: configs/default.json.")
-    parser.add_argument(
-        "--num_images", type=int, default=500, help="Training images to take statistics of. Default: 500."
-    )
-    return parser.parse_args()
-
-
 def main():
-    arguments = parse_arguments()
-    config = load_config(arguments.config)
+    arguments = parse_conversion_arguments(
+        "faceres-deep", "faceres-deep.json, with faceres-deep.bin beside it", DEFAULT_CONFIG
+    )
     constants = read_tensorflowjs(arguments.weights)  # before the data, which take longer
-    train = load_utkface(arguments.data_dir)["train"].shuffle(seed=0)
-    images = train.select(range(min(arguments.num_images, len(train))))["image"]
-    model = convert(constants, config, list(images))
-    model.save_pretrained(arguments.output_dir)
-    size = {"height": config.image_size, "width": config.image_size}
-    AgeGenderImageProcessor(size=size).save_pretrained(arguments.output_dir)
-    (arguments.output_dir / "README.md").write_text(CARD)
-    print(f"Wrote {arguments.output_dir}: {model.num_parameters():,} parameters, statistics of {len(images)} images.")
+    write_start(arguments, lambda config, images: convert(constants, config, images), CARD)
 
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ class AgeGenderConvLayer(nn.Module):
     """
     Convolution, batch normalisation (or a bias in its place), activation.
 
-    The padding is TensorFlow's "same": at stride 2 on an even side nothing before and one pixel after, which is what
-    face-pretrained MobileNets were trained with.
+    The padding is TensorFlow's "same": at kernel 3 and stride 2 on an even side nothing before and one pixel after, which
+    is what face-pretrained MobileNets were trained with.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class AgeGenderConvLayer(nn.Module):
         kernel_size: int = 3,
         stride: int = 1,
         groups: int = 1,
+        use_activation: bool = True,
     ):
         super().__init__()
         self.kernel_size = kernel_size
@@ -83,7 +84,7 @@ class AgeGenderConvLayer(nn.Module):
             if config.use_batch_norm
             else nn.Identity()
         )
-        self.activation = ACT2FN[config.hidden_act]
+        self.activation = ACT2FN[config.hidden_act] if use_activation else nn.Identity()
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(batch, in_channels, height, width) to (batch, out_channels, ceil(height / stride), ceil(width / stride))."""
@@ -103,29 +104,61 @@ class AgeGenderConvLayer(nn.Module):
 
 
 class AgeGenderConvBlock(GradientCheckpointingLayer):
-    """One 3x3 convolution layer."""
+    """One convolution layer."""
 
-    def __init__(self, config: AgeGenderConfig, in_channels: int, out_channels: int, stride: int):
+    def __init__(
+        self, config: AgeGenderConfig, in_channels: int, out_channels: int, stride: int = 1, kernel_size: int = 3
+    ):
         super().__init__()
-        self.layer = AgeGenderConvLayer(config, in_channels, out_channels, stride=stride)
+        self.layer = AgeGenderConvLayer(config, in_channels, out_channels, kernel_size, stride)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.layer(hidden_states)
 
 
 class AgeGenderSeparableBlock(GradientCheckpointingLayer):
-    """A 3x3 convolution of each channel on its own, then a 1x1 convolution that mixes them (MobileNet-v1)."""
+    """A convolution of each channel on its own, then a 1x1 convolution that mixes them (MobileNet-v1)."""
 
-    def __init__(self, config: AgeGenderConfig, in_channels: int, out_channels: int, stride: int):
+    def __init__(
+        self, config: AgeGenderConfig, in_channels: int, out_channels: int, stride: int = 1, kernel_size: int = 3
+    ):
         super().__init__()
-        self.depthwise = AgeGenderConvLayer(config, in_channels, in_channels, stride=stride, groups=in_channels)
+        self.depthwise = AgeGenderConvLayer(config, in_channels, in_channels, kernel_size, stride, groups=in_channels)
         self.pointwise = AgeGenderConvLayer(config, in_channels, out_channels, kernel_size=1)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.pointwise(self.depthwise(hidden_states))
 
 
-BLOCKS = {"conv": AgeGenderConvBlock, "depthwise_separable": AgeGenderSeparableBlock}
+class AgeGenderResidualBlock(GradientCheckpointingLayer):
+    """
+    Two convolution layers and a shortcut without weights: average-pooling at a stride, channels of zeros where the width
+    grows (option A of ResNet, https://huggingface.co/papers/1512.03385).
+    """
+
+    def __init__(
+        self, config: AgeGenderConfig, in_channels: int, out_channels: int, stride: int = 1, kernel_size: int = 3
+    ):
+        super().__init__()
+        self.stride = stride
+        self.new_channels = out_channels - in_channels
+        self.first = AgeGenderConvLayer(config, in_channels, out_channels, kernel_size, stride)
+        self.second = AgeGenderConvLayer(config, out_channels, out_channels, kernel_size, use_activation=False)
+        self.activation = ACT2FN[config.hidden_act]
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        shortcut = hidden_states
+        if self.stride > 1:
+            shortcut = F.avg_pool2d(shortcut, self.stride, ceil_mode=True)
+        shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
+        return self.activation(self.second(self.first(hidden_states)) + shortcut)
+
+
+BLOCKS = {
+    "conv": AgeGenderConvBlock,
+    "depthwise_separable": AgeGenderSeparableBlock,
+    "residual": AgeGenderResidualBlock,
+}
 
 
 class AgeGenderStage(nn.Module):
@@ -142,6 +175,7 @@ class AgeGenderStage(nn.Module):
                 in_channels if depth == 0 else out_channels,
                 out_channels,
                 stride=config.strides[index] if depth == 0 else 1,
+                kernel_size=config.kernel_sizes[index],
             )
             for depth in range(config.depths[index])
         )
@@ -246,7 +280,7 @@ class AgeGenderPreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("image",)
     supports_gradient_checkpointing = True
-    _no_split_modules = ["AgeGenderConvBlock", "AgeGenderSeparableBlock"]
+    _no_split_modules = ["AgeGenderConvBlock", "AgeGenderSeparableBlock", "AgeGenderResidualBlock"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):

@@ -25,6 +25,15 @@ def load_config(name: str) -> AgeGenderConfig:
     return AgeGenderConfig(**json.loads((CONFIGS / name).read_text()))
 
 
+def test_residual_stages_do_not_shrink():
+    with pytest.raises(ValueError, match="8 channels after 16"):
+        make_config(block_types=["conv", "residual"], hidden_sizes=[16, 8])
+
+
+def test_kernels_are_3_by_default():
+    assert list(make_config().kernel_sizes) == [3, 3]
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -37,6 +46,9 @@ def load_config(name: str) -> AgeGenderConfig:
         ("strides", [2, -1]),
         ("strides", [0, 2]),
         ("strides", [1]),
+        ("kernel_sizes", [3]),
+        ("kernel_sizes", [3, 4]),
+        ("kernel_sizes", [3, -1]),
         ("pool_sizes", [0, 1]),
         ("pool_sizes", []),
         ("num_channels", 0),

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import convert_faceres
+import weight_conversion
 from configuration_agegender import AgeGenderConfig
 from conftest import FACE_BOX
 from convert_faceres import convert, convolution_layers, load_convolutions, read_tensorflowjs
@@ -149,8 +150,7 @@ def check_restored_normalization(graph_file: Path, config: AgeGenderConfig, imag
     """The outputs stay; the statistics are those of images and mirror images: train mode changes next to nothing."""
     folded = AgeGenderModel(config).eval()
     load_convolutions(folded, read_tensorflowjs(graph_file))
-    # Batches of unequal sizes: statistics over all images are not the mean of those over the batches.
-    model = convert(read_tensorflowjs(graph_file), config, images, batch_size=len(images) - 1)
+    model = convert(read_tensorflowjs(graph_file), config, images)
     processor = AgeGenderImageProcessor(size={"height": config.image_size, "width": config.image_size})
     pixel_values = processor(images, return_tensors="pt").pixel_values
     pixel_values = torch.cat((pixel_values, pixel_values.flip(-1)))
@@ -160,7 +160,9 @@ def check_restored_normalization(graph_file: Path, config: AgeGenderConfig, imag
     torch.testing.assert_close(model.train().encoder(pixel_values), expected, rtol=0, atol=2e-3)
 
 
-def test_restored_normalization(graph_file, images):
+def test_restored_normalization(graph_file, images, monkeypatch):
+    # Batches of unequal sizes: statistics over all images are not the mean of those over the batches.
+    monkeypatch.setattr(weight_conversion, "BATCH_SIZE", len(images) - 1)
     check_restored_normalization(graph_file, tiny_config(), images)
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import Trainer, TrainingArguments
 from transformers.utils.generic import find_labels
 
 from conftest import SIDE, make_config, make_model
-from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
+from modeling_agegender import AgeGenderConvLayer, AgeGenderModel, AgeGenderResidualBlock
 
 
 AGE_LABELS = torch.tensor([3.0, 30.0, 71.0])
@@ -219,6 +220,27 @@ def test_images_of_a_batch_do_not_mix(model, pixel_values):
     together = model(pixel_values).age_logits
     alone = torch.cat([model(image[None]).age_logits for image in pixel_values])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_residual_block(pixel_values):
+    """Activation of two convolutions and of a shortcut: halved by averages, its new channels zero."""
+    block = AgeGenderResidualBlock(make_config(hidden_act="relu"), 3, 5, stride=2).eval()
+    with torch.no_grad():
+        output = block(pixel_values)
+        assert output.shape == (3, 5, 16, 16)
+        convolutions = block.second.normalization(
+            F.conv2d(block.first(pixel_values), block.second.convolution.weight, padding=1)
+        )
+        mean = pixel_values.unflatten(2, (16, 2)).unflatten(4, (16, 2)).mean(dim=(3, 5))
+        shortcut = torch.cat((mean, torch.zeros(3, 2, 16, 16)), dim=1)
+        torch.testing.assert_close(output, (convolutions + shortcut).relu(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [31, 32])
+def test_residual_stages_of_any_side(side):
+    model = make_model(block_types=["conv", "residual"], kernel_sizes=[7, 3], depths=[1, 2])
+    assert model.encoder(torch.zeros(1, 3, side, side)).shape == (1, 16, 4, 4)
+    assert model.encoder.stages[0].blocks[0].layer.convolution.kernel_size == (7, 7)
 
 
 def test_without_batch_normalisation(pixel_values):

@@ -1,0 +1,125 @@
+"""Turning published face networks into AgeGenderModel folders to start a training from: what the converters share."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from configuration_agegender import AgeGenderConfig
+from image_processing_agegender import AgeGenderImageProcessor
+from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
+from starting_model import load_config
+from utkface import load_utkface
+
+
+BATCH_SIZE = 50
+
+
+def load_layer(layer: AgeGenderConvLayer, kernel: np.ndarray, scale: np.ndarray | float, shift: np.ndarray):
+    """
+    Fills a layer whose batch normalisation was saved as a scale and a shift of each channel.
+
+    Args:
+        layer: Of a model in eval mode.
+        kernel: (out_channels, in_channels per group, height, width).
+        scale: (out_channels,), or one number for all.
+        shift: (out_channels,).
+
+    Raises:
+        ValueError: if the layer is of another shape.
+    """
+    if kernel.shape != tuple(layer.convolution.weight.shape):
+        raise ValueError(
+            f"A kernel has the shape {kernel.shape}, the config makes {tuple(layer.convolution.weight.shape)}."
+        )
+    normalization = layer.normalization
+    layer.convolution.weight.copy_(torch.from_numpy(kernel.copy()))
+    normalization.weight.copy_(torch.as_tensor(np.broadcast_to(scale, shift.shape).copy()))
+    normalization.bias.copy_(torch.from_numpy(shift.copy()))
+    normalization.running_mean.fill_(0)
+    normalization.running_var.fill_(1 - normalization.eps)
+
+
+@torch.no_grad()
+def restore_batch_normalization(model: AgeGenderModel, images: list):
+    """
+    Gives each batch normalisation the statistics of its input, with scale and shift that undo them.
+
+    The outputs stay as they were; what changes is that the network now learns several times faster.
+
+    Args:
+        model: In eval mode.
+        images: Face crops, PIL images; their mirror images, which training sees too, count as well.
+    """
+    sums = {}
+
+    def add_statistics(module: nn.Module, inputs: tuple, output: torch.Tensor):
+        output = output.double()
+        count, total, squares = sums.get(module, (0, 0, 0))
+        count = count + output.numel() / output.shape[1]
+        sums[module] = count, total + output.sum(dim=(0, 2, 3)), squares + output.square().sum(dim=(0, 2, 3))
+
+    layers = [module for module in model.modules() if isinstance(module, AgeGenderConvLayer)]
+    hooks = [layer.convolution.register_forward_hook(add_statistics) for layer in layers]
+    size = {"height": model.config.image_size, "width": model.config.image_size}
+    processor = AgeGenderImageProcessor(size=size)
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = processor(images[start : start + BATCH_SIZE], return_tensors="pt").pixel_values
+        for pixel_values in (batch, batch.flip(-1)):
+            model.encoder(pixel_values)
+    for hook in hooks:
+        hook.remove()
+    for layer in layers:
+        count, total, squares = sums[layer.convolution]
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp(min=0)
+        normalization = layer.normalization
+        # Before: scale x + shift. After: weight (x - mean) / deviation + bias.
+        scale = normalization.weight / (normalization.running_var + normalization.eps).sqrt()
+        normalization.bias.add_(scale * (mean - normalization.running_mean))
+        normalization.weight.copy_(scale * (variance + normalization.eps).sqrt())
+        normalization.running_mean.copy_(mean)
+        normalization.running_var.copy_(variance)
+
+
+def parse_conversion_arguments(name: str, weights: str, config: Path) -> argparse.Namespace:
+    """
+    The command line of a converter.
+
+    Args:
+        name: Of the network that is converted.
+        weights: Which file of it to give.
+        config: JSON file of the network that it becomes.
+    """
+    parser = argparse.ArgumentParser(description=f"Converts {name} into an AgeGenderModel folder.", allow_abbrev=False)
+    parser.add_argument("weights", type=Path, help=f"Path of {weights}.")
+    parser.add_argument("--data_dir", required=True, help="UTKFace: folder, archive, Parquet folder or data set id.")
+    parser.add_argument("--output_dir", type=Path, required=True, help="Folder for the model.")
+    parser.add_argument("--config", type=Path, default=config, help=f"Network. Default: configs/{config.name}.")
+    parser.add_argument(
+        "--num_images", type=int, default=500, help="Training images to take statistics of. Default: 500."
+    )
+    return parser.parse_args()
+
+
+def write_start(arguments: argparse.Namespace, convert: Callable[[AgeGenderConfig, list], AgeGenderModel], card: str):
+    """
+    Converts and saves.
+
+    Args:
+        arguments: From `parse_conversion_arguments`.
+        convert: Makes the model, given its config and face crops (PIL images) to take statistics of.
+        card: README of the folder.
+    """
+    config = load_config(arguments.config)
+    train = load_utkface(arguments.data_dir)["train"].shuffle(seed=0)
+    images = train.select(range(min(arguments.num_images, len(train))))["image"]
+    model = convert(config, list(images))
+    model.save_pretrained(arguments.output_dir)
+    size = {"height": config.image_size, "width": config.image_size}
+    AgeGenderImageProcessor(size=size).save_pretrained(arguments.output_dir)
+    (arguments.output_dir / "README.md").write_text(card)
+    print(f"Wrote {arguments.output_dir}: {model.num_parameters():,} parameters, statistics of {len(images)} images.")
