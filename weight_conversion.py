@@ -1,6 +1,7 @@
 """Turning published face networks into AgeGenderModel folders to start a training from: what the converters share."""
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,9 @@ def load_layer(layer: AgeGenderConvLayer, kernel: np.ndarray, scale: np.ndarray 
     """
     Fills a layer whose batch normalisation was saved as a scale and a shift of each channel.
 
+    The kernel gets the size of a new one, and the scale undoes that: Adam's steps are as large for a small kernel as for a
+    large one, and one made for pixels of 0–255 would be lost in a few of them.
+
     Args:
         layer: Of a model in eval mode.
         kernel: (out_channels, in_channels per group, height, width).
@@ -36,8 +40,9 @@ def load_layer(layer: AgeGenderConvLayer, kernel: np.ndarray, scale: np.ndarray 
             f"A kernel has the shape {kernel.shape}, the config makes {tuple(layer.convolution.weight.shape)}."
         )
     normalization = layer.normalization
-    layer.convolution.weight.copy_(torch.from_numpy(kernel.copy()))
-    normalization.weight.copy_(torch.as_tensor(np.broadcast_to(scale, shift.shape).copy()))
+    factor = math.sqrt(2 / kernel[0].size / np.square(kernel).mean())
+    layer.convolution.weight.copy_(torch.from_numpy(factor * kernel))
+    normalization.weight.copy_(torch.as_tensor(np.broadcast_to(scale / factor, shift.shape).copy()))
     normalization.bias.copy_(torch.from_numpy(shift.copy()))
     normalization.running_mean.fill_(0)
     normalization.running_var.fill_(1 - normalization.eps)

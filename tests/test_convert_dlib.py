@@ -148,6 +148,9 @@ def test_the_real_weights_fill_the_network():
     model = AgeGenderModel(load_config(CONFIG)).eval()
     with torch.no_grad():
         load_convolutions(model, parameters)
-    first, last = layers_of(model)[0].convolution.weight, layers_of(model)[-1]
-    assert first[0, 0, 0, 0].item() * 256 == pytest.approx(-0.02932992)  # the file's first number
+    first, last = layers_of(model)[0], layers_of(model)[-1]
     assert last.convolution.out_channels == 256 and last.normalization.bias.abs().min() > 0
+    kernel, (convolution, affine) = first.convolution.weight.flatten(), parameters[0]
+    assert convolution[0] == pytest.approx(-0.02932992)
+    scale = first.normalization.weight[0] / first.normalization.running_var[0].add(first.normalization.eps).sqrt()
+    assert (256 * kernel[0] * scale).item() == pytest.approx(convolution[0] * affine[0], rel=1e-3)

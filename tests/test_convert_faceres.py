@@ -17,7 +17,7 @@ from configuration_agegender import AgeGenderConfig
 from conftest import FACE_BOX
 from convert_faceres import convert, convolution_layers, load_convolutions, read_tensorflowjs
 from image_processing_agegender import AgeGenderImageProcessor
-from modeling_agegender import AgeGenderModel
+from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
 
 
 GOLDEN = Path(__file__).parent / "golden" / "faceres_astronaut.json"
@@ -112,18 +112,35 @@ def test_quantised_weights_are_refused(graph_file, constants):
         read_tensorflowjs(graph_file)
 
 
+def scaled_kernel(layer: AgeGenderConvLayer) -> torch.Tensor:
+    """What the layer multiplies pixels with, its batch normalisation's scale included."""
+    normalization = layer.normalization
+    scale = normalization.weight / (normalization.running_var + normalization.eps).sqrt()
+    return scale[:, None, None, None] * layer.convolution.weight
+
+
+@torch.no_grad()
+def test_kernels_have_the_size_of_new_ones(constants):
+    """Else an optimizer that steps alike for all would lose the small ones."""
+    model = AgeGenderModel(tiny_config()).eval()
+    load_convolutions(model, constants)
+    for _, layer in convolution_layers(model):
+        kernel = layer.convolution.weight
+        assert kernel.square().mean().sqrt().item() == pytest.approx(math.sqrt(2 / kernel[0].numel()), rel=1e-3)
+
+
 @torch.no_grad()
 def test_kernels_and_shifts_find_their_places(constants):
     """Input channels of the first kernel reversed (BGR), HWIO to OIHW, HWC1 to C1HW, factors in the kernels."""
     model = AgeGenderModel(tiny_config()).eval()
     load_convolutions(model, constants)
     layers = dict(convolution_layers(model))
-    first, first_kernel = layers["conv1"].convolution.weight, constants["conv1/convolution/merged_input"]
-    assert first[3, 0, 1, 2] == first_kernel[1, 2, 2, 3]
-    assert first[1, 2, 0, 1] == first_kernel[0, 1, 0, 1]
-    pointwise = layers["conv_pw_2"].convolution.weight
-    assert pointwise[5, 3, 0, 0] == constants["conv_pw_2/convolution/merged_input"][0, 0, 3, 5]
-    depthwise, factors = layers["conv_dw_13"].convolution.weight, constants["conv_dw_13_bn/batchnorm_1/mul"]
+    first, first_kernel = scaled_kernel(layers["conv1"]), constants["conv1/convolution/merged_input"]
+    assert first[3, 0, 1, 2].item() == pytest.approx(float(first_kernel[1, 2, 2, 3]))
+    assert first[1, 2, 0, 1].item() == pytest.approx(float(first_kernel[0, 1, 0, 1]))
+    pointwise, pointwise_kernel = scaled_kernel(layers["conv_pw_2"]), constants["conv_pw_2/convolution/merged_input"]
+    assert pointwise[5, 3, 0, 0].item() == pytest.approx(float(pointwise_kernel[0, 0, 3, 5]))
+    depthwise, factors = scaled_kernel(layers["conv_dw_13"]), constants["conv_dw_13_bn/batchnorm_1/mul"]
     assert depthwise[7, 0, 2, 1].item() == pytest.approx(
         float(constants["conv_dw_13/depthwise_kernel"][2, 1, 7, 0] * factors[7])
     )
