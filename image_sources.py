@@ -106,7 +106,8 @@ def read_table(dataset_dict: datasets.DatasetDict) -> Iterator[Entry]:
     """The rows of a Parquet folder or Hub data set; its splits are kept where it has more than one."""
     for split_name, split in dataset_dict.items():
         classes = {key: feature for key, feature in split.features.items() if isinstance(feature, datasets.ClassLabel)}
-        split = split.cast_column("image", datasets.Image(decode=False)).flatten()
+        # A format may name columns, as it does after a concatenation, and not know those of the flattened table.
+        split = split.cast_column("image", datasets.Image(decode=False)).flatten().with_format(None)
         images = split.select_columns(["image.bytes", "image.path"])
         for index, row in enumerate(split.remove_columns("image.bytes")):
             labels = {key: row.get(key) for key in ("age", "gender", "race")}
@@ -243,10 +244,10 @@ class Source:
 
     def fingerprint(self) -> str:
         """Changes with the name, size or date of any file, or with the content of a table."""
-        digest = hashlib.sha256(self.data_dir.encode())
+        digest = hashlib.sha256(os.fsencode(self.data_dir))
         for file in self.files:
             status = os.stat(file)
-            digest.update(f"{file}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(f"{file}|{status.st_size}|{status.st_mtime_ns}\n"))
         if self.table:
             digest.update("".join(split._fingerprint for split in self.table.values()).encode())
         return digest.hexdigest()[:16]
