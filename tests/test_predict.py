@@ -204,7 +204,9 @@ def test_pictures_that_are_faces(run_predict, folder, pictures, estimator, tmp_p
 def test_what_cannot_be_read_stops_nothing(run_predict, tmp_path, pictures, expected):
     """Broken in every way: not a byte, another file, damaged in an archive, a name that is no text."""
     bad = {"a.jpg": b"", "b.png": b"text", "c.heic": b"\0\0\0\x18ftypheic", "d.gif": b"GIF89a"}
-    archive = Path(write_zip(tmp_path / "photos", bad | {"sub/1.jpg": pictures["sub/1.jpg"], "damaged.jpg": b"x" * 99}))
+    archive = Path(
+        write_zip(tmp_path / "photos", bad | {"sub/1.jpg": pictures["sub/1.jpg"], "damaged.jpg": b"x" * 99})
+    )
     archive.write_bytes(archive.read_bytes().replace(b"x" * 99, b"y" * 99))
     assert_same_rows(run_predict(str(archive)), [expected[-1] | {"file": "sub/1.jpg"}])
     errors = list_unreadable(tmp_path)
@@ -281,7 +283,9 @@ predict.main()
 def test_kills_lose_and_double_no_row(model_folder, folder, expected, run_predict, tmp_path):
     """In the middle of the second part, at the end of it with all written but not renamed, and while merging."""
     output = tmp_path / "faces.parquet"
-    command = make_command(model_folder, folder, output, "--pictures_per_part", "2", "--per_device_eval_batch_size", "1")
+    command = make_command(
+        model_folder, folder, output, "--pictures_per_part", "2", "--per_device_eval_batch_size", "1"
+    )
     parts = output.with_name("faces.parquet.parts")
     moments = [("predict", "read_entry", 4, [0]), ("os", "fsync", 1, [0]), ("shutil", "rmtree", 2, [])]
     for module, name, call, left in moments:
