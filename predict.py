@@ -164,6 +164,17 @@ def show_progress(parts: Parts, progress: tqdm) -> bool:
     return done == parts.num_pictures
 
 
+def open_parts(parts: Parts, accelerator: Accelerator) -> list[int]:
+    """The numbers of the parts that are still to be written, the same on all processes."""
+    if accelerator.is_main_process:
+        parts.start()
+    accelerator.wait_for_everyone()
+    parts.check()
+    left = sorted(set(parts.numbers) - parts.find_done())
+    accelerator.wait_for_everyone()  # for all to have looked before one writes
+    return left
+
+
 def main():
     arguments = parse_arguments()
     accelerator = Accelerator(
@@ -178,39 +189,31 @@ def main():
         raise ValueError(f"{arguments.data_dir} holds no picture.")
     pipe = load_pipeline(arguments, accelerator.device)
     parts = Parts(arguments.output, total, arguments.pictures_per_part, describe_run(arguments, source, pipe))
-    if accelerator.is_main_process:
-        parts.start()
-    accelerator.wait_for_everyone()
-    parts.check()
-    done = parts.find_done()
-    accelerator.wait_for_everyone()  # for all to have seen the same
-    share = sorted(set(parts.numbers) - done)[accelerator.process_index :: accelerator.num_processes]
+    numbers = open_parts(parts, accelerator)
     label = partial(
         label_pictures,
         pipe,
         batch_size=arguments.per_device_eval_batch_size,
         detect_faces=not arguments.no_detection,
     )
-    before = sum(map(parts.count_pictures, done))
     with tqdm(
         desc="Labelling",
         unit=" pictures",
         total=total,
-        initial=before,
+        initial=total - sum(map(parts.count_pictures, numbers)),
         smoothing=0,  # the mean rate: what other processes have done comes in leaps
         disable=not accelerator.is_main_process,
     ) as progress:
+        share = numbers[accelerator.process_index :: accelerator.num_processes]
         write_parts(parts, set(share), label, source, progress)
         # Not a barrier, which would give up if one process took much longer than another.
         while accelerator.is_main_process and not show_progress(parts, progress):
             time.sleep(SECONDS_BETWEEN_LOOKS)
-        seconds = progress.format_dict["elapsed"]
     if accelerator.is_main_process:
         counts = parts.merge()
         print(
             f"{total:,} pictures: {counts['faces']:,} faces, {counts['without_face']:,} pictures without one, "
-            f"{counts['unreadable']:,} unreadable{f' (see {parts.unreadable})' if counts['unreadable'] else ''}; "
-            f"{(total - before) / seconds:.1f} pictures a second"
+            f"{counts['unreadable']:,} unreadable{f' (see {parts.unreadable})' if counts['unreadable'] else ''}."
         )
         print(f"Wrote {arguments.output}")
     accelerator.end_training()
