@@ -8,6 +8,7 @@ Images a second and memory over time of `predict.py` on very many images, made b
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from image_sources import Source  # noqa: E402
-from results import describe_machine, name_data, weights_sha256, write_json  # noqa: E402
+from results import describe_machine, weights_sha256, write_json  # noqa: E402
 
 
 def repeat_images(data_dir: str, num_different: int, num_images: int, folder: Path) -> int:
@@ -95,10 +96,18 @@ def check_table(file: Path, num_different: int) -> dict:
 
 
 def summarise(looks: list[dict]) -> dict:
-    """Memory of the first and of the last tenth of the looks, the highest of each, MiB."""
-    tenth = max(1, len(looks) // 10)
-    early, late = (max(look["mib"] for look in part) for part in (looks[:tenth], looks[-tenth:]))
-    return {"mib_of_first_tenth": early, "mib_of_last_tenth": late, "ratio": round(late / early, 3)}
+    """Memory of the first and of the last quarter of the looks, medians, and the highest of all, MiB."""
+    if len(looks) < 8:
+        return {}
+    quarter = len(looks) // 4
+    memory = [look["mib"] for look in looks]  # up and down with each picture that is in work
+    early, late = statistics.median(memory[:quarter]), statistics.median(memory[-quarter:])
+    return {
+        "mib_of_first_quarter": early,
+        "mib_of_last_quarter": late,
+        "ratio": round(late / early, 3),
+        "mib_at_most": max(memory),
+    }
 
 
 def main():
@@ -110,6 +119,7 @@ def main():
     parser.add_argument("--num_different", type=int, default=1000, help="The first so many of them.")
     parser.add_argument("--num_images", type=int, default=100_000, help="Images to label.")
     parser.add_argument("--num_processes", type=int, default=1, help="Processes, on a CPU.")
+    parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="As of predict.py.")
     parser.add_argument("--pictures_per_part", type=int, default=200, help="As of predict.py.")
     parser.add_argument("--seconds_between", type=float, default=10.0, help="Seconds between looks at the memory.")
     parser.add_argument("--output", type=Path, required=True, help="JSON file for the figures.")
@@ -121,11 +131,12 @@ def main():
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(arguments.num_processes)]
         command = [sys.executable, *(launcher if arguments.num_processes > 1 else []), "predict.py"]
         command += ["--model", arguments.model, "--data_dir", str(folder / "photos"), "--output", str(table)]
-        command += ["--pictures_per_part", str(arguments.pictures_per_part)]
+        for option in ("per_device_eval_batch_size", "pictures_per_part"):
+            command += [f"--{option}", str(getattr(arguments, option))]
         parts = table.with_name(f"{table.name}.parts")
         looks, seconds = watch(command, parts, arguments.pictures_per_part, arguments.seconds_between)
         figures = {
-            "data_dir": name_data(arguments.data_dir),
+            "data_dir": Path(arguments.data_dir).name,
             "images": arguments.num_images,
             "different_images": num_different,
             "processes": arguments.num_processes,
