@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 
 
 COLUMNS = (
@@ -55,11 +56,12 @@ def error_row(file: str, error: ValueError) -> dict:
     return dict.fromkeys(COLUMNS) | {"file": file, "error": str(error)}
 
 
-def to_csv(rows: list[dict]) -> str:
-    """Rows as CSV with a header, UTF-8 text."""
+def to_csv(rows: list[dict], columns: Sequence[str] = COLUMNS, header: bool = True) -> str:
+    """Rows as CSV of these columns, UTF-8 text."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    if header:
+        writer.writeheader()
     writer.writerows({name: quote_formula(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 

@@ -1,12 +1,16 @@
-"""Reads labelled pictures from what people have: folders, archives, Parquet files, data sets on the Hub."""
+"""Reads pictures, with labels or without, from what people have: folders, archives, Parquet files, the Hub's data sets."""
 
+import glob
 import hashlib
+import os
 import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import datasets
@@ -16,11 +20,37 @@ import datasets
 UTKFACE_NAME = re.compile(r"\d+_\d_(\d_)?\d{17}\.jpg(\.chip\.jpg)?$")
 SPLIT_NAMES = ("train", "validation", "test")
 SPLIT_ALIASES = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation"}
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+# Of photos that cannot be read here (HEIC) too: whoever has them is told so.
+IMAGE_SUFFIXES = {
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".heic",
+    ".heif",
+}
+# What reading one image from a folder or an archive may raise.
+READING_ERRORS = (OSError, EOFError, RuntimeError, ValueError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+
+
+class Entry(NamedTuple):
+    """One image as a reader found it, not read yet; `labels` and `split` where the source carries them beside the name."""
+
+    path: str  # in the folder or archive
+    name: str  # the last part of the path, or what a table calls it
+    read: Callable[[], bytes]  # only before the next entry is asked for
+    labels: dict | None = None
+    split: str | None = None
 
 
 class Record(NamedTuple):
-    """One image as a reader found it; `labels` and `split` where the source carries them beside the name."""
+    """The content of an [`Entry`]."""
 
     name: str
     data: bytes
@@ -28,45 +58,73 @@ class Record(NamedTuple):
     split: str | None = None
 
 
-def read_folder(path: Path) -> Iterator[Record]:
-    """The images of a folder and of all folders below it, in the order of their paths."""
-    for file in sorted(path.rglob("*")):
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
-            yield Record(file.name, file.read_bytes())
+def is_image(name: str) -> bool:
+    """Whether a file's name says that it is an image."""
+    return PurePath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def read_tar(path: Path) -> Iterator[Record]:
+def list_files(folder: str) -> Iterator[str]:
+    """The files of a folder and of all folders below it, in the order of the parts of their paths."""
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from list_files(entry.path)
+        elif entry.is_file():
+            yield entry.path
+
+
+def read_files(files: list[str], root: str) -> Iterator[Entry]:
+    """Files by their paths below a folder, or where there is none as they are."""
+    for file in files:
+        yield Entry(os.path.relpath(file, root) if root else file, os.path.basename(file), Path(file).read_bytes)
+
+
+def read_tar(path: Path) -> Iterator[Entry]:
     """The images of a tar archive, compressed or not, without unpacking it."""
     with tarfile.open(path) as archive:
-        for member in archive:
-            if member.isfile() and Path(member.name).suffix.lower() in IMAGE_SUFFIXES:
-                yield Record(Path(member.name).name, archive.extractfile(member).read())
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # which would grow
+            if member.isfile() and is_image(member.name):
+                read = partial(read_member, archive, member)
+                yield Entry(member.name, Path(member.name).name, read)
 
 
-def read_zip(path: Path) -> Iterator[Record]:
+def read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    return archive.extractfile(member).read()
+
+
+def read_zip(path: Path) -> Iterator[Entry]:
     """The images of a zip archive, without unpacking it."""
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            if not member.is_dir() and Path(member.filename).suffix.lower() in IMAGE_SUFFIXES:
-                yield Record(Path(member.filename).name, archive.read(member))
+            if not member.is_dir() and is_image(member.filename):
+                yield Entry(member.filename, Path(member.filename).name, partial(archive.read, member))
 
 
-def read_table(dataset_dict: datasets.DatasetDict) -> Iterator[Record]:
+def read_table(dataset_dict: datasets.DatasetDict) -> Iterator[Entry]:
     """The rows of a Parquet folder or Hub data set; its splits are kept where it has more than one."""
     for split_name, split in dataset_dict.items():
         classes = {key: feature for key, feature in split.features.items() if isinstance(feature, datasets.ClassLabel)}
-        split = split.cast_column("image", datasets.Image(decode=False))
-        for index, row in enumerate(split):
-            image = row["image"]
-            data = image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+        # A format may name columns, as it does after a concatenation, and not know those of the flattened table.
+        split = split.cast_column("image", datasets.Image(decode=False)).flatten().with_format(None)
+        images = split.select_columns(["image.bytes", "image.path"])
+        for index, row in enumerate(split.remove_columns("image.bytes")):
             labels = {key: row.get(key) for key in ("age", "gender", "race")}
             for key in labels.keys() & classes.keys():
                 # By name, since others number their classes in another order. -1 is how such a column says unknown.
                 known = labels[key] is not None and labels[key] >= 0
                 labels[key] = classes[key].int2str(labels[key]) if known else None
-            name = Path(image["path"] or "").name
+            name = Path(row["image.path"] or "").name
             name = row.get("file_name") or (name if UTKFACE_NAME.match(name) else f"{split_name}-{index}")
-            yield Record(name, data, labels, split_name if len(dataset_dict) > 1 else None)
+            read = partial(read_cell, images, index)
+            yield Entry(name, name, read, labels, split_name if len(dataset_dict) > 1 else None)
+
+
+def read_cell(images: datasets.Dataset, index: int) -> bytes:
+    """The content of the image in a row; nothing where the row has none."""
+    data, path = images[index].values()
+    return data if data is not None else Path(path).read_bytes() if path else b""
 
 
 def find_split(file: Path) -> str:
@@ -79,14 +137,12 @@ def find_split(file: Path) -> str:
     return "train"
 
 
-def load_table(source: str) -> datasets.DatasetDict:
-    """A Parquet file or folder, or a Hub data set, by its path or id. Raises ValueError if it is not usable."""
-    path = Path(source)
-    if path.exists():
-        files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-        by_split, root = {}, path if path.is_dir() else path.parent
+def load_table(source: str, files: list[str]) -> datasets.DatasetDict:
+    """Parquet files, by split, or where there is none a Hub data set. Raises ValueError if there is no such thing."""
+    if files:
+        by_split, root = {}, source if os.path.isdir(source) else os.path.dirname(files[0])
         for file in files:
-            by_split.setdefault(find_split(file.relative_to(root)), []).append(str(file))
+            by_split.setdefault(find_split(Path(os.path.relpath(file, root))), []).append(file)
         table = datasets.load_dataset("parquet", data_files=by_split)
     else:
         try:
@@ -94,57 +150,104 @@ def load_table(source: str) -> datasets.DatasetDict:
         except Exception as error:
             raise ValueError(
                 f"{source!r} is no file or folder here, and it could not be loaded from the Hub either ({error}). Give "
-                "a folder of UTKFace images, its .tar.gz or .zip, a folder of Parquet files, or a data set id."
+                "a folder of images, its .tar.gz or .zip, a folder of Parquet files, or a data set id."
             ) from error
         table = datasets.DatasetDict({SPLIT_ALIASES.get(name, name): split for name, split in table.items()})
-        if len(table) > 1 and not set(table) <= set(SPLIT_NAMES):
-            raise ValueError(f"{source!r} has the splits {sorted(table)}; known are {', '.join(SPLIT_NAMES)}.")
-    features = next(iter(table.values())).features
-    missing = {"image", "age"} - set(features)
-    if missing:
-        raise ValueError(f"{source!r} has the columns {sorted(features)}, but lacks {sorted(missing)}.")
-    if isinstance(features["age"], datasets.ClassLabel):
-        raise ValueError(f"{source!r} has classes of ages, {features['age'].names[:3]} and so on, but needs years.")
+    if "image" not in (features := next(iter(table.values())).features):
+        raise ValueError(f"{source!r} has the columns {sorted(features)}, but lacks ['image'].")
     return table
 
 
-class Source:
-    """Where images come from: chooses the reader for a path and tells when its content has changed."""
+def check_labels(source: str, table: datasets.DatasetDict):
+    """Raises ValueError if a table cannot be trained or measured on."""
+    if len(table) > 1 and not set(table) <= set(SPLIT_NAMES):
+        raise ValueError(f"{source!r} has the splits {sorted(table)}; known are {', '.join(SPLIT_NAMES)}.")
+    features = next(iter(table.values())).features
+    if "age" not in features:
+        raise ValueError(f"{source!r} has the columns {sorted(features)}, but lacks ['age'].")
+    if isinstance(features["age"], datasets.ClassLabel):
+        raise ValueError(f"{source!r} has classes of ages, {features['age'].names[:3]} and so on, but needs years.")
 
-    def __init__(self, data_dir: str | Path):
+
+@contextmanager
+def explain_damage(path: str):
+    """Turns what a damaged archive raises into a ValueError."""
+    try:
+        yield
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}): fetch it again.") from error
+
+
+class Source:
+    """
+    Where images come from: chooses the reader for a path and tells when its content has changed.
+
+    Args:
+        data_dir: A folder of images, a tar or zip archive, a Parquet file, a folder of them, or a Hub id.
+        labelled: False takes tables without ages too, and one image or a pattern of paths, as in `photos/*.jpg`.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+
+    def __init__(self, data_dir: str | Path, labelled: bool = True):
         path = Path(data_dir)
         # Resolved, so that the cache knows a path however it is written.
         self.data_dir = str(path.resolve()) if path.exists() else str(data_dir)
-        if path.is_dir() and not any(path.rglob("*.parquet")):
-            self.files, self._read = [file for file in sorted(path.rglob("*")) if file.is_file()], read_folder
+        self.files, self.table = self._find_files(labelled), None
+        tables = [file for file in self.files if file.lower().endswith(".parquet")]
+        if path.is_dir() and not tables:
+            self._read = partial(read_files, list(filter(is_image, self.files)), self.data_dir)
         elif path.is_file() and tarfile.is_tarfile(path):
-            self.files, self._read = [path], read_tar
+            self._read = partial(read_tar, path)
         elif path.is_file() and zipfile.is_zipfile(path):
-            self.files, self._read = [path], read_zip
-        elif path.is_file() and path.suffix != ".parquet":
-            raise ValueError(f"{data_dir} is neither a tar or zip archive nor a Parquet file.")
+            self._read = partial(read_zip, path)
+        elif self.files and not tables:
+            if labelled:
+                raise ValueError(f"{data_dir} is neither a tar or zip archive nor a Parquet file.")
+            self._read = partial(read_files, self.files, "")
         else:
-            self.files, self._read = [], None
-            self.table = load_table(self.data_dir)
+            self.table = load_table(self.data_dir, tables)
+            if labelled:
+                check_labels(self.data_dir, self.table)
+            self.files, self._read = [], partial(read_table, self.table)
 
-    def records(self) -> Iterator[Record]:
+    def _find_files(self, labelled: bool) -> list[str]:
+        """All files of a folder, the file itself, or those of a pattern; none where there must be a data set of the Hub."""
+        if os.path.isdir(self.data_dir):
+            return list(list_files(self.data_dir))
+        if os.path.exists(self.data_dir):
+            return [self.data_dir]
+        if labelled or not glob.has_magic(self.data_dir):
+            return []
+        files = [file for file in sorted(glob.glob(self.data_dir, recursive=True)) if not os.path.isdir(file)]
+        if not files:
+            raise ValueError(f"No file has a path like {self.data_dir}.")
+        return files
+
+    def entries(self) -> Iterator[Entry]:
         """
         All images of the source, always in the same order.
 
         Raises:
             ValueError: if an archive is damaged.
         """
-        try:
-            yield from self._read(Path(self.data_dir)) if self._read else read_table(self.table)
-        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(f"{self.data_dir} is damaged ({error}): fetch it again.") from error
+        with explain_damage(self.data_dir):
+            yield from self._read()
+
+    def records(self) -> Iterator[Record]:
+        """The same with their content, in which damage is an error too."""
+        for entry in self.entries():
+            with explain_damage(self.data_dir):
+                record = Record(entry.name, entry.read(), entry.labels, entry.split)
+            yield record
 
     def fingerprint(self) -> str:
         """Changes with the name, size or date of any file, or with the content of a table."""
-        digest = hashlib.sha256(self.data_dir.encode())
+        digest = hashlib.sha256(os.fsencode(self.data_dir))
         for file in self.files:
-            status = file.stat()
-            digest.update(f"{file}|{status.st_size}|{status.st_mtime_ns}\n".encode())
-        if not self._read:
+            status = os.stat(file)
+            digest.update(os.fsencode(f"{file}|{status.st_size}|{status.st_mtime_ns}\n"))
+        if self.table:
             digest.update("".join(split._fingerprint for split in self.table.values()).encode())
         return digest.hexdigest()[:16]

@@ -1,0 +1,157 @@
+"""
+Images a second and memory over time of `predict.py` on very many images, made by repeating real ones.
+
+    python benchmarks/labelling.py --output benchmarks/labelling.json
+    python benchmarks/labelling.py --data_dir UTKFace.tar.gz --num_images 1000 --num_processes 2 --output labelling.json
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow.parquet as pq
+
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from image_sources import Source  # noqa: E402
+from results import describe_machine, weights_sha256, write_json  # noqa: E402
+
+
+def repeat_images(data_dir: str, num_different: int, num_images: int, folder: Path) -> int:
+    """Fills a folder with links to the first images of a source, in turns; returns how many different ones there are."""
+    originals = folder / "originals"
+    originals.mkdir(parents=True)
+    files = []
+    for entry in islice(Source(data_dir, labelled=False).entries(), num_different):
+        file = originals / f"{len(files)}{Path(entry.name).suffix or '.jpg'}"
+        file.write_bytes(entry.read())
+        files.append(file)
+    for index in range(num_images):
+        original = files[index % len(files)]
+        link = folder / "photos" / f"{index // 1000:03d}" / f"{index:06d}{original.suffix}"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(original)
+    return len(files)
+
+
+def read_memory(pid: int) -> float:
+    """Resident memory of a process and of those that it started, MiB; files in memory, which cost nothing, not counted."""
+    total = 0
+    try:
+        total += int(Path(f"/proc/{pid}/status").read_text().split("RssAnon:")[1].split()[0]) / 1024
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            total += sum(read_memory(int(child)) for child in children.read_text().split())
+    except (OSError, IndexError):  # ended meanwhile
+        pass
+    return total
+
+
+def watch(command: list[str], parts: Path, pictures_per_part: int, seconds_between: float) -> tuple[list[dict], float]:
+    """
+    Runs a labelling.
+
+    Returns:
+        Seconds since the start, pictures in the parts that are there and MiB, now and then while it runs; and all seconds.
+
+    Raises:
+        RuntimeError: if it fails.
+    """
+    start, looks = time.perf_counter(), []
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    while process.poll() is None:
+        try:
+            pictures = pictures_per_part * sum(1 for _ in parts.glob("part-*.parquet"))
+        except OSError:  # deleted meanwhile
+            pictures = 0
+        if pictures:
+            seconds = round(time.perf_counter() - start, 1)
+            looks.append({"seconds": seconds, "pictures": pictures, "mib": round(read_memory(process.pid), 1)})
+        time.sleep(seconds_between)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}.")
+    return looks, time.perf_counter() - start
+
+
+def check_table(file: Path, num_different: int) -> dict:
+    """The rows of a table, and whether all repetitions of an image have the same."""
+    rows_by_image = {}
+    rows = pq.read_table(file).to_pylist()
+    for row in rows:
+        rows_by_image.setdefault(int(Path(row.pop("file")).stem), []).append((row["face"], row["xmin"], row["ymin"]))
+    different = {(index % num_different, tuple(found)) for index, found in rows_by_image.items()}
+    return {
+        "faces": len(rows),
+        "images_with_faces": len(rows_by_image),
+        "repetitions_have_the_same_faces": len(different) == len({index for index, _ in different}),
+    }
+
+
+def summarise(looks: list[dict]) -> dict:
+    """Memory of the first and of the last quarter of the looks, medians, and the highest of all, MiB."""
+    if len(looks) < 8:
+        return {}
+    quarter = len(looks) // 4
+    memory = [look["mib"] for look in looks]  # up and down with each picture that is in work
+    early, late = statistics.median(memory[:quarter]), statistics.median(memory[-quarter:])
+    return {
+        "mib_of_first_quarter": early,
+        "mib_of_last_quarter": late,
+        "ratio": round(late / early, 3),
+        "mib_at_most": max(memory),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--model", default=str(ROOT), help="Model folder or Hub id. Default: the project's own.")
+    parser.add_argument("--data_dir", default=str(ROOT / "assets" / "*t.jpg"), help="The images that are repeated.")
+    parser.add_argument("--num_different", type=int, default=1000, help="The first so many of them.")
+    parser.add_argument("--num_images", type=int, default=100_000, help="Images to label.")
+    parser.add_argument("--num_processes", type=int, default=1, help="Processes, on a CPU.")
+    parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="As of predict.py.")
+    parser.add_argument("--pictures_per_part", type=int, default=200, help="As of predict.py.")
+    parser.add_argument("--seconds_between", type=float, default=10.0, help="Seconds between looks at the memory.")
+    parser.add_argument("--output", type=Path, required=True, help="JSON file for the figures.")
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        num_different = repeat_images(arguments.data_dir, arguments.num_different, arguments.num_images, folder)
+        table = folder / "faces.parquet"
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(arguments.num_processes)]
+        command = [sys.executable, *(launcher if arguments.num_processes > 1 else []), "predict.py"]
+        command += ["--model", arguments.model, "--data_dir", str(folder / "photos"), "--output", str(table)]
+        for option in ("per_device_eval_batch_size", "pictures_per_part"):
+            command += [f"--{option}", str(getattr(arguments, option))]
+        parts = table.with_name(f"{table.name}.parts")
+        looks, seconds = watch(command, parts, arguments.pictures_per_part, arguments.seconds_between)
+        figures = {
+            "data_dir": Path(arguments.data_dir).name,
+            "images": arguments.num_images,
+            "different_images": num_different,
+            "processes": arguments.num_processes,
+            "seconds": round(seconds, 1),
+            "images_per_second": round(arguments.num_images / seconds, 1),
+            **check_table(table, num_different),
+            **summarise(looks),
+            # At most a hundred, enough for a curve.
+            "over_time": looks[:: max(1, len(looks) // 100)],
+            "weights_sha256": weights_sha256(arguments.model),
+            **describe_machine(),
+        }
+    print(json.dumps(figures, indent=2))
+    write_json(arguments.output, figures)
+
+
+if __name__ == "__main__":
+    main()
