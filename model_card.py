@@ -1,19 +1,10 @@
-"""
-What lies beside trained weights: results, curves and the model card; and the upload of all of it.
+"""What lies beside trained weights: results, curves and the model card."""
 
-    python model_card.py push runs/agegender user/name
-"""
-
-import argparse
-import json
 import math
-import os
-import shlex
 from pathlib import Path
 
-from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from hub import create_repo, plain_errors
 from metrics import ADULT_AGES
 from results import format_value, is_measured, name_data, write_json
 from training_arguments import ModelArguments
@@ -213,65 +204,3 @@ def write_card(folder: Path, results: dict):
         licence=(UTKFACE_LICENCE + " " if results["is_utkface"] else "") + OTHER_LICENCE,
     )
     ModelCard(content).save(folder / "README.md")
-
-
-def describe_upload(results: dict) -> str:
-    """The message of a commit: the data, the epoch and its metrics."""
-    metrics, arguments = results["metrics"]["validation"], results["arguments"]
-    words = [f"age MAE {metrics['age_mae']:.2f} years"] if is_measured(metrics["age_mae"]) else []
-    if is_measured(metrics["gender_accuracy"]):
-        words.append(f"gender {metrics['gender_accuracy']:.1%}")
-    return f"Train on {arguments['data_dir']}: epoch {results['best_epoch']}, {', '.join(words)} on validation"
-
-
-def push_to_hub(folder: Path, repo_id: str):
-    """
-    Uploads the files of a finished training, but not its checkpoints, in one commit into a repo that exists.
-
-    Raises:
-        ValueError: if the folder is none, or if the upload fails; with the command that tries again.
-    """
-    results_file = folder / "train_results.json"
-    if not results_file.is_file():
-        raise ValueError(f"{folder} holds no train_results.json: give the --output_dir of a finished training.")
-    results = json.loads(results_file.read_text())
-    if results["arguments"]["hub_model_id"] != repo_id:
-        results["arguments"]["hub_model_id"] = repo_id
-        write_json(results_file, results)
-        write_card(folder, results)
-    command = shlex.join(["python", os.path.relpath(__file__), "push", str(folder), repo_id])
-    with plain_errors(
-        f"The upload to {repo_id} failed", f"Everything is in {folder}; this pushes it again: {command}"
-    ):
-        commit = HfApi().upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            ignore_patterns=["*/*"],  # checkpoints and logs lie in folders, what makes up the model does not
-            commit_message=describe_upload(results),
-        )
-    print(f"Uploaded to {commit.commit_url}")
-
-
-def push_epoch(folder: Path, repo_id: str):
-    """Uploads what a training has so far; where that fails, says so and lets the training go on."""
-    try:
-        push_to_hub(folder, repo_id)
-    except ValueError as error:
-        print(f"{error}\nThe training goes on.")
-
-
-def main():
-    parser = argparse.ArgumentParser(description="Uploads the result of a training to the Hub.", allow_abbrev=False)
-    parser.add_argument("command", choices=["push"])
-    parser.add_argument("folder", type=Path, help="The --output_dir of a finished training.")
-    parser.add_argument("repo_id", help="user/name; made where there is none yet.")
-    parser.add_argument("--private", action="store_true", help="Make it a private repo.")
-    arguments = parser.parse_args()
-    push_to_hub(arguments.folder, create_repo(arguments.repo_id, arguments.private))
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"model_card.py: error: {error}")

@@ -27,10 +27,10 @@ from augmentation import FaceAugmentation
 from calibration import calibrate, recount
 from distillation import Teachers, soft_loss
 from evaluation import compute_metrics, describe_split, evaluate_model, make_dataloader, predict
-from hub import create_repo
+from hub import create_repo, push_epoch, push_to_hub
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics import describe_errors, format_errors, format_metrics
-from model_card import describe_start, push_epoch, push_to_hub, write_results
+from model_card import describe_start, write_results
 from model_loading import Normalization
 from modeling_agegender import AgeGenderModel, AgeGenderOutput
 from pipeline_agegender import AgeGenderPipeline
