@@ -11,7 +11,8 @@ import argparse
 import datasets
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
-from hub import create_repo, plain_errors
+from hub import create_repo
+from hub_errors import plain_errors
 from results import name_data
 from utkface import is_utkface, load_utkface
 
