@@ -30,7 +30,7 @@ def make_environment(hub: LoopbackHub, home: Path, token: str | None = WRITE_TOK
     return (
         inherited
         | {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(home), "OMP_NUM_THREADS": "1"}
-        | {"PYTHONUNBUFFERED": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+        | {"NO_PROXY": "127.0.0.1,localhost", "PYTHONUNBUFFERED": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
         | login
         | changes
     )

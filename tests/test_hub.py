@@ -98,7 +98,13 @@ def test_the_card_names_results_and_licence(pushed, hub):
 def test_data_and_model_of_the_hub_train_and_failed_uploads_lose_nothing(pushed, hub, tmp_path, datasets_cache):
     """Publishes data, reads them back, and trains on them from the pushed model while the Hub is out of order."""
     environment = make_environment(hub, tmp_path / "home", HF_DATASETS_CACHE=str(tmp_path / "cache"))
-    process = run_program(["publish_data.py", pushed.faces, "faces"], environment)
+    hub.faults.append(Fault("datasets/.*/commit/", 500, skip=1))  # the card goes up, the data do not
+    publish = ["publish_data.py", pushed.faces, "faces"]
+    sentence = last_line(run_program(publish, environment))
+    assert "The upload to somebody/faces failed: the Hub has an error of its own (500)" in sentence
+    assert sentence.endswith("the same command tries again.")
+    hub.faults.clear()
+    process = run_program(publish, environment)
     assert process.returncode == 0, process.stderr
     repo = hub.repo("somebody/faces", "datasets")
     assert repo.private
