@@ -1,11 +1,9 @@
-"""What lies beside trained weights: results, curves and the model card; and the upload of all of it."""
+"""What lies beside trained weights: results, curves and the model card."""
 
 import math
 from pathlib import Path
 
-from httpx import HTTPError
-from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from metrics import ADULT_AGES
 from results import format_value, is_measured, name_data, write_json
@@ -176,6 +174,7 @@ def make_card_data(name: str, results: dict) -> ModelCardData:
     return ModelCardData(
         license="other",
         license_name="non-commercial-research" if results["is_utkface"] else "terms-of-the-training-images",
+        license_link="https://susanqq.github.io/UTKFace" if results["is_utkface"] else None,
         library_name="transformers",
         pipeline_tag="image-classification",
         tags=["age-estimation", "gender-classification", "face", "custom_code"],
@@ -205,27 +204,3 @@ def write_card(folder: Path, results: dict):
         licence=(UTKFACE_LICENCE + " " if results["is_utkface"] else "") + OTHER_LICENCE,
     )
     ModelCard(content).save(folder / "README.md")
-
-
-def create_repo(folder: Path, repo_id: str | None = None) -> str:
-    """
-    Creates the model repo where there is none yet; its name is the folder's unless given. Returns the full id.
-
-    Raises:
-        ValueError: if there is no login or no right to write, or the Hub cannot be reached.
-    """
-    try:
-        return HfApi().create_repo(repo_id or folder.resolve().name, exist_ok=True).repo_id
-    except (OSError, HTTPError, HfHubHTTPError) as error:
-        raise ValueError(f"--push_to_hub: {error} (hf auth login makes a login)") from error
-
-
-def push_to_hub(folder: Path, repo_id: str):
-    """Uploads a model folder without its checkpoints into a repo that exists."""
-    url = HfApi().upload_folder(
-        repo_id=repo_id,
-        folder_path=folder,
-        ignore_patterns=["checkpoints/**", "best/**", "best.partial/**", "logs/**"],
-        commit_message="Trained weights with results and card",
-    )
-    print(f"Uploaded to {url}")

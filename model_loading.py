@@ -1,10 +1,15 @@
 """Loads weights, configuration and image processor of a saved model, with the code of this folder alone."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from httpx2 import HTTPError
 from safetensors import SafetensorError
 from torch import nn
 
 from configuration_agegender import AgeGenderConfig
+from hub_errors import explain, find_cause
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
 
@@ -21,6 +26,16 @@ class Normalization(nn.Module):
         return ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
+@contextmanager
+def plain_reasons(source: str) -> Iterator[None]:
+    """Turns what loading from a folder or the Hub raises into a ValueError of one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, SafetensorError, HTTPError) as error:
+        reason = explain(error) if find_cause(error) else str(error).strip().partition("\n")[0]
+        raise ValueError(f"No model could be loaded from {source}; give a folder or a Hub id: {reason}") from error
+
+
 def load_model(
     source: str, revision: str | None = None, config: AgeGenderConfig | None = None
 ) -> tuple[AgeGenderModel, AgeGenderImageProcessor]:
@@ -35,7 +50,7 @@ def load_model(
     Raises:
         ValueError: if there is no AgeGenderModel to be had there, or if its weights do not fill the network.
     """
-    try:
+    with plain_reasons(source):
         # A pickle could carry code, hence safetensors only.
         model, info = AgeGenderModel.from_pretrained(
             source,
@@ -46,9 +61,6 @@ def load_model(
             output_loading_info=True,
         )
         processor = AgeGenderImageProcessor.from_pretrained(source, revision=revision)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"No model could be loaded from {source}; give a folder or a Hub id: {reason}") from error
     if info["missing_keys"]:
         # Transformers would put random numbers in their place.
         raise ValueError(f"{source} is no AgeGender model of this network: it lacks {min(info['missing_keys'])}.")

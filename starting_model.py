@@ -7,7 +7,7 @@ from pathlib import Path
 from calibration import CALIBRATED_FIELDS
 from configuration_agegender import AgeGenderConfig
 from image_processing_agegender import AgeGenderImageProcessor
-from model_loading import load_model
+from model_loading import load_model, plain_reasons
 from modeling_agegender import AgeGenderModel
 from training_arguments import ModelArguments
 
@@ -65,7 +65,8 @@ def load_start(arguments: ModelArguments) -> tuple[AgeGenderModel, AgeGenderImag
         config = override_config(load_config(arguments.config), arguments.config_overrides)
         size = {"height": config.image_size, "width": config.image_size}
         return AgeGenderModel(config), AgeGenderImageProcessor(size=size)
-    saved = AgeGenderConfig.from_pretrained(arguments.model)
+    with plain_reasons(arguments.model):
+        saved = AgeGenderConfig.from_pretrained(arguments.model)
     config = override_config(saved, arguments.config_overrides)
     model, processor = load_model(arguments.model, config=config)
     if config.image_size != saved.image_size:

@@ -27,9 +27,10 @@ from augmentation import FaceAugmentation
 from calibration import calibrate, recount
 from distillation import Teachers, soft_loss
 from evaluation import compute_metrics, describe_split, evaluate_model, make_dataloader, predict
+from hub import create_repo, push_epoch, push_to_hub
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics import describe_errors, format_errors, format_metrics
-from model_card import create_repo, describe_start, push_to_hub, write_results
+from model_card import describe_start, write_results
 from model_loading import Normalization
 from modeling_agegender import AgeGenderModel, AgeGenderOutput
 from pipeline_agegender import AgeGenderPipeline
@@ -245,6 +246,11 @@ class Training:
         )
         if train.checkpointing_steps == "epoch" or self._is_checkpoint_due():
             self.save_checkpoint()
+        if improved and train.push_to_hub and train.hub_strategy == "best":
+            with torch.random.fork_rng(devices=[]):  # uses up no random numbers of the training
+                self.export()
+            if self.accelerator.is_main_process:
+                push_epoch(self.output_dir, train.hub_model_id)
 
     @property
     def best_candidate(self) -> AgeGenderModel:
@@ -341,7 +347,8 @@ def main():
     accelerator = build_accelerator(arguments.train)
     if arguments.train.push_to_hub and accelerator.is_main_process:
         # Before hours of training, since there may be no login or no right to write.
-        arguments.train.hub_model_id = create_repo(arguments.train.output_dir, arguments.train.hub_model_id)
+        name = arguments.train.hub_model_id or arguments.train.output_dir.resolve().name
+        arguments.train.hub_model_id = create_repo(name, arguments.train.hub_private_repo)
     set_seed(arguments.train.seed)
     # Before the data: a wrong network should not cost the minutes that a new data set takes.
     model, processor = load_start(arguments.model)
@@ -368,16 +375,17 @@ def main():
         accelerator.init_trackers("agegender", config=values)
     if checkpoint:
         training.resume(checkpoint)
-    if training.run(interruption):
+    finished = training.run(interruption)
+    if finished:
         training.export()
-        if arguments.train.push_to_hub and accelerator.is_main_process:
-            push_to_hub(arguments.train.output_dir, arguments.train.hub_model_id)
     else:
         accelerator.print("Interrupted. Go on with the same command and --resume_from_checkpoint latest")
     # Over gloo, a distributed model that outlives its process group never gets to its end.
     del training
     accelerator.free_memory()
     accelerator.end_training()
+    if finished and arguments.train.push_to_hub and accelerator.is_main_process:
+        push_to_hub(arguments.train.output_dir, arguments.train.hub_model_id)
 
 
 if __name__ == "__main__":

@@ -134,6 +134,11 @@ class TrainArguments:
     seed: int = field(default=0, metadata={"help": "Of weights, order and augmentation."})
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the result to the Hub."})
     hub_model_id: str | None = field(default=None, metadata={"help": "user/name. Default: name of --output_dir."})
+    hub_private_repo: bool = field(default=False, metadata={"help": "With --push_to_hub: make it a private repo."})
+    hub_strategy: str = field(
+        default="end",
+        metadata={"help": "end: upload once, at the end. best: also each epoch that is the best so far."},
+    )
 
     def __post_init__(self):
         checks = {
@@ -155,6 +160,7 @@ class TrainArguments:
             "lr_scheduler_type": SCHEDULERS,
             "mixed_precision": ("no", "bf16", "fp16"),
             "metric_for_best_model": HIGHER_IS_BETTER,
+            "hub_strategy": ("end", "best"),
             "report_to": (None, *TRACKERS),
         }
         for name, allowed in choices.items():

@@ -21,7 +21,9 @@ from skimage import data
 
 import train
 from configuration_agegender import AgeGenderConfig
+from hub_setup import Pushed, push_tiny_model
 from image_processing_agegender import AgeGenderImageProcessor
+from loopback_hub import READ_TOKEN, WRITE_TOKEN, LoopbackHub
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
 from training_setup import NETWORK, make_command, write_faces
@@ -158,3 +160,24 @@ def run_train(faces, network, monkeypatch):
         train.main()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def hub_server(tmp_path_factory):
+    """A Hub on 127.0.0.1 for all tests that need one."""
+    with LoopbackHub(tmp_path_factory.mktemp("hub") / "hub") as server:
+        yield server
+
+
+@pytest.fixture
+def hub(hub_server) -> LoopbackHub:
+    """The Hub without faults and with both logins."""
+    hub_server.faults.clear()
+    hub_server.tokens.update({WRITE_TOKEN: "write", READ_TOKEN: "read"})
+    return hub_server
+
+
+@pytest.fixture(scope="session")
+def pushed(hub_server, tmp_path_factory) -> Pushed:
+    """What `train.py --push_to_hub` has trained, printed and left in the repo somebody/tiny."""
+    return push_tiny_model(hub_server, tmp_path_factory.mktemp("pushed"))

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from huggingface_hub import HfApi, ModelCard, RepoUrl
-from huggingface_hub.utils import filter_repo_objects
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -121,35 +120,10 @@ def test_card_names_the_hub_repository_and_survives_a_dot_and_missing_labels(fin
         (finished / "README.md").write_text(card_before)
 
 
-def test_upload_leaves_checkpoints_and_logs_out(finished, monkeypatch):
-    uploads = []
-    monkeypatch.setattr(HfApi, "upload_folder", lambda self, **kwargs: uploads.append(kwargs))
-    model_card.push_to_hub(finished, "somebody/faces")
-    files = [str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()]
-    sent = set(filter_repo_objects([*files, "logs/agegender/1"], ignore_patterns=uploads[0]["ignore_patterns"]))
-    assert uploads[0]["repo_id"] == "somebody/faces"
-    assert any(name.startswith("checkpoints/") for name in files)
-    assert sent == {name for name in files if "/" not in name}
-
-
-def test_the_repo_is_made_before_training_and_named_in_the_card(run_train, tmp_path, monkeypatch):
-    calls = []
-
-    def create_repo(self, name, **kwargs):
-        calls.append(name)
-        return RepoUrl(f"https://huggingface.co/somebody/{name}")
-
-    monkeypatch.setattr(HfApi, "create_repo", create_repo)
-    monkeypatch.setattr(HfApi, "upload_folder", lambda self, repo_id, **kwargs: calls.append(repo_id))
-    run_train(tmp_path / "run", num_train_epochs=1, push_to_hub=True)
-    assert calls == ["run", "somebody/run"]
-    assert 'model="somebody/run"' in (tmp_path / "run" / "README.md").read_text()
-
-
-def test_a_missing_login_is_named_before_training(run_train, tmp_path, monkeypatch):
+def test_a_hub_out_of_reach_is_named_before_training(run_train, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(train, "load_utkface", lambda *args, **kwargs: pytest.fail("the data were read"))
-    with pytest.raises(ValueError, match="--push_to_hub: .*hf auth login"):
+    with pytest.raises(ValueError, match="run cannot be written to on the Hub: HF_HUB_OFFLINE=1 keeps"):
         run_train(tmp_path / "run", push_to_hub=True)
 
 

@@ -44,6 +44,7 @@ def parse_error(arguments: list[str], capsys) -> str:
         ({"mixed_precision": "int4"}, "--mixed_precision must be one of no, bf16, fp16, got int4"),
         ({"metric_for_best_model": "f1"}, "--metric_for_best_model must be one of loss, age_mae"),
         ({"report_to": "paper"}, "--report_to must be one of tensorboard, wandb, trackio, got paper"),
+        ({"hub_strategy": "all"}, "--hub_strategy must be one of end, best, got all"),
         ({"validation_share": 1.5}, "--validation_share must be between 0 and 1, got 1.5"),
         ({"extra_share": 1}, "--extra_share must be between 0 and 1, got 1.0"),
         ({"teacher_weight": 1.1}, "--teacher_weight must be in 0–1, got 1.1"),

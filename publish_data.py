@@ -1,0 +1,103 @@
+"""
+Publishes a face data set on the Hub, as it was built: labels, groups of near-duplicates and splits.
+
+    python publish_data.py UTKFace.tar.gz user/faces
+
+`load_utkface("user/faces")`, and with it `--data_dir user/faces`, gives the same splits.
+"""
+
+import argparse
+
+import datasets
+from huggingface_hub import DatasetCard, DatasetCardData, HfApi
+
+from hub import create_repo
+from hub_errors import plain_errors
+from results import name_data
+from utkface import is_utkface, load_utkface
+
+
+CARD = """---
+{card_data}
+---
+
+# {name}
+
+Faces with an age in years, a gender and a race, as far as they are known, and `group`, a number that near-duplicates of one
+image share. No group lies on two sides of a split.
+
+| split | images |
+|---|---|
+{rows}
+
+Built from {source}.
+
+## Licence
+
+{licence}
+"""
+UTKFACE_LICENCE = (
+    "The images are those of [UTKFace](https://susanqq.github.io/UTKFace): for non-commercial research only. They belong to "
+    "their owners. Do not make this data set public without their leave."
+)
+OTHER_LICENCE = "The terms of the images hold: look them up before you share or use them."
+
+
+def make_card(dataset: datasets.DatasetDict, repo_id: str, source: str) -> DatasetCard:
+    """The card, which names the licence and the splits; `datasets` adds the columns to its header."""
+    of_utkface = is_utkface(name for split in dataset.values() for name in split["file_name"])
+    card_data = DatasetCardData(
+        license="other",
+        license_name="non-commercial-research" if of_utkface else "terms-of-the-images",
+        license_link="https://susanqq.github.io/UTKFace" if of_utkface else None,
+        pretty_name=repo_id.split("/")[-1],
+        tags=["face", "age-estimation", "gender-classification"],
+        task_categories=["image-classification"],
+    )
+    return DatasetCard(
+        CARD.format(
+            card_data=card_data.to_yaml(),
+            name=repo_id,
+            rows="\n".join(f"| {name} | {len(split):,} |" for name, split in dataset.items()),
+            source=source,
+            licence=UTKFACE_LICENCE if of_utkface else OTHER_LICENCE,
+        )
+    )
+
+
+def publish(dataset: datasets.DatasetDict, repo_id: str, source: str):
+    """
+    Uploads the splits of a data set, and first of all the card with their licence, into a data set repo that exists.
+
+    Raises:
+        ValueError: if an upload fails.
+    """
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.items())
+    with plain_errors(f"The upload to {repo_id} failed", "Nothing is lost: the same command tries again."):
+        HfApi().upload_file(
+            path_or_fileobj=str(make_card(dataset, repo_id, source)).encode(),
+            path_in_repo="README.md",
+            repo_id=repo_id,
+            repo_type="dataset",
+            commit_message="Name licence and splits",
+        )
+        commit = dataset.push_to_hub(repo_id, commit_message=f"Faces of {source}: {sizes}")
+    print(f"Uploaded to {commit.commit_url}: {sizes} images")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Publishes a face data set on the Hub.", allow_abbrev=False)
+    parser.add_argument("data_dir", help="Folder, tar or zip archive, or Parquet folder.")
+    parser.add_argument("repo_id", help="user/name; made where there is none yet.")
+    parser.add_argument("--public", action="store_true", help="For everybody to see. Default: a private repo.")
+    arguments = parser.parse_args()
+    # Before the minutes that a new data set takes.
+    repo_id = create_repo(arguments.repo_id, private=not arguments.public, repo_type="dataset")
+    publish(load_utkface(arguments.data_dir), repo_id, name_data(arguments.data_dir))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"publish_data.py: error: {error}")

@@ -1,0 +1,218 @@
+"""Pushing to the Hub, through the real client: what a repo then holds, and what is left when an upload fails."""
+
+import json
+import re
+import shlex
+import shutil
+import uuid
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from hub_setup import last_line, make_environment, run_program
+from loopback_hub import READ_TOKEN, WRITE_TOKEN, Fault
+from training_setup import make_command, read_results
+from utkface import load_utkface
+
+
+MODEL_FILES = {
+    "README.md",
+    "config.json",
+    "configuration_agegender.py",
+    "curves.png",
+    "face_detection.py",
+    "image_processing_agegender.py",
+    "model.safetensors",
+    "modeling_agegender.py",
+    "pipeline_agegender.py",
+    "preprocessor_config.json",
+    "train_results.json",
+}
+READ_SPLITS = """
+import json
+import sys
+
+sys.path.insert(0, sys.argv[1])
+from utkface import load_utkface
+
+dataset = load_utkface("somebody/faces")
+print(json.dumps({name: split.remove_columns("image").to_dict() for name, split in dataset.items()}))
+"""
+
+
+@pytest.fixture
+def environment(hub, tmp_path) -> dict:
+    return make_environment(hub, tmp_path / "home")
+
+
+@pytest.fixture
+def changed(pushed, tmp_path) -> Path:
+    """A copy of the pushed folder with other content in a small and in a large file."""
+    folder = shutil.copytree(pushed.folder, tmp_path / "run")
+    with (folder / "README.md").open("a") as card:
+        card.write(f"\n{uuid.uuid4()}\n")
+    (folder / "curves.png").write_bytes(uuid.uuid4().bytes * 1000)
+    return folder
+
+
+def push(folder: Path, environment: dict, *words: str, repo_id: str = "somebody/tiny"):
+    return run_program(["hub.py", "push", folder, repo_id, *words], environment)
+
+
+def run_printed(sentence: str, environment: dict):
+    """Runs the command that an error names."""
+    words = shlex.split(sentence.rpartition("again: ")[2])
+    assert words[0] == "python"
+    return run_program(words[1:], environment)
+
+
+def test_a_training_makes_a_private_repo_in_one_commit(pushed, hub):
+    repo, results = hub.repo("somebody/tiny"), read_results(pushed.folder)
+    assert repo.private
+    files = repo.read(pushed.revision)["files"]
+    assert files.keys() == MODEL_FILES
+    for name, file in files.items():
+        assert hub.stored(file["oid"]).read_bytes() == (pushed.folder / name).read_bytes(), name
+    assert {name for name, file in files.items() if file["lfs"]} == {"model.safetensors", "curves.png"}
+    metrics = results["metrics"]["validation"]
+    assert repo.history()[-1] == (
+        f"Train on faces: epoch {results['best_epoch']}, age MAE {metrics['age_mae']:.2f} years, "
+        f"gender {metrics['gender_accuracy']:.1%} on validation"
+    )
+    assert repo.read(repo.read(pushed.revision)["parent"])["title"] == "initial commit"
+    assert f"Uploaded to {hub.url}/somebody/tiny/commit/{pushed.revision}" in pushed.output
+
+
+def test_the_card_names_results_and_licence(pushed, hub):
+    text = hub.stored(hub.repo("somebody/tiny").read(pushed.revision)["files"]["README.md"]["oid"]).read_text()
+    card = ModelCard(text)
+    assert (card.data.license, card.data.license_name) == ("other", "non-commercial-research")
+    assert card.data.license_link == "https://susanqq.github.io/UTKFace"
+    assert card.data.model_name == "somebody/tiny" and 'model="somebody/tiny"' in card.text
+    measured = {(result.dataset_split, result.metric_type): result.metric_value for result in card.data.eval_results}
+    assert measured["validation", "age_mae"] == read_results(pushed.folder)["metrics"]["validation"]["age_mae"]
+    assert read_results(pushed.folder)["arguments"]["hub_private_repo"] is True
+
+
+def test_data_and_model_of_the_hub_train_and_failed_uploads_lose_nothing(pushed, hub, tmp_path, datasets_cache):
+    """Publishes data, reads them back, and trains on them from the pushed model while the Hub is out of order."""
+    environment = make_environment(hub, tmp_path / "home", HF_DATASETS_CACHE=str(tmp_path / "cache"))
+    hub.faults.append(Fault("datasets/.*/commit/", 500, skip=1))  # the card goes up, the data do not
+    publish = ["publish_data.py", pushed.faces, "faces"]
+    sentence = last_line(run_program(publish, environment))
+    assert "The upload to somebody/faces failed: the Hub has an error of its own (500)" in sentence
+    assert sentence.endswith("the same command tries again.")
+    hub.faults.clear()
+    process = run_program(publish, environment)
+    assert process.returncode == 0, process.stderr
+    repo = hub.repo("somebody/faces", "datasets")
+    assert repo.private
+    assert repo.history() == ["Faces of faces: 36 train, 4 validation, 3 test", "Name licence and splits"]
+    card = hub.read_file("somebody/faces", "README.md", "datasets").decode()
+    assert "license_name: non-commercial-research" in card and "split: validation" in card
+    process = run_program(["-c", READ_SPLITS, Path(__file__).parents[1]], environment, cwd=tmp_path)
+    built = load_utkface(pushed.faces)
+    expected = {name: split.remove_columns("image").to_dict() for name, split in built.items()}
+    assert json.loads(process.stdout) == expected
+
+    changes = {
+        "from_scratch": None,
+        "config": None,
+        "model": "somebody/tiny",
+        "validation_share": None,
+        "push_to_hub": True,
+        "hub_model_id": "somebody/tuned",
+        "hub_strategy": "best",
+    }
+    # The upload of the first epoch is refused, that of the second goes well, the last one meets errors of the Hub.
+    hub.faults += [Fault("tuned/preupload", 403, times=1), Fault("tuned/preupload", 500, skip=1)]
+    command = make_command("somebody/faces", pushed.network, tmp_path / "run", **changes)
+    process = run_program(["train.py", *command], environment)
+    sentence = last_line(process)
+    assert "The upload to somebody/tuned failed: the login has no right to write there" in process.stdout
+    assert "The training goes on." in process.stdout and "Uploaded to" in process.stdout
+    assert "train.py: error: The upload to somebody/tuned failed: the Hub has an error of its own (500)" in sentence
+    tuned = hub.repo("somebody/tuned")
+    assert not tuned.private and len(tuned.history()) == 1 and "epoch 2, " in tuned.history()[0]
+    results = read_results(tmp_path / "run")
+    assert results["best_epoch"] == 2 and results["split_images"] == {"train": 36, "validation": 4, "test": 3}
+    assert results["start"].startswith("`somebody/tiny`")
+    assert {path.name for path in (tmp_path / "run").iterdir() if path.is_file()} == MODEL_FILES
+
+    hub.faults.clear()
+    (tmp_path / "run" / "curves.png").write_bytes(b"other curves")
+    process = run_printed(sentence, environment)
+    assert process.returncode == 0, process.stderr
+    assert hub.read_file("somebody/tuned", "curves.png") == b"other curves"
+    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert hub.read_file("somebody/tuned", "model.safetensors") == weights
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Fault("/preupload/", 401), "there is no login that the Hub accepts"),
+        (Fault("/commit/", 403), "the login has no right to write there"),
+        (Fault("/preupload/", 429), "the Hub takes no more requests from here for now"),
+        (Fault("PUT /storage/", 500), "the Hub has an error of its own (500)"),
+        (Fault("POST .*/commit/"), "the connection to the Hub could not be made or broke"),
+        (Fault("PUT /storage/"), "the connection to the Hub could not be made or broke"),
+    ],
+    ids=lambda value: value.pattern if isinstance(value, Fault) else "",
+)
+def test_a_failed_upload_says_how_to_push_again(hub, changed, environment, fault, reason):
+    commits, content = hub.repo("somebody/tiny").history(), (changed / "curves.png").read_bytes()
+    hub.faults.append(fault)
+    sentence = last_line(push(changed, environment))
+    assert sentence.startswith(f"hub.py: error: The upload to somebody/tiny failed: {reason}")
+    assert f"Everything is in {changed}" in sentence
+    assert hub.repo("somebody/tiny").history() == commits
+    hub.faults.clear()
+    assert run_printed(sentence, environment).returncode == 0
+    assert hub.repo("somebody/tiny").history() == [commits[0], *commits]
+    assert hub.read_file("somebody/tiny", "curves.png") == content
+
+
+def test_a_connection_that_breaks_once_is_made_again(hub, changed, environment):
+    hub.faults.append(Fault("PUT /storage/", times=1))
+    assert push(changed, environment).returncode == 0
+    assert hub.read_file("somebody/tiny", "curves.png") == (changed / "curves.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("token", "repo_id", "reason"),
+    [
+        ("hf_wrong", "somebody/tiny", "there is no login that the Hub accepts (hf auth login makes one)"),
+        (None, "somebody/tiny", "there is no login that the Hub accepts (hf auth login makes one)"),
+        (READ_TOKEN, "somebody/tiny", "the login has no right to write there"),
+        (WRITE_TOKEN, "another/tiny", "the login has no right to write there"),
+    ],
+)
+def test_who_may_not_write_is_told_before_an_upload(hub, pushed, tmp_path, token, repo_id, reason):
+    requests = len(hub.requests)
+    process = push(pushed.folder, make_environment(hub, tmp_path, token), repo_id=repo_id)
+    assert last_line(process).startswith(f"hub.py: error: {repo_id} cannot be written to on the Hub: {reason}")
+    assert not [line for line in hub.requests[requests:] if "/preupload/" in line or line.startswith("PUT")]
+
+
+def test_a_training_without_a_login_does_not_begin(hub, pushed, tmp_path):
+    command = make_command(pushed.faces, pushed.network, tmp_path / "run", push_to_hub=True, hub_model_id="other")
+    process = run_program(["train.py", *command], make_environment(hub, tmp_path / "home", token="hf_wrong"))
+    assert "train.py: error: other cannot be written to on the Hub: there is no login" in last_line(process)
+    assert "Epoch" not in process.stdout and not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+def test_a_push_under_another_name_writes_it_into_the_card(hub, changed, environment):
+    assert push(changed, environment, repo_id="somebody/renamed").returncode == 0
+    card = hub.read_file("somebody/renamed", "README.md").decode()
+    assert 'model="somebody/renamed"' in card and "somebody/tiny" not in card
+    assert json.loads(hub.read_file("somebody/renamed", "train_results.json"))["arguments"]["hub_model_id"] == (
+        "somebody/renamed"
+    )
+    sentence = last_line(push(changed, environment, "--private", repo_id="somebody/renamed"))
+    assert re.search("somebody/renamed is on the Hub already and public: make it private", sentence)
+
+
+def test_a_folder_without_results_is_no_training(hub, tmp_path, environment):
+    assert "holds no train_results.json: give the --output_dir" in last_line(push(tmp_path, environment))
