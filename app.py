@@ -16,6 +16,7 @@ import gradio as gr
 from PIL import Image
 
 from files_page import build_files_page, predict_files
+from forgetting import forget_visits
 from live import build_live_page
 from model_loading import load_model
 from model_page import build_model_page
@@ -46,8 +47,8 @@ it. The range is meant to hold the age nine times of ten. Looks are neither age 
 some groups of people than on others: do not use it for decisions about people.
 """
 PRIVACY = """
-**Privacy.** Photos are used for nothing but the answer, are not shared between visitors and are deleted within eleven
-minutes. The faces on the cards stay in the server's memory with the visit, at most an hour after it. There are no analytics.
+**Privacy.** Photos and the faces cut out of them are used for nothing but the answer, are not shared between visitors and
+are deleted within eleven minutes. There are no analytics.
 """
 FACE_DESCRIPTION = (
     "age (years), age_interval (two ages meant to hold the age nine times of ten), gender, gender_score (probability of "
@@ -142,6 +143,7 @@ def build_demo(pipe: AgeGenderPipeline, delete_cache: tuple[int, int] = DELETE_C
                 api_description=description,
                 concurrency_id=QUEUE,
             )
+    forget_visits(demo)
     return demo
 
 
@@ -152,7 +154,7 @@ def launch_options() -> dict:
         print(NO_MCP)
     return {
         "max_file_size": MAX_UPLOAD,
-        # Of each visitor gradio keeps what the page shows, for an hour: some 160 KB.
+        # Of each visitor gradio keeps a description of the page: some 160 KB.
         "state_session_capacity": MAX_SESSIONS,
         "run_history": False,  # it would keep photos in the browser
         "footer_links": ["api", "gradio"],

@@ -1,8 +1,8 @@
 """One card for each face: the aligned crop, age, gender and the distribution of the age."""
 
 import base64
-import io
 import json
+from collections.abc import Callable
 from html import escape
 
 from PIL import Image
@@ -15,7 +15,21 @@ CROP_SIDE = 112  # pixels
 SURE = 0.75
 PLOT_WIDTH, PLOT_HEIGHT, PLOT_FOOT = 202, 44, 14
 
-STYLE = """
+# Handlebars, for gr.HTML. The crops are files of their own, so that they end like every other file.
+TEMPLATE = """
+{{#if value.cards}}
+<ul class="cards" aria-label="Faces">
+{{#each value.cards}}<li class="card"><img src="{{this.crop.url}}" alt="{{this.name}}, aligned"/>{{{this.html}}}</li>{{/each}}
+</ul>
+<p class="downloads">{{{value.links}}}</p>
+{{/if}}
+"""
+LINKS_STYLE = """
+.downloads { display: flex; flex-wrap: wrap; gap: 14px; margin-top: 10px; }
+.downloads a { color: var(--link-text-color); text-decoration: underline; }
+"""
+STYLE = (
+    """
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 10px; max-height: 70vh;
     overflow-y: auto; margin: 0; padding: 2px; list-style: none; }
 .card { display: grid; grid-template-columns: 84px 1fr; gap: 2px 10px; padding: 10px; border-radius: 10px; margin: 0;
@@ -29,49 +43,43 @@ STYLE = """
 .card svg .all { fill: var(--body-text-color-subdued); opacity: 0.45; }
 .card svg .likely { fill: var(--color-accent); }
 .card svg text { fill: var(--body-text-color-subdued); font-size: 9px; }
-.downloads { display: flex; flex-wrap: wrap; gap: 14px; margin-top: 10px; }
-.downloads a { color: var(--link-text-color); text-decoration: underline; }
 """
+    + LINKS_STYLE
+)
 
 
-def make_cards(file: str, faces: list[dict]) -> str:
+def make_cards(file: str, faces: list[dict], keep: Callable[[Image.Image], dict]) -> dict | None:
     """
     The cards of a picture, and links that save its numbers.
 
     Args:
         file: What the picture is called in the CSV.
         faces: Dicts of the pipeline with `crop` and `age_distribution`.
+        keep: Saves a crop; gives the file as gradio sends it to the browser.
 
     Returns:
-        HTML, empty where there is no face. Crops and tables are part of it, so that no file of them lies on the server.
+        What `TEMPLATE` shows, None where there is no face. The tables travel in their links.
     """
     if not faces:
-        return ""
-    cards = "".join(f"<li class='card'>{make_card(number, face)}</li>" for number, face in enumerate(faces, start=1))
+        return None
     numbers = [{name: value for name, value in face.items() if name != "crop"} for face in faces]
     links = make_link("faces.csv", "text/csv", "Save as CSV", to_csv(face_rows(file, faces)))
     links += make_link("faces.json", "application/json", "Save as JSON", json.dumps(numbers, indent=2))
-    return f"<ul class='cards' aria-label='Faces'>{cards}</ul><p class='downloads'>{links}</p>"
+    return {"cards": [make_card(number, face, keep) for number, face in enumerate(faces, start=1)], "links": links}
 
 
-def make_card(number: int, face: dict) -> str:
-    """What is inside a card."""
+def make_card(number: int, face: dict, keep: Callable[[Image.Image], dict]) -> dict:
+    """What `TEMPLATE` shows of a face: its `name`, its `crop` and the rest as `html`."""
     low, high = (round(age) for age in face["age_interval"])
     age, gender, score = round(face["age"]), escape(face["gender"]), f"{face['gender_score']:.0%}"
     said = f"{gender}, {score}" if face["gender_score"] >= SURE else f"unsure ({gender}, {score})"
-    return (
-        f"<img src='{encode_crop(face['crop'])}' alt='Face {number}, aligned'/>"
-        f"<div><div class='number'>Face {number}</div><div class='age'>{age} years</div>"
+    name = f"Face {number}"
+    html = (
+        f"<div><div class='number'>{name}</div><div class='age'>{age} years</div>"
         f"<div class='detail'>{low}–{high} nine times of ten</div><div class='detail gender'>{said}</div></div>"
         + plot_distribution(face["age_distribution"], face["age_interval"])
     )
-
-
-def encode_crop(crop: Image.Image) -> str:
-    """A crop as a data: address."""
-    buffer = io.BytesIO()
-    crop.resize((CROP_SIDE, CROP_SIDE)).save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return {"name": name, "crop": keep(face["crop"].resize((CROP_SIDE, CROP_SIDE))), "html": html}
 
 
 def plot_distribution(probabilities: list[float], interval: list[float]) -> str:

@@ -8,7 +8,8 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from drawing import draw_faces
-from face_cards import STYLE, make_cards
+from face_cards import STYLE, TEMPLATE, make_cards
+from forgetting import keep_briefly
 from pipeline_agegender import AgeGenderPipeline
 from safe_reading import fetch, read_picture
 
@@ -81,17 +82,18 @@ def find_faces(pipe: AgeGenderPipeline, picture: Image.Image, **options) -> list
     return pipe([picture], batch_size=BATCH_SIZE, **options)[0]
 
 
-def show(pipe: AgeGenderPipeline, whole: bool, source: dict | str | None) -> tuple:
+def show(pipe: AgeGenderPipeline, cards: gr.HTML, whole: bool, source: dict | str | None) -> tuple:
     """
     What the tab shows for a photo: the picture, a sentence, the cards, a button and what the button is to be pressed for.
 
     Args:
+        cards: The component that shows the cards.
         whole: Whether to take the whole picture as one face.
         source: See `read_source`.
     """
     button = gr.Button(visible=False)
     if not source:
-        return None, HINT, "", button, None
+        return None, HINT, None, button, None
     try:
         picture = read_source(source)
         options = {"detect_faces": not whole, "return_crops": True, "return_age_distribution": True}
@@ -99,10 +101,11 @@ def show(pipe: AgeGenderPipeline, whole: bool, source: dict | str | None) -> tup
     except gr.Error as error:
         # The answer to the photo before must not stay, which it would if this were raised.
         gr.Warning(error.message)
-        return None, error.message, "", button, None
+        return None, error.message, None, button, None
     if not faces:
         button = gr.Button(visible=True)
-    return draw_faces(picture, faces), count_faces(len(faces)), make_cards("photo", faces), button, source
+    shown = make_cards("photo", faces, partial(keep_briefly, component=cards))
+    return draw_faces(picture, faces), count_faces(len(faces)), shown, button, source
 
 
 def count_faces(count: int) -> str:
@@ -150,7 +153,7 @@ def build_photo_page(pipe: AgeGenderPipeline) -> tuple[gr.Image, gr.Textbox, gr.
             )
             summary = gr.Markdown(HINT)
             whole = gr.Button("Treat the whole picture as one face", visible=False)
-    cards = gr.HTML(css_template=STYLE, label="Ages and genders")
+    cards = gr.HTML(html_template=TEMPLATE, css_template=STYLE, label="Ages and genders")
     # The file comes as it was uploaded (preprocess=False): gr.Image would open it first, and where it cannot, the
     # visitor would get no sentence.
     for trigger, value, takes_whole in (
@@ -159,7 +162,7 @@ def build_photo_page(pipe: AgeGenderPipeline) -> tuple[gr.Image, gr.Textbox, gr.
         (whole.click, source, True),
     ):
         trigger(
-            partial(show, pipe, takes_whole),
+            partial(show, pipe, cards, takes_whole),
             value,
             [annotated, summary, cards, whole, source],
             preprocess=False,

@@ -1,6 +1,5 @@
 """The page and its endpoint, through a server of a tiny random model and `gradio_client`."""
 
-import time
 import zipfile
 from pathlib import Path
 
@@ -102,29 +101,6 @@ def test_files_endpoint_answers_for_each_file(client, astronaut, tmp_path):
 def test_files_endpoint_without_files_gets_a_sentence(client):
     with pytest.raises(AppError, match=NO_FILES):
         client.predict([], api_name="/predict_files")
-
-
-def test_uploads_and_answers_are_deleted(model_folder, monkeypatch, tmp_path):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-
-    def list_files() -> set[Path]:
-        return {path for path in (tmp_path / "gradio").rglob("*") if path.is_file()}
-
-    demo = app.build_demo(app.load_pipeline(model_folder), delete_cache=(1, 2))
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True)
-    try:
-        examples = list_files()
-        Image.new("RGB", (321, 123), "grey").save(tmp_path / "photo.png")
-        client = Client(url, verbose=False, download_files=False)
-        client.predict(handle_file(tmp_path / "photo.png"), api_name="/predict")
-        client.predict([handle_file(tmp_path / "photo.png")], api_name="/predict_files")
-        assert len(list_files() - examples) >= 2  # the upload and the answer
-        deadline = time.monotonic() + 30
-        while list_files() != examples and time.monotonic() < deadline:
-            time.sleep(0.5)
-        assert list_files() == examples
-    finally:
-        demo.close()
 
 
 def test_no_face_is_an_empty_list(client, tmp_path):
