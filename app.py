@@ -147,11 +147,19 @@ def build_demo(pipe: AgeGenderPipeline, delete_cache: tuple[int, int] = DELETE_C
     return demo
 
 
-def launch_options() -> dict:
-    """What `launch` is to be called with."""
-    has_mcp = importlib.util.find_spec("mcp") is not None
-    if not has_mcp:
+def mcp_options(pipe: AgeGenderPipeline) -> dict:
+    """What makes the page an MCP server too, where the package is installed; without it says so."""
+    if importlib.util.find_spec("mcp") is None:
         print(NO_MCP)
+        return {}
+    from mcp_tools import PATH, app_options  # only here: few have the package
+
+    print(f"MCP server at {PATH}/")
+    return app_options(pipe)
+
+
+def launch_options(pipe: AgeGenderPipeline) -> dict:
+    """What `launch` is to be called with."""
     return {
         "max_file_size": MAX_UPLOAD,
         # Of each visitor gradio keeps a description of the page: some 160 KB.
@@ -160,7 +168,8 @@ def launch_options() -> dict:
         "footer_links": ["api", "gradio"],
         "favicon_path": FOLDER / "assets" / "favicon.png",
         "head": HEAD,
-        "mcp_server": has_mcp,
+        "mcp_server": False,  # see mcp_tools.py
+        "app_kwargs": mcp_options(pipe),
     }
 
 
@@ -169,7 +178,7 @@ def main():
         pipe = load_pipeline(os.environ.get("AGEGENDER_MODEL") or str(FOLDER))
     except ValueError as error:
         raise SystemExit(str(error)) from error
-    build_demo(pipe).launch(**launch_options())
+    build_demo(pipe).launch(**launch_options(pipe))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from drawing import draw_faces
 from face_cards import STYLE, TEMPLATE, make_cards
 from forgetting import keep_briefly
 from pipeline_agegender import AgeGenderPipeline
-from safe_reading import fetch, read_picture
+from safe_fetching import fetch
+from safe_reading import read_picture
 
 
 ASSETS = Path(__file__).resolve().parent / "assets"

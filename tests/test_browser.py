@@ -22,8 +22,9 @@ PHONE = {"width": 390, "height": 844}
 
 @pytest.fixture(scope="module")
 def url():
-    demo = app.build_demo(app.load_pipeline(str(app.FOLDER)))
-    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
+    pipe = app.load_pipeline(str(app.FOLDER))
+    demo = app.build_demo(pipe)
+    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options(pipe))
     yield address
     demo.close()
 
