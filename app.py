@@ -16,12 +16,12 @@ import gradio as gr
 from PIL import Image
 
 from files_page import build_files_page, predict_files
-from forgetting import forget_visits
 from live import build_live_page
 from model_loading import load_model
 from model_page import build_model_page
 from photo_page import QUEUE, build_photo_page, predict, predict_url
 from pipeline_agegender import AgeGenderPipeline
+from visits import guard_visits
 
 
 FOLDER = Path(__file__).resolve().parent
@@ -143,7 +143,7 @@ def build_demo(pipe: AgeGenderPipeline, delete_cache: tuple[int, int] = DELETE_C
                 api_description=description,
                 concurrency_id=QUEUE,
             )
-    forget_visits(demo)
+    guard_visits(demo)
     return demo
 
 

@@ -9,15 +9,17 @@ from PIL import Image
 
 from drawing import draw_faces
 from face_cards import STYLE, TEMPLATE, make_cards
-from forgetting import keep_briefly
 from pipeline_agegender import AgeGenderPipeline
 from safe_fetching import fetch
 from safe_reading import read_picture
+from visits import keep_briefly
 
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 EXAMPLES = {
     "Eileen Collins (NASA, public domain)": ASSETS / "astronaut.jpg",
+    "Grace Hopper (US Navy, public domain)": ASSETS / "hopper.jpg",
+    "Both portraits side by side (a collage)": ASSETS / "collage.jpg",
 }
 # All that asks the network waits in one queue, since two at once would only slow each other down.
 QUEUE = "pipeline"
@@ -139,7 +141,7 @@ def build_photo_page(pipe: AgeGenderPipeline) -> tuple[gr.Image, gr.Textbox, gr.
             gr.Examples(
                 [[str(path)] for path in EXAMPLES.values()],
                 image,
-                label="Example",
+                label="Examples",
                 example_labels=list(EXAMPLES),
                 api_visibility="private",
             )

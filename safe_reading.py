@@ -19,6 +19,7 @@ from pipeline_agegender import to_rgb
 NOT_A_PICTURE = "This file cannot be read as a picture: choose a photo such as a JPEG, PNG, WebP or GIF."
 TOO_LARGE = f"This picture is too large: choose one with at most {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels."
 EMPTY = "This file is empty."
+GONE = "This file is no longer on the server: choose it again."
 HEIC = "HEIC pictures cannot be read here: save it as JPEG first."
 SVG = "SVG drawings cannot be read here: save it as PNG or JPEG first."
 # The rest of Pillow's are left out: EPS, for one, is a program that it would have Ghostscript run.
@@ -67,6 +68,8 @@ def explain(error: BaseException, start: bytes) -> str:
     while error is not None:
         if isinstance(error, Image.DecompressionBombError | MemoryError):
             return TOO_LARGE
+        if isinstance(error, FileNotFoundError):
+            return GONE
         error = error.__cause__
     if not start:
         return EMPTY

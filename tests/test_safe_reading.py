@@ -68,6 +68,11 @@ def test_bad_data_address_gets_a_sentence(source):
     assert str(error.value) in (EMPTY, NOT_A_PICTURE)
 
 
+def test_file_that_was_deleted_meanwhile_gets_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match="no longer on the server"):
+        read_picture(tmp_path / "photo.jpg")
+
+
 def test_program_in_a_picture_is_not_run(monkeypatch):
     content = encode(RED, "EPS")
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args, **kwargs: pytest.fail("run"))

@@ -14,8 +14,10 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 import app
+import visits
 from browser import open_browser
-from forgetting import forget_visits, keep_briefly
+from safe_fetching import REFUSED_ADDRESS
+from visits import guard_visits, keep_briefly
 
 
 ASTRONAUT = Path(app.FOLDER) / "assets" / "astronaut.jpg"
@@ -32,9 +34,9 @@ def folder(monkeypatch, tmp_path) -> Path:
 
 
 @pytest.fixture
-def demo(estimator, folder):
-    """The page, which looks every second for files that are older than three."""
-    demo = app.build_demo(estimator, delete_cache=(1, 3))
+def demo(estimator, folder, request):
+    """The page, which looks every second for files that are too old; their age in seconds may be a parameter."""
+    demo = app.build_demo(estimator, delete_cache=(1, getattr(request, "param", 600)))
     demo.launch(prevent_thread_lock=True, quiet=True, run_history=False)
     yield demo
     demo.close()
@@ -42,14 +44,6 @@ def demo(estimator, folder):
 
 def list_files(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}
-
-
-def wait_until_deleted(folder: Path, but: set[Path]):
-    """Until nothing is left but what the page began with."""
-    deadline = time.monotonic() + 60
-    while list_files(folder) != but and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert list_files(folder) == but
 
 
 def read_memory(demo: gr.Blocks) -> str:
@@ -62,14 +56,18 @@ def read_memory(demo: gr.Blocks) -> str:
     return json.dumps([parts, messages, queue.event_analytics], default=lambda value: str(vars(value)))
 
 
-def test_uploads_and_answers_are_deleted(demo, folder, tmp_path):
+@pytest.mark.parametrize("demo", [20], indirect=True)
+def test_uploads_and_answers_are_deleted_in_time(demo, folder, tmp_path):
     first = list_files(folder)
     Image.new("RGB", (321, 123), "grey").save(tmp_path / "photo.png")
     client = Client(demo.local_url, verbose=False, download_files=False)
     client.predict(handle_file(tmp_path / "photo.png"), api_name="/predict")
     client.predict([handle_file(tmp_path / "photo.png")], api_name="/predict_files")
     assert len(list_files(folder) - first) >= 2  # the upload and the answer
-    wait_until_deleted(folder, first)
+    deadline = time.monotonic() + 60
+    while list_files(folder) != first and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert list_files(folder) == first
 
 
 def test_faces_on_the_page_are_deleted_and_not_remembered(demo, folder):
@@ -81,11 +79,12 @@ def test_faces_on_the_page_are_deleted_and_not_remembered(demo, folder):
         page.locator("[role=tabpanel]:visible input[type=file]").first.set_input_files(str(ASTRONAUT))
         crop = page.locator(".card img")
         crop.wait_for()
-        # It is there, then gone, while the visitor still looks at it.
         page.wait_for_function("document.querySelector('.card img').naturalWidth === 112")
         address = crop.get_attribute("src")
         assert "data:" not in address
-        wait_until_deleted(folder, first)
+        assert httpx.get(address).status_code == 200
+        delete_files_created_by_app(demo, age=0)  # as the page does when they are old
+        assert list_files(folder) == first
         assert httpx.get(address).status_code in (403, 404)
         memory = read_memory(demo)
         assert not [mark for mark in MARKS if mark in memory]
@@ -100,11 +99,29 @@ def test_picture_that_came_as_text_is_not_remembered(demo):
     assert not [mark for mark in MARKS if mark in memory]
 
 
+def ask_by_address(demo: gr.Blocks, address: str) -> str:
+    """What `/predict` answers where the file is named by an address."""
+    call = {"data": [{"path": address, "meta": {"_type": "gradio.FileData"}}]}
+    event = httpx.post(f"{demo.local_url}gradio_api/call/predict", json=call).json()["event_id"]
+    return httpx.get(f"{demo.local_url}gradio_api/call/predict/{event}", timeout=60).text
+
+
+def test_file_that_is_an_address_is_read_within_bounds(demo, folder, monkeypatch):
+    first = list_files(folder)
+    monkeypatch.setattr(visits, "fetch", {"https://a.example/b.jpg": ASTRONAUT.read_bytes()}.__getitem__)
+    answer = ask_by_address(demo, "https://a.example/b.jpg")
+    assert "event: complete" in answer and "age_interval" in answer
+    monkeypatch.undo()
+    assert REFUSED_ADDRESS in ask_by_address(demo, f"{demo.local_url}favicon.ico")
+    delete_files_created_by_app(demo, age=0)
+    assert list_files(folder) == first
+
+
 def test_deletion_goes_on_while_visitors_come(folder, tmp_path):
     """Gradio's own sets would end it: RuntimeError, set changed size during iteration."""
     with gr.Blocks(analytics_enabled=False) as demo:
         image = gr.Image()
-    forget_visits(demo)
+    guard_visits(demo)
     for number in range(300):
         keep_briefly(Image.new("RGB", (8, 8), (number % 256, number // 256, 0)), image)
     files = list_files(folder)
