@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import Callable
-from html import escape
 
 from PIL import Image
 
@@ -13,14 +12,29 @@ from face_table import face_rows, to_csv
 CROP_SIDE = 112  # pixels
 # Below it a card says that it does not know; the probability is of the likelier gender, so never below one half.
 SURE = 0.75
+CROWD = 12  # faces beyond which a table comes before the cards
 PLOT_WIDTH, PLOT_HEIGHT, PLOT_FOOT = 202, 44, 14
 
 # Handlebars, for gr.HTML. The crops are files of their own, so that they end like every other file.
 TEMPLATE = """
 {{#if value.cards}}
-<ul class="cards" aria-label="Faces">
-{{#each value.cards}}<li class="card"><img src="{{this.crop.url}}" alt="{{this.name}}, aligned"/>{{{this.html}}}</li>{{/each}}
+{{#if value.is_crowd}}
+<div class="crowd"><table aria-label="Faces">
+<thead><tr><th>Face</th><th>Age</th><th>Nine times of ten</th><th>Gender</th></tr></thead>
+<tbody>{{#each value.cards}}<tr><th><img src="{{this.crop.url}}" alt=""/> {{this.number}}</th><td>{{this.age}}</td>
+<td>{{this.range}}</td><td>{{this.gender}}</td></tr>{{/each}}</tbody>
+</table></div>
+<details><summary>A card for each face, with its probabilities</summary>
+{{/if}}
+<ul class="cards" aria-label="Cards of faces">
+{{#each value.cards}}
+<li class="card"><img src="{{this.crop.url}}" alt="Face {{this.number}}, aligned"/>
+<div><div class="number">Face {{this.number}}</div><div class="age">{{this.age}} years</div>
+<div class="detail">{{this.range}} nine times of ten</div><div class="detail gender">{{this.gender}}</div></div>
+{{{this.plot}}}</li>
+{{/each}}
 </ul>
+{{#if value.is_crowd}}</details>{{/if}}
 <p class="downloads">{{{value.links}}}</p>
 {{/if}}
 """
@@ -42,6 +56,14 @@ STYLE = (
 .card svg { grid-column: 1 / 3; width: 100%; height: auto; }
 .card svg .all { fill: var(--body-text-color-subdued); opacity: 0.45; }
 .card svg .likely { fill: var(--color-accent); }
+.crowd { max-height: 70vh; overflow-y: auto; margin-bottom: 10px; }
+.crowd table { width: 100%; margin: 0; border-collapse: collapse; }
+.crowd thead th { position: sticky; top: 0; background: var(--background-fill-primary); }
+.crowd th, .crowd td { padding: 3px 8px; text-align: left; color: var(--body-text-color); border: 0;
+    border-bottom: 1px solid var(--border-color-primary); }
+.crowd img { display: inline-block; width: 44px; height: 44px; border-radius: 6px; margin: 0 6px 0 0;
+    vertical-align: middle; }
+summary { cursor: pointer; margin-bottom: 8px; }
 .card svg text { fill: var(--body-text-color-subdued); font-size: 9px; }
 """
     + LINKS_STYLE
@@ -65,21 +87,22 @@ def make_cards(file: str, faces: list[dict], keep: Callable[[Image.Image], dict]
     numbers = [{name: value for name, value in face.items() if name != "crop"} for face in faces]
     links = make_link("faces.csv", "text/csv", "Save as CSV", to_csv(face_rows(file, faces)))
     links += make_link("faces.json", "application/json", "Save as JSON", json.dumps(numbers, indent=2))
-    return {"cards": [make_card(number, face, keep) for number, face in enumerate(faces, start=1)], "links": links}
+    cards = [make_card(number, face, keep) for number, face in enumerate(faces, start=1)]
+    return {"cards": cards, "is_crowd": len(cards) > CROWD, "links": links}
 
 
 def make_card(number: int, face: dict, keep: Callable[[Image.Image], dict]) -> dict:
-    """What `TEMPLATE` shows of a face: its `name`, its `crop` and the rest as `html`."""
+    """What `TEMPLATE` shows of a face."""
     low, high = (round(age) for age in face["age_interval"])
-    age, gender, score = round(face["age"]), escape(face["gender"]), f"{face['gender_score']:.0%}"
-    said = f"{gender}, {score}" if face["gender_score"] >= SURE else f"unsure ({gender}, {score})"
-    name = f"Face {number}"
-    html = (
-        f"<div><div class='number'>{name}</div><div class='age'>{age} years</div>"
-        f"<div class='detail'>{low}–{high} nine times of ten</div><div class='detail gender'>{said}</div></div>"
-        + plot_distribution(face["age_distribution"], face["age_interval"])
-    )
-    return {"name": name, "crop": keep(face["crop"].resize((CROP_SIDE, CROP_SIDE))), "html": html}
+    said = f"{face['gender']}, {face['gender_score']:.0%}"
+    return {
+        "number": number,
+        "crop": keep(face["crop"].resize((CROP_SIDE, CROP_SIDE))),
+        "age": round(face["age"]),
+        "range": f"{low}–{high}",
+        "gender": said if face["gender_score"] >= SURE else f"unsure ({said})",
+        "plot": plot_distribution(face["age_distribution"], face["age_interval"]),
+    }
 
 
 def plot_distribution(probabilities: list[float], interval: list[float]) -> str:

@@ -1,5 +1,9 @@
 """The page and its endpoint, through a server of a tiny random model and `gradio_client`."""
 
+import json
+import re
+import shutil
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -101,6 +105,32 @@ def test_files_endpoint_answers_for_each_file(client, astronaut, tmp_path):
 def test_files_endpoint_without_files_gets_a_sentence(client):
     with pytest.raises(AppError, match=NO_FILES):
         client.predict([], api_name="/predict_files")
+
+
+def test_curl_examples_of_the_readme(client, monkeypatch, tmp_path):
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
+    monkeypatch.setattr("photo_page.fetch", {"https://example.org/photo.jpg": ASTRONAUT.read_bytes()}.__getitem__)
+    shutil.copy(ASTRONAUT, tmp_path / "photo.jpg")
+    text = (app.FOLDER / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = [line.split("  #")[0] for line in re.findall(r"^    (curl .*)$", text, re.MULTILINE)]
+    assert len(commands) == 5
+    event, path, answers = "", "", []
+    for command in commands:
+        command = command.replace("http://127.0.0.1:7860/", client.src).replace("EVENT_ID", event)
+        command = command.replace("PATH", path)
+        out = subprocess.run(f"{command} -sS", shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert out.returncode == 0, out.stderr
+        if "/upload" in command:
+            [path] = json.loads(out.stdout)
+        elif "EVENT" not in command and out.stdout.startswith("{"):
+            event = json.loads(out.stdout)["event_id"]
+        else:
+            answers.append(out.stdout)
+    assert len(answers) == 2
+    for answer in answers:
+        assert "event: complete" in answer
+        assert_astronaut(json.loads(answer.split("data: ")[-1])[1][0])
 
 
 def test_no_face_is_an_empty_list(client, tmp_path):
