@@ -20,7 +20,7 @@ TEMPLATE = """
 {{#if value.cards}}
 {{#if value.is_crowd}}
 <div class="crowd"><table aria-label="Faces">
-<thead><tr><th>Face</th><th>Age</th><th>Nine times of ten</th><th>Gender</th></tr></thead>
+<thead><tr><th>Face</th><th>Age</th><th>Range</th><th>Gender</th></tr></thead>
 <tbody>{{#each value.cards}}<tr><th><img src="{{this.crop.url}}" alt=""/> {{this.number}}</th><td>{{this.age}}</td>
 <td>{{this.range}}</td><td>{{this.gender}}</td></tr>{{/each}}</tbody>
 </table></div>
@@ -57,7 +57,9 @@ STYLE = (
 .card svg .all { fill: var(--body-text-color-subdued); opacity: 0.45; }
 .card svg .likely { fill: var(--color-accent); }
 .crowd { max-height: 70vh; overflow-y: auto; margin-bottom: 10px; }
-.crowd table { width: 100%; margin: 0; border-collapse: collapse; }
+.crowd table { width: 100%; margin: 0; border: 0 !important; border-collapse: collapse; }
+.crowd th { white-space: nowrap; }
+.crowd tbody th { min-width: 92px; }
 .crowd thead th { position: sticky; top: 0; background: var(--background-fill-primary); }
 .crowd th, .crowd td { padding: 3px 8px; text-align: left; color: var(--body-text-color); border: 0;
     border-bottom: 1px solid var(--border-color-primary); }

@@ -107,9 +107,10 @@ def test_uploaded_photo_gets_a_card_and_downloads(page, tmp_path):
 
 
 def test_example_starts_with_one_click(page):
-    page.locator("[role=tabpanel]:visible .gallery-item, [role=tabpanel]:visible .gallery button").first.click()
-    page.locator(".card").wait_for()
-    assert "female" in page.locator(".card").inner_text()
+    page.get_by_text("Both portraits side by side (a collage)").click()
+    page.locator(".card").nth(1).wait_for()
+    ages = [int(age.split()[0]) for age in page.locator(".card .age").all_inner_texts()]
+    assert len(ages) == 2 and ages[0] > 65 > 45 > ages[1]
 
 
 def test_pasted_picture_gets_a_card(browser, url):
