@@ -21,6 +21,7 @@ from model_loading import load_model
 from model_page import build_model_page
 from photo_page import QUEUE, build_photo_page, predict, predict_url
 from pipeline_agegender import AgeGenderPipeline
+from visits import guard_visits
 
 
 FOLDER = Path(__file__).resolve().parent
@@ -46,8 +47,8 @@ it. The range is meant to hold the age nine times of ten. Looks are neither age 
 some groups of people than on others: do not use it for decisions about people.
 """
 PRIVACY = """
-**Privacy.** Photos are used for nothing but the answer, are not shared between visitors and are deleted within eleven
-minutes. The faces on the cards stay in the server's memory with the visit, at most an hour after it. There are no analytics.
+**Privacy.** Photos and the faces cut out of them are used for nothing but the answer, are not shared between visitors and
+are deleted within eleven minutes. There are no analytics.
 """
 FACE_DESCRIPTION = (
     "age (years), age_interval (two ages meant to hold the age nine times of ten), gender, gender_score (probability of "
@@ -142,23 +143,33 @@ def build_demo(pipe: AgeGenderPipeline, delete_cache: tuple[int, int] = DELETE_C
                 api_description=description,
                 concurrency_id=QUEUE,
             )
+    guard_visits(demo)
     return demo
 
 
-def launch_options() -> dict:
-    """What `launch` is to be called with."""
-    has_mcp = importlib.util.find_spec("mcp") is not None
-    if not has_mcp:
+def mcp_options(pipe: AgeGenderPipeline) -> dict:
+    """What makes the page an MCP server too, where the package is installed; without it says so."""
+    if importlib.util.find_spec("mcp") is None:
         print(NO_MCP)
+        return {}
+    from mcp_tools import PATH, app_options  # only here: few have the package
+
+    print(f"MCP server at {PATH}/")
+    return app_options(pipe)
+
+
+def launch_options(pipe: AgeGenderPipeline) -> dict:
+    """What `launch` is to be called with."""
     return {
         "max_file_size": MAX_UPLOAD,
-        # Of each visitor gradio keeps what the page shows, for an hour: some 160 KB.
+        # Of each visitor gradio keeps a description of the page: some 160 KB.
         "state_session_capacity": MAX_SESSIONS,
         "run_history": False,  # it would keep photos in the browser
         "footer_links": ["api", "gradio"],
         "favicon_path": FOLDER / "assets" / "favicon.png",
         "head": HEAD,
-        "mcp_server": has_mcp,
+        "mcp_server": False,  # see mcp_tools.py
+        "app_kwargs": mcp_options(pipe),
     }
 
 
@@ -167,7 +178,7 @@ def main():
         pipe = load_pipeline(os.environ.get("AGEGENDER_MODEL") or str(FOLDER))
     except ValueError as error:
         raise SystemExit(str(error)) from error
-    build_demo(pipe).launch(**launch_options())
+    build_demo(pipe).launch(**launch_options(pipe))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """One card for each face: the aligned crop, age, gender and the distribution of the age."""
 
 import base64
-import io
 import json
-from html import escape
+from collections.abc import Callable
 
 from PIL import Image
 
@@ -13,9 +12,38 @@ from face_table import face_rows, to_csv
 CROP_SIDE = 112  # pixels
 # Below it a card says that it does not know; the probability is of the likelier gender, so never below one half.
 SURE = 0.75
+CROWD = 12  # faces beyond which a table comes before the cards
 PLOT_WIDTH, PLOT_HEIGHT, PLOT_FOOT = 202, 44, 14
 
-STYLE = """
+# Handlebars, for gr.HTML. The crops are files of their own, so that they end like every other file.
+TEMPLATE = """
+{{#if value.cards}}
+{{#if value.is_crowd}}
+<div class="crowd"><table aria-label="Faces">
+<thead><tr><th>Face</th><th>Age</th><th>Range</th><th>Gender</th></tr></thead>
+<tbody>{{#each value.cards}}<tr><th><img src="{{this.crop.url}}" alt=""/> {{this.number}}</th><td>{{this.age}}</td>
+<td>{{this.range}}</td><td>{{this.gender}}</td></tr>{{/each}}</tbody>
+</table></div>
+<details><summary>A card for each face, with its probabilities</summary>
+{{/if}}
+<ul class="cards" aria-label="Cards of faces">
+{{#each value.cards}}
+<li class="card"><img src="{{this.crop.url}}" alt="Face {{this.number}}, aligned"/>
+<div><div class="number">Face {{this.number}}</div><div class="age">{{this.age}} years</div>
+<div class="detail">{{this.range}} nine times of ten</div><div class="detail gender">{{this.gender}}</div></div>
+{{{this.plot}}}</li>
+{{/each}}
+</ul>
+{{#if value.is_crowd}}</details>{{/if}}
+<p class="downloads">{{{value.links}}}</p>
+{{/if}}
+"""
+LINKS_STYLE = """
+.downloads { display: flex; flex-wrap: wrap; gap: 14px; margin-top: 10px; }
+.downloads a { color: var(--link-text-color); text-decoration: underline; }
+"""
+STYLE = (
+    """
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 10px; max-height: 70vh;
     overflow-y: auto; margin: 0; padding: 2px; list-style: none; }
 .card { display: grid; grid-template-columns: 84px 1fr; gap: 2px 10px; padding: 10px; border-radius: 10px; margin: 0;
@@ -28,50 +56,55 @@ STYLE = """
 .card svg { grid-column: 1 / 3; width: 100%; height: auto; }
 .card svg .all { fill: var(--body-text-color-subdued); opacity: 0.45; }
 .card svg .likely { fill: var(--color-accent); }
+.crowd { max-height: 70vh; overflow-y: auto; margin-bottom: 10px; }
+.crowd table { width: 100%; margin: 0; border: 0 !important; border-collapse: collapse; }
+.crowd th { white-space: nowrap; }
+.crowd tbody th { min-width: 92px; }
+.crowd thead th { position: sticky; top: 0; background: var(--background-fill-primary); }
+.crowd th, .crowd td { padding: 3px 8px; text-align: left; color: var(--body-text-color); border: 0;
+    border-bottom: 1px solid var(--border-color-primary); }
+.crowd img { display: inline-block; width: 44px; height: 44px; border-radius: 6px; margin: 0 6px 0 0;
+    vertical-align: middle; }
+summary { cursor: pointer; margin-bottom: 8px; }
 .card svg text { fill: var(--body-text-color-subdued); font-size: 9px; }
-.downloads { display: flex; flex-wrap: wrap; gap: 14px; margin-top: 10px; }
-.downloads a { color: var(--link-text-color); text-decoration: underline; }
 """
+    + LINKS_STYLE
+)
 
 
-def make_cards(file: str, faces: list[dict]) -> str:
+def make_cards(file: str, faces: list[dict], keep: Callable[[Image.Image], dict]) -> dict | None:
     """
     The cards of a picture, and links that save its numbers.
 
     Args:
         file: What the picture is called in the CSV.
         faces: Dicts of the pipeline with `crop` and `age_distribution`.
+        keep: Saves a crop; gives the file as gradio sends it to the browser.
 
     Returns:
-        HTML, empty where there is no face. Crops and tables are part of it, so that no file of them lies on the server.
+        What `TEMPLATE` shows, None where there is no face. The tables travel in their links.
     """
     if not faces:
-        return ""
-    cards = "".join(f"<li class='card'>{make_card(number, face)}</li>" for number, face in enumerate(faces, start=1))
+        return None
     numbers = [{name: value for name, value in face.items() if name != "crop"} for face in faces]
     links = make_link("faces.csv", "text/csv", "Save as CSV", to_csv(face_rows(file, faces)))
     links += make_link("faces.json", "application/json", "Save as JSON", json.dumps(numbers, indent=2))
-    return f"<ul class='cards' aria-label='Faces'>{cards}</ul><p class='downloads'>{links}</p>"
+    cards = [make_card(number, face, keep) for number, face in enumerate(faces, start=1)]
+    return {"cards": cards, "is_crowd": len(cards) > CROWD, "links": links}
 
 
-def make_card(number: int, face: dict) -> str:
-    """What is inside a card."""
+def make_card(number: int, face: dict, keep: Callable[[Image.Image], dict]) -> dict:
+    """What `TEMPLATE` shows of a face."""
     low, high = (round(age) for age in face["age_interval"])
-    age, gender, score = round(face["age"]), escape(face["gender"]), f"{face['gender_score']:.0%}"
-    said = f"{gender}, {score}" if face["gender_score"] >= SURE else f"unsure ({gender}, {score})"
-    return (
-        f"<img src='{encode_crop(face['crop'])}' alt='Face {number}, aligned'/>"
-        f"<div><div class='number'>Face {number}</div><div class='age'>{age} years</div>"
-        f"<div class='detail'>{low}–{high} nine times of ten</div><div class='detail gender'>{said}</div></div>"
-        + plot_distribution(face["age_distribution"], face["age_interval"])
-    )
-
-
-def encode_crop(crop: Image.Image) -> str:
-    """A crop as a data: address."""
-    buffer = io.BytesIO()
-    crop.resize((CROP_SIDE, CROP_SIDE)).save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    said = f"{face['gender']}, {face['gender_score']:.0%}"
+    return {
+        "number": number,
+        "crop": keep(face["crop"].resize((CROP_SIDE, CROP_SIDE))),
+        "age": round(face["age"]),
+        "range": f"{low}–{high}",
+        "gender": said if face["gender_score"] >= SURE else f"unsure ({said})",
+        "plot": plot_distribution(face["age_distribution"], face["age_interval"]),
+    }
 
 
 def plot_distribution(probabilities: list[float], interval: list[float]) -> str:

@@ -6,7 +6,7 @@ from functools import partial
 
 import gradio as gr
 
-from face_cards import make_link
+from face_cards import LINKS_STYLE, make_link
 from face_table import error_row, face_rows, to_csv
 from photo_page import QUEUE, find_faces, find_upload
 from pipeline_agegender import AgeGenderPipeline
@@ -94,7 +94,7 @@ def build_files_page(pipe: AgeGenderPipeline) -> gr.File:
         start = gr.Button("Start", variant="primary")
         cancel = gr.Button("Cancel")
     summary = gr.Markdown("Up to 1,000 photos at once.")
-    link = gr.HTML()
+    link = gr.HTML(css_template=LINKS_STYLE)
     table = gr.Dataframe(headers=HEADERS, interactive=False, label="Faces", max_height=500, wrap=True)
     filling = start.click(
         partial(fill_table, pipe),

@@ -1,6 +1,6 @@
 // The browser's half of live.py: camera -> frame -> server -> numbers -> boxes drawn into that very frame. Gradio calls
 // this with `element`, `props`, `trigger` and `watch`. `props.value` holds the frame on its way to the server and the
-// numbers on their way back, so that with these the server's copy of the frame is gone.
+// numbers on their way back.
 
 const [video, view, button, status, lines] =
   ['video', 'canvas', 'button', '[role=status]', '.faces'].map((name) => element.querySelector(name));

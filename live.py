@@ -3,7 +3,7 @@
 Of the frames that the browser sends (live.js) at most two wait for their answers, so that with a slow network or a busy
 machine there are fewer frames, never a row of old ones. `gr.Image(streaming=True)` sends by the clock, and keeps a place
 in the queue while a visitor streams, where here visitors and photos take turns. The answer is numbers, which the browser
-draws into the frame it has kept: gradio remembers the last value of a component as long as the session.
+draws into the frame it has kept, so that no picture travels back.
 """
 
 import base64

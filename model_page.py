@@ -206,6 +206,15 @@ def make_error_plots(errors: dict) -> list[tuple[type, dict]]:
     return [(component, arguments) for component, arguments in plots if len(arguments["value"])]
 
 
+def describe_curves(training: dict) -> str:
+    """What the curves of a training cover, as a sentence."""
+    history = training.get("history") or []
+    if not history:
+        return "There is no record of it beside these weights."
+    text = f"The curves cover the last training alone, the {len(history)} epochs that gave these weights."
+    return text + (f" It began with: {training['start']}" if training.get("start") else "")
+
+
 def make_curve_plots(history: list[dict]) -> list[tuple[type, dict]]:
     """The curves of a training, in the form of `make_error_plots`."""
     plots = []
@@ -259,7 +268,7 @@ def build_model_page(folder: Path):
     if len(frame):
         with gr.Accordion("The same as a table", open=False):
             gr.Dataframe(make_table(frame), label="Errors by labelled age", interactive=False, max_height=500)
-    gr.Markdown("## How it was trained" + ("" if history else "\n\nThere is no record of it beside these weights."))
+    gr.Markdown(f"## How it was trained\n\n{describe_curves(training)}")
     build_plots(make_curve_plots(history))
     gr.Markdown("## The data")
     build_pictures(folder)

@@ -8,14 +8,18 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from drawing import draw_faces
-from face_cards import STYLE, make_cards
+from face_cards import STYLE, TEMPLATE, make_cards
 from pipeline_agegender import AgeGenderPipeline
-from safe_reading import fetch, read_picture
+from safe_fetching import fetch
+from safe_reading import read_picture
+from visits import keep_briefly
 
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 EXAMPLES = {
     "Eileen Collins (NASA, public domain)": ASSETS / "astronaut.jpg",
+    "Grace Hopper (US Navy, public domain)": ASSETS / "hopper.jpg",
+    "Both portraits side by side (a collage)": ASSETS / "collage.jpg",
 }
 # All that asks the network waits in one queue, since two at once would only slow each other down.
 QUEUE = "pipeline"
@@ -81,17 +85,18 @@ def find_faces(pipe: AgeGenderPipeline, picture: Image.Image, **options) -> list
     return pipe([picture], batch_size=BATCH_SIZE, **options)[0]
 
 
-def show(pipe: AgeGenderPipeline, whole: bool, source: dict | str | None) -> tuple:
+def show(pipe: AgeGenderPipeline, cards: gr.HTML, whole: bool, source: dict | str | None) -> tuple:
     """
     What the tab shows for a photo: the picture, a sentence, the cards, a button and what the button is to be pressed for.
 
     Args:
+        cards: The component that shows the cards.
         whole: Whether to take the whole picture as one face.
         source: See `read_source`.
     """
     button = gr.Button(visible=False)
     if not source:
-        return None, HINT, "", button, None
+        return None, HINT, None, button, None
     try:
         picture = read_source(source)
         options = {"detect_faces": not whole, "return_crops": True, "return_age_distribution": True}
@@ -99,10 +104,11 @@ def show(pipe: AgeGenderPipeline, whole: bool, source: dict | str | None) -> tup
     except gr.Error as error:
         # The answer to the photo before must not stay, which it would if this were raised.
         gr.Warning(error.message)
-        return None, error.message, "", button, None
+        return None, error.message, None, button, None
     if not faces:
         button = gr.Button(visible=True)
-    return draw_faces(picture, faces), count_faces(len(faces)), make_cards("photo", faces), button, source
+    shown = make_cards("photo", faces, partial(keep_briefly, component=cards))
+    return draw_faces(picture, faces), count_faces(len(faces)), shown, button, source
 
 
 def count_faces(count: int) -> str:
@@ -135,7 +141,7 @@ def build_photo_page(pipe: AgeGenderPipeline) -> tuple[gr.Image, gr.Textbox, gr.
             gr.Examples(
                 [[str(path)] for path in EXAMPLES.values()],
                 image,
-                label="Example",
+                label="Examples",
                 example_labels=list(EXAMPLES),
                 api_visibility="private",
             )
@@ -150,7 +156,7 @@ def build_photo_page(pipe: AgeGenderPipeline) -> tuple[gr.Image, gr.Textbox, gr.
             )
             summary = gr.Markdown(HINT)
             whole = gr.Button("Treat the whole picture as one face", visible=False)
-    cards = gr.HTML(css_template=STYLE, label="Ages and genders")
+    cards = gr.HTML(html_template=TEMPLATE, css_template=STYLE, label="Ages and genders")
     # The file comes as it was uploaded (preprocess=False): gr.Image would open it first, and where it cannot, the
     # visitor would get no sentence.
     for trigger, value, takes_whole in (
@@ -159,7 +165,7 @@ def build_photo_page(pipe: AgeGenderPipeline) -> tuple[gr.Image, gr.Textbox, gr.
         (whole.click, source, True),
     ):
         trigger(
-            partial(show, pipe, takes_whole),
+            partial(show, pipe, cards, takes_whole),
             value,
             [annotated, summary, cards, whole, source],
             preprocess=False,

@@ -1,17 +1,16 @@
-"""Reads the pictures that strangers send: files, zip archives and addresses, each within bounds."""
+"""Reads the pictures that strangers send, files and zip archives, each within bounds."""
 
 import io
-import ipaddress
-import socket
-import time
+import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from urllib.request import urlopen
 
-import httpcore
-import httpx
 from PIL import Image
 
 from pipeline_agegender import to_rgb
@@ -20,6 +19,7 @@ from pipeline_agegender import to_rgb
 NOT_A_PICTURE = "This file cannot be read as a picture: choose a photo such as a JPEG, PNG, WebP or GIF."
 TOO_LARGE = f"This picture is too large: choose one with at most {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels."
 EMPTY = "This file is empty."
+GONE = "This file is no longer on the server: choose it again."
 HEIC = "HEIC pictures cannot be read here: save it as JPEG first."
 SVG = "SVG drawings cannot be read here: save it as PNG or JPEG first."
 # The rest of Pillow's are left out: EPS, for one, is a program that it would have Ghostscript run.
@@ -27,6 +27,7 @@ FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM
 HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 
 NOT_A_ZIP = "This archive is broken."
+TOO_MANY_MEMBERS = "This archive lists too many files: choose one with at most some 10,000."
 NESTED = "Archives inside archives are not read."
 ENCRYPTED = "This file is encrypted."
 UNKNOWN_PACKING = "This file is broken, or packed in a way that is not known here."
@@ -34,22 +35,9 @@ TOO_MUCH_DATA = "This file is too large: at most {} MB of one are read."
 TOO_MUCH_IN_ALL = "This and what follows is not read: {} GB of one upload are the most."
 MAX_MEMBER_BYTES = 50 * 10**6
 MAX_TOTAL_BYTES = 2 * 10**9
+# Of the list of an archive's files, which is read whole and takes some ten times as much memory.
+MAX_DIRECTORY_BYTES = 2 * 10**6
 CHUNK_BYTES = 2**16
-
-NOT_AN_ADDRESS = (
-    "This is no address of a photo: it starts with http:// or https:// and names a site, without a password."
-)
-REFUSED_ADDRESS = "This address is refused: only public sites are read."
-UNREACHABLE = "This address cannot be reached."
-TOO_SLOW = "This address takes too long to answer."
-TOO_MANY_REDIRECTS = "This address leads to ever other addresses."
-MAX_REDIRECTS = 5
-# What `is_global` of Python 3.11 lets pass: protocol assignments (the metadata of some clouds), IPv4-compatible, local
-# NAT64 and site-local addresses.
-REFUSED_NETWORKS = [
-    ipaddress.ip_network(network) for network in ("192.0.0.0/24", "::/96", "64:ff9b:1::/48", "fec0::/10")
-]
-HEADERS = {"User-Agent": "agegender", "Accept": "image/*", "Accept-Encoding": "identity"}
 
 
 def read_picture(source: str | Path | bytes) -> Image.Image:
@@ -80,137 +68,14 @@ def explain(error: BaseException, start: bytes) -> str:
     while error is not None:
         if isinstance(error, Image.DecompressionBombError | MemoryError):
             return TOO_LARGE
+        if isinstance(error, FileNotFoundError):
+            return GONE
         error = error.__cause__
     if not start:
         return EMPTY
     if start[4:8] == b"ftyp" and start[8:12] in HEIC_BRANDS:
         return HEIC
     return SVG if b"<svg" in start.lower() else NOT_A_PICTURE
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public net, that which it may be a cover of included."""
-    address = ipaddress.ip_address(address.split("%")[0])
-    if any(address in network for network in REFUSED_NETWORKS):
-        return False
-    if address.version == 6:
-        if address in ipaddress.ip_network("64:ff9b::/96"):  # NAT64
-            address = ipaddress.ip_address(int(address) & 0xFFFFFFFF)
-        else:
-            address = address.ipv4_mapped or address.sixtofour or address
-    return address.is_global and not address.is_multicast
-
-
-class BoundedStream(httpcore.NetworkStream):
-    """A connection that ends at a deadline, however little comes at a time."""
-
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float):
-        self._stream, self._deadline = stream, deadline
-
-    def _time_left(self, timeout: float | None) -> float:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise httpcore.ReadTimeout()
-        return left if timeout is None else min(left, timeout)
-
-    def read(self, max_bytes, timeout=None):
-        return self._stream.read(max_bytes, self._time_left(timeout))
-
-    def write(self, buffer, timeout=None):
-        self._stream.write(buffer, self._time_left(timeout))
-
-    def close(self):
-        self._stream.close()
-
-    def start_tls(self, ssl_context, server_hostname=None, timeout=None):
-        stream = self._stream.start_tls(ssl_context, server_hostname, self._time_left(timeout))
-        return BoundedStream(stream, self._deadline)
-
-    def get_extra_info(self, info):
-        return self._stream.get_extra_info(info)
-
-
-class PublicBackend(httpcore.SyncBackend):
-    """
-    Connects to public addresses alone, until a deadline.
-
-    A name is looked up once, here, and the connection goes to the address that was checked; a name that changes between
-    two look-ups gains nothing, and a redirect is a connection like any other.
-    """
-
-    def __init__(self, deadline: float):
-        self._deadline = deadline
-
-    def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(UNREACHABLE) from error
-        addresses = [entry[4][0] for entry in found]
-        if not addresses or not all(is_public(address) for address in addresses):
-            raise ValueError(REFUSED_ADDRESS)
-        left = max(0.1, self._deadline - time.monotonic())
-        stream = super().connect_tcp(addresses[0], port, left, local_address, socket_options)
-        return BoundedStream(stream, self._deadline)
-
-    def connect_unix_socket(self, path, timeout=None, socket_options=None):
-        raise ValueError(REFUSED_ADDRESS)
-
-
-def fetch(address: str, max_bytes: int = 20 * 2**20, seconds: float = 10.0) -> bytes:
-    """
-    What an http(s) address of a public site holds.
-
-    Args:
-        address: With or without redirects, of which five are followed.
-        max_bytes: The longest answer.
-        seconds: The longest time for all of it. A look-up of a name can take longer: it cannot be interrupted.
-
-    Raises:
-        ValueError: with a sentence for the visitor.
-    """
-    deadline = time.monotonic() + seconds
-    try:
-        with httpcore.ConnectionPool(network_backend=PublicBackend(deadline)) as pool:
-            url = httpx.URL(address)
-            for _ in range(MAX_REDIRECTS + 1):
-                check_url(url)
-                content, location = request(pool, url, max_bytes)
-                if location is None:
-                    return content
-                url = url.join(location)
-    except httpx.InvalidURL as error:
-        raise ValueError(NOT_AN_ADDRESS) from error
-    except httpcore.TimeoutException as error:
-        raise ValueError(TOO_SLOW) from error
-    except (httpcore.NetworkError, httpcore.ProtocolError, OSError, UnicodeError) as error:
-        raise ValueError(UNREACHABLE) from error
-    raise ValueError(TOO_MANY_REDIRECTS)
-
-
-def check_url(url: httpx.URL):
-    """Raises ValueError with a sentence if an address is not one that a browser would show a photo from."""
-    if url.scheme not in ("http", "https") or not url.host or "%" in url.host or url.userinfo:
-        raise ValueError(NOT_AN_ADDRESS)
-
-
-def request(pool: httpcore.ConnectionPool, url: httpx.URL, max_bytes: int) -> tuple[bytes, str | None]:
-    """The body of an answer, or the address that it redirects to."""
-    target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-    with pool.stream("GET", target, headers={"Host": url.netloc.decode(), **HEADERS}) as response:
-        headers = {name.lower(): value.decode("utf-8", "replace") for name, value in response.headers}
-        if response.status in (301, 302, 303, 307, 308) and b"location" in headers:
-            return b"", headers[b"location"]
-        if not 200 <= response.status < 300:
-            raise ValueError(f"This address answers with an error ({response.status}).")
-        if headers.get(b"content-encoding", "identity").lower() != "identity":
-            raise ValueError(NOT_A_PICTURE)  # it was asked not to, and what it unpacks to has no bound
-        content = bytearray()
-        for chunk in response.iter_stream():
-            content += chunk
-            if len(content) > max_bytes:
-                raise ValueError(f"This file is too large: at most {max_bytes // 2**20} MB are read.")
-    return bytes(content), None
 
 
 def read_pictures(
@@ -227,17 +92,14 @@ def read_pictures(
         The name to show and either the picture or the ValueError with a sentence that says why there is none. If there are
         more than `max_files`, the last one says so.
     """
-    count = 0
-    for name, source in find_sources(paths):
+    for count, (name, source) in enumerate(find_sources(paths)):
         if count == max_files:
             yield "…", ValueError(f"Only the first {max_files:,} files are read.")
             return
-        count += 1
-        if isinstance(source, ValueError):
-            yield name, source
-            continue
         try:
-            picture = read_picture(source)
+            if isinstance(source, ValueError):
+                raise source
+            picture = read_picture(source() if callable(source) else source)
         except ValueError as error:
             yield name, error
         else:
@@ -246,45 +108,70 @@ def read_pictures(
 
 def count_pictures(paths: Iterable[str | Path], max_files: int = 1000) -> int:
     """How many times `read_pictures` yields, from the directories of the archives alone."""
-    total = 0
-    for path in paths:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                total += len(list_members(archive))
-        except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
-            total += 1
-        if total > max_files:
-            return max_files + 1
-    return total
+    return sum(1 for _ in islice(find_sources(paths), max_files + 1))
 
 
-def find_sources(paths: Iterable[str | Path]) -> Iterator[tuple[str, Path | bytes | ValueError]]:
-    """Names with the path or content of each file."""
+def find_sources(paths: Iterable[str | Path]) -> Iterator[tuple[str, Path | Callable[[], bytes] | ValueError]]:
+    """
+    Names with the path of each file, or a function that reads a member of an archive as long as no other was asked for.
+
+    What is taken from the bound on all archives together is the size that a member is said to have: no more is ever unpacked
+    of it, and so the number of members does not hang on what is in them.
+    """
     left = MAX_TOTAL_BYTES
     for path in map(Path, paths):
-        if not zipfile.is_zipfile(path):
+        if not is_archive(path):
             yield path.name, path
             continue
         try:
-            archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
-            yield path.name, ValueError(NOT_A_ZIP)
-            continue
+            with open_archive(path) as archive:
+                for member in list_members(archive):
+                    name = clean_name(member.filename)
+                    if left <= 0:
+                        yield name, ValueError(TOO_MUCH_IN_ALL.format(MAX_TOTAL_BYTES // 10**9))
+                        return
+                    yield name, partial(read_member, archive, member, min(left, MAX_MEMBER_BYTES))
+                    left -= min(member.file_size, MAX_MEMBER_BYTES)
+        except BrokenArchive as error:
+            yield path.name, ValueError(str(error))
+
+
+class BrokenArchive(Exception):
+    """An archive that cannot be opened, with a sentence for the visitor."""
+
+
+class BoundedFile(io.BufferedReader):
+    """A file of which no more is read at once than the longest directory of an archive may hold."""
+
+    def read(self, size=-1):
+        if size is not None and size > MAX_DIRECTORY_BYTES:
+            raise BrokenArchive(TOO_MANY_MEMBERS)
+        return super().read(size)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file ends as a zip archive does."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # one that spans several disks
+        return True
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """
+    An archive whose directory is not too long.
+
+    Raises:
+        BrokenArchive: with a sentence for the visitor.
+    """
+    with BoundedFile(io.FileIO(path)) as file:
+        try:
+            archive = zipfile.ZipFile(file)
+        except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
+            raise BrokenArchive(NOT_A_ZIP) from error
         with archive:
-            for member in list_members(archive):
-                name = clean_name(member.filename)
-                if left <= 0:
-                    yield name, ValueError(TOO_MUCH_IN_ALL.format(MAX_TOTAL_BYTES // 10**9))
-                    return
-                try:
-                    content = read_member(archive, member, min(left, MAX_MEMBER_BYTES))
-                except ValueError as error:
-                    if str(error) != ENCRYPTED:
-                        left -= MAX_MEMBER_BYTES  # as much may have been unpacked
-                    yield name, error
-                else:
-                    left -= len(content)
-                    yield name, content
+            yield archive
 
 
 def list_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:

@@ -1,6 +1,9 @@
 """The page and its endpoint, through a server of a tiny random model and `gradio_client`."""
 
-import time
+import json
+import re
+import shutil
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -104,27 +107,30 @@ def test_files_endpoint_without_files_gets_a_sentence(client):
         client.predict([], api_name="/predict_files")
 
 
-def test_uploads_and_answers_are_deleted(model_folder, monkeypatch, tmp_path):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-
-    def list_files() -> set[Path]:
-        return {path for path in (tmp_path / "gradio").rglob("*") if path.is_file()}
-
-    demo = app.build_demo(app.load_pipeline(model_folder), delete_cache=(1, 2))
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True)
-    try:
-        examples = list_files()
-        Image.new("RGB", (321, 123), "grey").save(tmp_path / "photo.png")
-        client = Client(url, verbose=False, download_files=False)
-        client.predict(handle_file(tmp_path / "photo.png"), api_name="/predict")
-        client.predict([handle_file(tmp_path / "photo.png")], api_name="/predict_files")
-        assert len(list_files() - examples) >= 2  # the upload and the answer
-        deadline = time.monotonic() + 30
-        while list_files() != examples and time.monotonic() < deadline:
-            time.sleep(0.5)
-        assert list_files() == examples
-    finally:
-        demo.close()
+def test_curl_examples_of_the_readme(client, monkeypatch, tmp_path):
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
+    monkeypatch.setattr("photo_page.fetch", {"https://example.org/photo.jpg": ASTRONAUT.read_bytes()}.__getitem__)
+    shutil.copy(ASTRONAUT, tmp_path / "photo.jpg")
+    text = (app.FOLDER / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = [line.split("  #")[0] for line in re.findall(r"^    (curl .*)$", text, re.MULTILINE)]
+    assert len(commands) == 5
+    event, path, answers = "", "", []
+    for command in commands:
+        command = command.replace("http://127.0.0.1:7860/", client.src).replace("EVENT_ID", event)
+        command = command.replace("PATH", path)
+        out = subprocess.run(f"{command} -sS", shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert out.returncode == 0, out.stderr
+        if "/upload" in command:
+            [path] = json.loads(out.stdout)
+        elif "EVENT" not in command and out.stdout.startswith("{"):
+            event = json.loads(out.stdout)["event_id"]
+        else:
+            answers.append(out.stdout)
+    assert len(answers) == 2
+    for answer in answers:
+        assert "event: complete" in answer
+        assert_astronaut(json.loads(answer.split("data: ")[-1])[1][0])
 
 
 def test_no_face_is_an_empty_list(client, tmp_path):

@@ -1,6 +1,8 @@
 """The page as a visitor uses it, in a real browser, with the shipped weights."""
 
+import base64
 import csv
+import io
 import json
 import re
 import zipfile
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image
 
 import app
-from browser import open_browser
+from browser import CAMERA, open_browser, write_camera
 
 
 ASTRONAUT = app.FOLDER / "assets" / "astronaut.jpg"
@@ -18,19 +20,26 @@ TIMEOUT = 60_000  # milliseconds
 # What stands in a tab and in no other.
 TAB_MARKS = {"Photo": "Address of a photo", "Many photos": "Up to 1,000 photos at once."}
 PHONE = {"width": 390, "height": 844}
+COPY = """async (address) => {
+  const picture = await (await fetch(address)).blob();
+  await navigator.clipboard.write([new ClipboardItem({'image/png': picture})]);
+}"""
 
 
 @pytest.fixture(scope="module")
 def url():
-    demo = app.build_demo(app.load_pipeline(str(app.FOLDER)))
-    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
+    pipe = app.load_pipeline(str(app.FOLDER))
+    demo = app.build_demo(pipe)
+    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options(pipe))
     yield address
     demo.close()
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with open_browser() as chromium:
+def browser(tmp_path_factory):
+    """Chromium with a camera before which a photo trembles."""
+    film = write_camera(tmp_path_factory.mktemp("camera") / "camera.mjpeg", Image.open(ASTRONAUT))
+    with open_browser(*CAMERA, film) as chromium:
         yield chromium
 
 
@@ -63,6 +72,13 @@ def wait_for_file(page, stem: str):
     page.locator(".file-preview tr").filter(has_text=re.compile(rf"{stem}\s*\.zip")).wait_for()
 
 
+def as_png_address(path: Path) -> str:
+    """A picture as a data: address of a PNG, the kind that a clipboard takes."""
+    buffer = io.BytesIO()
+    Image.open(path).save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
 def save_link(page, text: str, folder: Path) -> Path:
     with page.expect_download() as download:
         page.get_by_role("link", name=text).click()
@@ -91,9 +107,50 @@ def test_uploaded_photo_gets_a_card_and_downloads(page, tmp_path):
 
 
 def test_example_starts_with_one_click(page):
-    page.locator("[role=tabpanel]:visible .gallery-item, [role=tabpanel]:visible .gallery button").first.click()
+    page.get_by_text("Both portraits side by side (a collage)").click()
+    page.locator(".card").nth(1).wait_for()
+    ages = [int(age.split()[0]) for age in page.locator(".card .age").all_inner_texts()]
+    assert len(ages) == 2 and ages[0] > 65 > 45 > ages[1]
+
+
+def test_pasted_picture_gets_a_card(browser, url):
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.set_default_timeout(TIMEOUT)
+    page.goto(url)
+    page.get_by_role("button", name="Paste from clipboard").wait_for()
+    page.evaluate(COPY, as_png_address(ASTRONAUT))
+    page.get_by_role("button", name="Paste from clipboard").click()
     page.locator(".card").wait_for()
-    assert "female" in page.locator(".card").inner_text()
+    assert page.get_by_text("1 face was found.").is_visible()
+    context.close()
+
+
+def test_photo_of_the_camera_gets_a_card(browser, url):
+    context = browser.new_context(permissions=["camera"])
+    page = context.new_page()
+    page.set_default_timeout(TIMEOUT)
+    page.goto(url)
+    page.get_by_role("button", name="Capture from camera").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.get_by_role("button", name="capture photo").click()
+    page.locator(".card").wait_for()
+    assert page.get_by_text("1 face was found.").is_visible()
+    context.close()
+
+
+def test_forty_faces_are_a_table(page, tmp_path):
+    face = Image.open(ASTRONAUT).crop((120, 0, 320, 220))
+    crowd = Image.new("RGB", (1600, 1100))
+    for index in range(40):
+        crowd.paste(face, (index % 8 * 200, index // 8 * 220))
+    crowd.save(tmp_path / "crowd.jpg")
+    upload(page, tmp_path / "crowd.jpg")
+    page.get_by_text("40 faces were found, numbered from left to right.").wait_for()
+    assert page.locator(".crowd tbody tr").count() == 40
+    assert page.locator(".card").first.is_hidden()
+    page.get_by_text("A card for each face").click()
+    assert page.locator(".card").first.is_visible() and page.locator(".card").count() == 40
 
 
 def test_photo_without_a_face_can_be_taken_whole(page, tmp_path):

@@ -1,35 +1,20 @@
 """The tab for a camera in a real browser, whose camera shows the face of a photo."""
 
 import json
-from pathlib import Path
 
 import gradio as gr
-import numpy as np
 import pytest
-from PIL import Image
 
-from browser import open_browser
+from browser import CAMERA, open_browser, write_camera
 from live import FRAME_PREFIX, build_live_page
+from visits import guard_visits
 
 
-CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 COUNT_FRAMES = """() => {
   window.frames_seen = 0;
   const observer = new MutationObserver(() => window.frames_seen++);
   observer.observe(document.querySelector('#live canvas'), {attributeFilter: ['data-answer']});
 }"""
-
-
-def write_camera(file: Path, photo: Image.Image | None) -> str:
-    """Writes a film of 640 x 480 pixels in which a photo trembles, or none is; returns Chromium's option for it."""
-    shifts = np.random.RandomState(0).randint(-3, 4, (30, 2))
-    with file.open("wb") as film:
-        for x, y in shifts.tolist():
-            frame = Image.new("RGB", (640, 480), "gray")
-            if photo is not None:
-                frame.paste(photo.resize((480, 480)), (80 + x, y))
-            frame.save(film, "JPEG", quality=90)
-    return f"--use-file-for-fake-video-capture={file}"
 
 
 @pytest.fixture
@@ -41,6 +26,7 @@ def demo(estimator, tmp_path, monkeypatch):
             gr.Markdown("Nothing here.")
         with gr.Tab("Live"):
             build_live_page(estimator)
+    guard_visits(demo)
     demo.launch(prevent_thread_lock=True, quiet=True, run_history=False)
     yield demo
     demo.close()
@@ -78,7 +64,6 @@ def test_follows_a_face(demo, photo, tmp_path):
         assert page.evaluate("frames_seen") == 0
         # Nor is one left in what the server remembers of the visitor.
         (session,) = demo.app.state_holder.session_data.values()
-        assert '"faces"' in json.dumps(session.config_values, default=str)
         assert FRAME_PREFIX not in json.dumps(session.config_values, default=str)
         assert page.locator("#live canvas").is_hidden()
         assert page.evaluate("document.querySelector('#live video').srcObject.active") is False

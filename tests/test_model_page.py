@@ -195,3 +195,8 @@ def test_page_of_this_folder_has_all_its_parts():
     assert len(plots(demo)) == 8 and all(plot.label for plot in plots(demo))
     measured = json.loads((ROOT / model_page.TRAINING_FILE).read_text())["metrics"]["validation"]
     assert f"{measured['age_mae']:.2f}" in texts(demo) and "beside these weights" not in texts(demo)
+
+
+def test_page_says_what_the_curves_cover():
+    text = model_page.describe_curves(TRAINING)
+    assert f"the {len(TRAINING['history'])} epochs" in text and text.endswith("It began with: random weights.")

@@ -65,20 +65,20 @@ def test_address_is_fetched(monkeypatch, upload):
 
 def test_page_shows_a_card_for_each_face(upload):
     faces = FixedFaces(make_face(0, 0, 9, 9), make_face(20, 0, 29, 9))
-    picture, sentence, cards, button, source = photo_page.show(faces, False, upload)
-    assert picture.size == (60, 40) and sentence.startswith("2 faces") and cards.count("<li") == 2
+    picture, sentence, cards, button, source = photo_page.show(faces, gr.HTML(), False, upload)
+    assert picture.size == (60, 40) and sentence.startswith("2 faces") and len(cards["cards"]) == 2
     assert not button.visible and source == upload and faces.options["detect_faces"]
 
 
 def test_page_offers_to_take_the_whole_picture_where_there_is_no_face(upload):
-    _, sentence, cards, button, source = photo_page.show(FixedFaces(), False, upload)
-    assert sentence == photo_page.NO_FACE and cards == "" and button.visible
+    _, sentence, cards, button, source = photo_page.show(FixedFaces(), gr.HTML(), False, upload)
+    assert sentence == photo_page.NO_FACE and cards is None and button.visible
     faces = FixedFaces(make_face(0, 0, 59, 39))
-    _, sentence, cards, button, _ = photo_page.show(faces, True, source)
-    assert not faces.options["detect_faces"] and cards.count("<li") == 1 and not button.visible
+    _, sentence, cards, button, _ = photo_page.show(faces, gr.HTML(), True, source)
+    assert not faces.options["detect_faces"] and len(cards["cards"]) == 1 and not button.visible
 
 
 def test_page_is_emptied_with_the_photo_and_by_a_broken_one(upload):
-    assert photo_page.show(FixedFaces(), False, None)[:3] == (None, photo_page.HINT, "")
+    assert photo_page.show(FixedFaces(), gr.HTML(), False, None)[:3] == (None, photo_page.HINT, None)
     open(upload["path"], "w").write("dear diary")
-    assert photo_page.show(FixedFaces(), False, upload)[:3] == (None, NOT_A_PICTURE, "")
+    assert photo_page.show(FixedFaces(), gr.HTML(), False, upload)[:3] == (None, NOT_A_PICTURE, None)

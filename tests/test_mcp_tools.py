@@ -1,0 +1,102 @@
+"""The tools of the MCP server, through a real client."""
+
+import asyncio
+import base64
+import importlib.util
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+import app
+from safe_fetching import REFUSED_ADDRESS
+from safe_reading import NOT_A_PICTURE
+
+
+ASTRONAUT = Path(app.FOLDER) / "assets" / "astronaut.jpg"
+
+
+def as_address(content: bytes, kind: str = "image/jpeg") -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+@pytest.fixture(scope="module")
+def url(estimator):
+    pytest.importorskip("mcp", reason="needs pip install 'gradio[mcp]'")
+    demo = app.build_demo(estimator)
+    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options(estimator))
+    yield address
+    demo.close()
+
+
+@pytest.fixture
+def ask(url):
+    """Asks the server: for its tools, or one of them."""
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
+
+    async def run(name: str | None, arguments: dict):
+        async with (
+            streamablehttp_client(f"{url}gradio_api/mcp/") as (reading, writing, _),
+            ClientSession(reading, writing) as session,
+        ):
+            await session.initialize()
+            return await (session.list_tools() if name is None else session.call_tool(name, arguments))
+
+    return lambda name=None, **arguments: asyncio.run(run(name, arguments))
+
+
+def test_tools_are_typed_and_described(ask):
+    tools = {tool.name: tool for tool in ask().tools}
+    assert set(tools) == {"predict", "predict_url", "predict_files"}
+    for name, key in (("predict", "image"), ("predict_url", "url"), ("predict_files", "files")):
+        schema = tools[name].inputSchema
+        assert list(schema["properties"]) == schema["required"] == [key]
+        assert schema["properties"][key]["description"] and tools[name].description
+        assert "age_interval" in json.dumps(tools[name].outputSchema)
+
+
+def test_photo_comes_back_with_its_face(ask):
+    result = ask("predict", image=as_address(ASTRONAUT.read_bytes()))
+    assert not result.isError
+    picture, text = result.content
+    assert Image.open(io.BytesIO(base64.b64decode(picture.data))).size == Image.open(ASTRONAUT).size
+    [face] = json.loads(text.text)["faces"]
+    assert [face] == result.structuredContent["faces"] and 150 < face["box"]["xmin"] < 200
+
+
+def test_files_get_faces_or_a_sentence_each(ask):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.jpg", ASTRONAUT.read_bytes())
+        file.writestr("notes.jpg", "dear diary")
+    files = [
+        as_address(archive.getvalue(), "application/zip"),
+        as_address(ASTRONAUT.read_bytes()),
+        "http://127.0.0.1:9/b",
+    ]
+    answers = ask("predict_files", files=files).structuredContent["files"]
+    assert [answer["file"] for answer in answers] == ["a.jpg", "notes.jpg", "file 2", "b"]
+    assert answers[0]["faces"] == answers[2]["faces"] and len(answers[0]["faces"]) == 1
+    assert [answers[1]["error"], answers[3]["error"]] == [NOT_A_PICTURE, REFUSED_ADDRESS]
+
+
+@pytest.mark.parametrize("name", ["predict", "predict_url"])
+def test_refused_address_gets_a_sentence(ask, name):
+    key = "image" if name == "predict" else "url"
+    result = ask(name, **{key: "http://127.0.0.1:9/a.jpg"})
+    assert result.isError and REFUSED_ADDRESS in result.content[0].text and "Traceback" not in result.content[0].text
+
+
+def test_page_is_still_there(url):
+    assert "gradio" in httpx.get(url).text.lower()
+
+
+def test_without_the_package_the_app_says_so_once(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert app.launch_options(None)["app_kwargs"] == {}
+    assert capsys.readouterr().out.count(app.NO_MCP) == 1

@@ -1,0 +1,61 @@
+"""What visitors send is bounded when it comes in and soon forgotten, where gradio left to itself does neither."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+
+import anyio
+import gradio as gr
+from gradio.data_classes import FileData
+from gradio.processing_utils import save_bytes_to_cache, save_pil_to_cache
+from gradio.state_holder import SessionState
+from PIL import Image
+
+from safe_fetching import fetch
+
+
+class SteadySet(set):
+    """A set that can be gone through while another thread adds to it."""
+
+    def __iter__(self) -> Iterator:
+        return set.__iter__(self.copy())
+
+
+def guard_visits(demo: gr.Blocks):
+    """
+    Mends what gradio 6.31 does with what visitors send; to be called when the page is built.
+
+    A program may name a file by an address, which gradio would download whatever its size. Of each visitor it remembers what every component last received and showed, pictures in text included, until many
+    others have come; only its deep links, which this page has none of, read that. And what deletes old files every
+    minute goes through sets of them which requests add to: the first time that meets, it ends and never deletes again.
+    """
+    SessionState._update_value_in_config = lambda self, key, value: None
+    demo.upload_file_set = SteadySet(demo.upload_file_set)
+    components = [block for block in demo.blocks.values() if isinstance(block, gr.components.Component)]
+    for component in components:
+        component.temp_files = SteadySet(component.temp_files)
+        move = component.async_move_resource_to_block_cache
+        component.async_move_resource_to_block_cache = partial(fetch_or_move, component.GRADIO_CACHE, move)
+    demo.temp_file_sets = [demo.upload_file_set, *(component.temp_files for component in components)]
+
+
+async def fetch_or_move(folder: str, move: Callable[[str], Awaitable[str]], source: str | None) -> str | None:
+    """The path in `folder` of a file that gradio found there or would move there, or of what is at an address."""
+    if source is not None and str(source).startswith(("http://", "https://")):
+        try:
+            content = await anyio.to_thread.run_sync(fetch, source)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        source = save_bytes_to_cache(content, "file", folder)
+    return await move(source)
+
+
+def keep_briefly(picture: Image.Image, component: gr.components.Component) -> dict:
+    """
+    Saves a picture as a file that `component` may show and that `delete_cache` deletes.
+
+    Returns:
+        The file as gradio sends it to the browser, which finds its address as `url`.
+    """
+    path = save_pil_to_cache(picture, component.GRADIO_CACHE, format="jpeg")
+    component.move_resource_to_block_cache(path)  # which lies there already: from now on it is known as one to delete
+    return FileData(path=path).model_dump()
