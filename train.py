@@ -18,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
 from datasets import Dataset, DatasetDict
+from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn import SyncBatchNorm
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -384,6 +385,6 @@ def main():
 
 if __name__ == "__main__":
     try:
-        main()
+        record(main)()  # so that torchrun's summary names the error of the process that failed first
     except (OSError, ValueError) as error:
         raise SystemExit(f"train.py: error: {error}")

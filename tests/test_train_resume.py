@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 import train
@@ -189,20 +188,6 @@ def test_a_new_training_does_not_mix_with_the_checkpoints_of_another(run_train, 
     with pytest.raises(ValueError, match="--resume_from_checkpoint latest, or choose another --output_dir"):
         run_train(tmp_path)
     assert folder.exists()
-
-
-@pytest.fixture(scope="module")
-def one_epoch(tmp_path_factory, faces, network) -> Path:
-    """The output folder of a training of one epoch, with a checkpoint at its end."""
-    folder = tmp_path_factory.mktemp("one_epoch")
-    with pytest.MonkeyPatch.context() as patch:
-        AcceleratorState._reset_state(True)
-        handler = signal.getsignal(signal.SIGINT)
-        patch.setattr("sys.argv", ["train.py", *make_command(faces, network, folder, num_train_epochs=1)])
-        train.main()
-        signal.signal(signal.SIGINT, handler)
-        AcceleratorState._reset_state(True)
-    return folder
 
 
 @pytest.mark.parametrize(
