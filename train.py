@@ -326,7 +326,8 @@ class Training:
             return
         groups = np.asarray(self.dataset["validation"]["group"])
         fields, held = calibrate(best.config, predictions["validation"], self.calibrating, groups)
-        AgeGenderPipeline(model=best, image_processor=self.processor).save_pretrained(self.output_dir)
+        with failing_in_a_sentence("The model", self.output_dir):
+            AgeGenderPipeline(model=best, image_processor=self.processor).save_pretrained(self.output_dir)
         predictions = {split: recount(values, fields) for split, values in predictions.items()} | {"validation": held}
         metrics = {split: compute_metrics(best, values) for split, values in predictions.items()}
         errors = {split: describe_errors(values) for split, values in predictions.items()}

@@ -142,10 +142,10 @@ def run_kills(folder: Path, moments: list[str], seconds: float, seed: int) -> tu
     output_dir, cache = folder / "killed", folder / "cache"
     while True:
         moment = moments[len(kills)] if len(kills) < len(moments) else None
-        if moment == "building data":
-            # New data for a new training.
-            shutil.rmtree(output_dir, ignore_errors=True)
-            shutil.rmtree(cache, ignore_errors=True)
+        if moment == "building data" and output_dir.exists():
+            moment = None  # the killed training first goes on to its end
+        elif moment == "building data":
+            shutil.rmtree(cache)
         child, start = start_attempt(folder, output_dir, cache), time.monotonic()
         due = moment and wait_for(moment, child, output_dir, cache, seconds, generator)
         if due:
@@ -161,7 +161,7 @@ def run_kills(folder: Path, moments: list[str], seconds: float, seed: int) -> tu
         assert_same_end(folder / "whole", output_dir)
         compared += 1
         shutil.rmtree(output_dir)
-        if moment is None:
+        if len(kills) == len(moments):
             return kills, compared
 
 

@@ -3,12 +3,24 @@
 import os
 import signal
 import socket
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from accelerate.state import AcceleratorState, GradientState
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+import train
+
+
+def run_train_here(command: list[str]):
+    """main() of train.py as the command line of this process."""
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+    sys.argv = ["train.py", *command]
+    train.main()
 
 
 def find_free_port() -> int:

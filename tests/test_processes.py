@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from torch import nn
 import evaluation
 import train
 from augmentation import AugmentationArguments, FaceAugmentation
+from checkpoints import find_checkpoints
 from modeling_agegender import AgeGenderModel
-from processes import read_logs, run_on_processes
+from processes import read_logs, run_on_processes, run_train_here
 from training_setup import (
     STATE,
     TRAIN_IMAGES,
@@ -31,14 +33,6 @@ from training_setup import (
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
 
 PLAIN = {"flip": 0, "rotation": 0, "scale": 0, "shift": 0, "color": 0, "grayscale": 0, "blur": 0, "erasing": 0}
-
-
-def run_train_here(command: list[str]):
-    """main() of train.py as the command line of this process."""
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-    sys.argv = ["train.py", *command]
-    train.main()
 
 
 class Watch:
@@ -280,3 +274,29 @@ def test_machines_without_a_common_disk_are_told_at_the_start(faces, network, on
     (tmp_path / "other").mkdir()
     command = make_command(faces, network, tmp_path / "shared", resume_from_checkpoint="latest")
     run_on_processes(look_from_another_disk, command, log_dir=tmp_path / "logs")
+
+
+def test_synchronised_batch_normalisation_is_refused_on_a_cpu(run_train, tmp_path):
+    with pytest.raises(ValueError, match="--sync_batchnorm needs GPUs: torch has no synchronised batch normalisation"):
+        run_train(tmp_path / "run", sync_batchnorm=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_synchronised_batch_normalisation_keeps_weights_and_their_names(run_train, tmp_path, monkeypatch):
+    """With one process it is plain batch normalisation, so that a CPU can stand in for a GPU here."""
+    used = []
+
+    def forward(layer, values):
+        used.append(layer)
+        return nn.BatchNorm2d.forward(layer, values)
+
+    run_train(tmp_path / "plain")
+    monkeypatch.setattr(nn.SyncBatchNorm, "forward", forward)
+    build = train.build_accelerator
+    monkeypatch.setattr(train, "build_accelerator", lambda given: build(replace(given, sync_batchnorm=False)))
+    run_train(tmp_path / "synchronised", sync_batchnorm=True, checkpointing_steps=5, checkpoints_total_limit=9)
+    assert used
+    assert_same_end(tmp_path / "plain", tmp_path / "synchronised")
+    # A checkpoint of such a training goes on without it, as on a single GPU.
+    run_train(tmp_path / "synchronised", resume_from_checkpoint=find_checkpoints(tmp_path / "synchronised")[1])
+    assert_same_end(tmp_path / "plain", tmp_path / "synchronised")
