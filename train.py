@@ -97,7 +97,7 @@ class Training:
             num_warmup_steps=int(self.updates * arguments.train.warmup_ratio),
             num_training_steps=self.updates,
         )
-        self.state, self.saved_update = TrainerState(), 0
+        self.state, self.saved_at = TrainerState(), (0, 0)
         images = describe_split(dataset) | {"extra_images": self.num_extra_images}
         self.description = describe_training(arguments, model.config, processor, images, accelerator.num_processes)
         parts = [self.scheduler, self.state] + ([self.average] if self.average else [])
@@ -112,7 +112,7 @@ class Training:
         except (OSError, RuntimeError, ValueError) as error:
             raise ValueError(f"{checkpoint} is no checkpoint of a training with these arguments: {error}") from error
         changes += self._adopt_layout(then["arguments"])
-        self.saved_update = self.state.update
+        self.saved_at = (self.state.epoch, self.state.step)
         if self.accelerator.is_main_process and self.state.best_epoch:
             shutil.copytree(checkpoint / "best", self.output_dir / "best.partial", dirs_exist_ok=True)
             self._replace_best()
@@ -147,7 +147,7 @@ class Training:
             if not self._train_epoch(interruption):
                 return False
             self._finish_epoch()
-        if self.saved_update != self.state.update:
+        if self.saved_at != (self.state.epoch, self.state.step):
             self.save_checkpoint()
         return True
 
@@ -278,7 +278,7 @@ class Training:
                     shutil.copytree(self.output_dir / "best", partial / "best")
                 limit = self.arguments.train.checkpoints_total_limit
                 print(f"Saved {finish_checkpoint(partial, self.description, limit)}")
-        self.saved_update = state.update
+        self.saved_at = (state.epoch, state.step)
         accelerator.wait_for_everyone()
 
     def _describe(self, metrics: dict, errors: dict, calibration: dict) -> dict:

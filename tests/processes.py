@@ -80,6 +80,8 @@ def run_forked(function: Callable, *arguments, log: Path) -> int:
             descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
+            # pytest has put others in the place of these two.
+            sys.stdout = sys.stderr = os.fdopen(descriptor, "w", buffering=1)
             function(*arguments)
             code = 0
         except BaseException:

@@ -61,7 +61,10 @@ def test_an_error_in_one_process_ends_all_with_its_message(faces, network, tmp_p
 
 
 def test_two_machines_by_the_ready_file_and_ctrl_c(faces, network, tmp_path):
-    """Both on this machine, one process each; then one of them gets Ctrl-C, as its terminal sends it to all there."""
+    """
+    Both on this machine, one process each. Ctrl-C reaches launchers and trainings, and these once more from their
+    launchers.
+    """
     port = find_free_port()
     training = make_command(faces, network, tmp_path / "run", num_train_epochs=500, early_stopping_patience=0)
     machines = []
@@ -72,7 +75,8 @@ def test_two_machines_by_the_ready_file_and_ctrl_c(faces, network, tmp_path):
     seen = ""
     while "Epoch 2:" not in seen and (character := machines[0].stdout.read(1)):
         seen += character
-    os.killpg(machines[1].pid, signal.SIGINT)
+    for machine in machines:
+        os.killpg(machine.pid, signal.SIGINT)
     outputs = [seen + machines[0].communicate(timeout=120)[0], machines[1].communicate(timeout=120)[0]]
     assert "Saved" in outputs[0] and "Go on with the same command and --resume_from_checkpoint latest" in outputs[0]
     assert "Epoch 1:" in outputs[0] and "Epoch 1:" not in outputs[1]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
+from safetensors.torch import load_file
 from torch import nn
 
 import evaluation
@@ -25,7 +26,6 @@ from training_setup import (
     assert_same_end,
     latest_checkpoint,
     make_command,
-    read_checkpoint,
     read_results,
 )
 
@@ -240,8 +240,10 @@ def test_two_processes_are_interrupted_together_and_resume_as_two_or_as_one(
 
     command = make_command(faces, network, stopped, resume_from_checkpoint="latest")
     run_on_processes(run_train_here, command, log_dir=tmp_path / "resumed")
-    assert_same_end(whole, stopped)
-    assert_same(read_checkpoint(latest_checkpoint(whole)), read_checkpoint(latest_checkpoint(stopped)))
+    assert_same(load_file(whole / "model.safetensors"), load_file(stopped / "model.safetensors"))
+    # A checkpoint holds the mean of what the processes have counted in training, so its last bit may differ.
+    for key in ("history", "metrics", "best_epoch", "weights_sha256"):
+        assert_close(*(read_results(folder)[key] for folder in (stopped, whole)))
 
     capfd.readouterr()
     run_train(alone, resume_from_checkpoint="latest")

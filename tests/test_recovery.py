@@ -55,10 +55,10 @@ def die_at_call(owner, name: str, number: int, after: bool, command: list[str]):
 KILLS = {
     "before any checkpoint": (train.Training, "_train_step", 3, False, []),
     "in the middle of a checkpoint": (accelerate.accelerator, "save_custom_state", 5, False, [0]),
-    "with a checkpoint that has no name yet": (checkpoints.json, "dumps", 6, False, None),
+    "with a checkpoint that has no name yet": (train, "finish_checkpoint", 2, False, [0]),
     "between its name and the deletion of the one before": (checkpoints, "is_whole", 2, False, [0, 1]),
-    "in the middle of that deletion": (checkpoints.shutil, "rmtree", 4, False, None),
-    "between two best weights": (train.shutil, "rmtree", 2, True, None),
+    "in the middle of that deletion": (checkpoints.shutil, "rmtree", 2, False, [1]),
+    "between two best weights": (train.shutil, "rmtree", 3, True, None),
     "in the middle of the export": (train, "write_results", 1, False, [4]),
 }
 
