@@ -87,7 +87,7 @@ def wait_for(moment: str, child: int, output_dir: Path, cache: Path, seconds: fl
 
     Args:
         moment: `building data`: up to 0.1 s after the data set's folder appears in the cache; `anywhere`: up to `seconds`
-            after the start; `writing a checkpoint`: up to 0.02 s after its unfinished folder appears; `after a checkpoint`:
+            after the start; `writing a checkpoint`: up to 0.05 s after its unfinished folder appears; `after a checkpoint`:
             up to 0.02 s after one gets its name, when older ones are deleted.
         child: The training.
         output_dir: Of the training.
@@ -102,7 +102,7 @@ def wait_for(moment: str, child: int, output_dir: Path, cache: Path, seconds: fl
     condition, delay = {
         "building data": (lambda: any(cache.rglob("*.incomplete")), 0.1),
         "anywhere": (lambda: True, seconds),
-        "writing a checkpoint": ((output_dir / "checkpoints" / "partial").is_dir, 0.02),
+        "writing a checkpoint": ((output_dir / "checkpoints" / "partial").is_dir, 0.05),
         "after a checkpoint": (lambda: not set(find_checkpoints(output_dir)) <= before, 0.02),
     }[moment]
     if not wait_until(child, condition):
