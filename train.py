@@ -16,15 +16,25 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, TorchDynamoPlugin, broadcast, set_seed
+from accelerate.utils import broadcast, set_seed
 from datasets import Dataset, DatasetDict
-from torch.optim.swa_utils import AveragedModel
+from torch.distributed.elastic.multiprocessing.errors import record
+from torch.nn import SyncBatchNorm
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import get_scheduler
 
 from augmentation import FaceAugmentation
 from calibration import calibrate, recount
+from checkpoints import (
+    LAYOUT,
+    compare_trainings,
+    describe_training,
+    failing_in_a_sentence,
+    finish_checkpoint,
+    open_output_folder,
+    read_description,
+)
 from distillation import Teachers, soft_loss
 from evaluation import compute_metrics, describe_split, evaluate_model, make_dataloader, predict
 from hub import create_repo, push_epoch, push_to_hub
@@ -32,56 +42,15 @@ from image_processing_agegender import AgeGenderImageProcessor
 from metrics import describe_errors, format_errors, format_metrics
 from model_card import describe_start, write_results
 from model_loading import Normalization
-from modeling_agegender import AgeGenderModel, AgeGenderOutput
+from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
 from results import describe_machine, name_paths, weights_sha256
 from starting_model import load_start
-from training_arguments import Arguments, TrainArguments, parse_arguments
+from training_arguments import Arguments, parse_arguments
 from training_data import check_splits, load_extra_faces, make_train_dataloader
-from training_state import Interruption, TrainerState, choose_checkpoint, find_checkpoints
+from training_parts import build_accelerator, build_average, build_optimizer, count_errors
+from training_state import Interruption, TrainerState
 from utkface import draw_calibration_half, is_utkface, load_utkface
-
-
-def build_accelerator(arguments: TrainArguments) -> Accelerator:
-    """The accelerator, with its checkpoints below the output folder."""
-    return Accelerator(
-        cpu=not torch.accelerator.is_available(),  # else the processes of torchrun would not find each other on CPUs
-        mixed_precision=arguments.mixed_precision,
-        gradient_accumulation_steps=arguments.gradient_accumulation_steps,
-        log_with=arguments.report_to,
-        dynamo_plugin=TorchDynamoPlugin(backend="inductor") if arguments.torch_compile else None,
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
-        project_config=ProjectConfiguration(
-            project_dir=str(arguments.output_dir), logging_dir=str(arguments.output_dir / "logs")
-        ),
-    )
-
-
-def build_optimizer(model: AgeGenderModel, arguments: TrainArguments) -> torch.optim.Optimizer:
-    """AdamW; biases and normalisations, which have one dimension, do not decay."""
-    decaying = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    groups = [{"params": decaying}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=arguments.learning_rate, weight_decay=arguments.weight_decay)
-
-
-def build_average(model: AgeGenderModel, decay: float) -> AveragedModel:
-    """The moving average of weights and buffers; young averages decay faster, else they would remember the start."""
-
-    def update(average: torch.Tensor, value: torch.Tensor, num_averaged: torch.Tensor) -> torch.Tensor:
-        count = float(num_averaged)
-        return value.lerp(average, min(decay, (1 + count) / (10 + count))) if value.is_floating_point() else value
-
-    return AveragedModel(model, avg_fn=update, use_buffers=True)
-
-
-@torch.no_grad()
-def count_errors(output: AgeGenderOutput, batch: dict) -> tuple[torch.Tensor, ...]:
-    """Years of error, known ages, right genders and known genders of a batch, each a float32 scalar."""
-    errors = (output.age - batch["age_labels"]).abs()
-    right = output.gender_logits.argmax(dim=-1) == batch["gender_labels"]  # never where the label is -100
-    known_ages, known_genders = errors.isfinite(), batch["gender_labels"] != -100
-    return tuple(count.float() for count in (errors.nansum(), known_ages.sum(), right.sum(), known_genders.sum()))
 
 
 class Training:
@@ -103,6 +72,8 @@ class Training:
         self.output_dir = arguments.train.output_dir
         if arguments.train.gradient_checkpointing:
             model.activation_checkpointing_enable()
+        if arguments.train.sync_batchnorm:
+            model = SyncBatchNorm.convert_sync_batchnorm(model)  # the names of the weights stay
         height = self.processor.size["height"]
         self.augmentation = FaceAugmentation(arguments.augmentation, height)
         self.normalize = Normalization(self.processor).to(accelerator.device)
@@ -118,30 +89,57 @@ class Training:
         )
         self.unwrapped = model
         self.average = build_average(model, arguments.train.ema_decay) if arguments.train.ema_decay else None
-        updates = math.ceil(len(self.train_dataloader) / arguments.train.gradient_accumulation_steps)
-        updates *= arguments.train.num_train_epochs
+        self.epoch_updates = math.ceil(len(self.train_dataloader) / arguments.train.gradient_accumulation_steps)
+        self.updates = self.epoch_updates * arguments.train.num_train_epochs
         # Not prepared: a prepared scheduler steps once a process at each update.
         self.scheduler = get_scheduler(
             arguments.train.lr_scheduler_type,
             self.optimizer.optimizer,
-            num_warmup_steps=int(updates * arguments.train.warmup_ratio),
-            num_training_steps=updates,
+            num_warmup_steps=int(self.updates * arguments.train.warmup_ratio),
+            num_training_steps=self.updates,
         )
-        self.state = TrainerState()
+        self.state, self.saved_at = TrainerState(), (0, 0)
+        images = describe_split(dataset) | {"extra_images": self.num_extra_images}
+        self.description = describe_training(arguments, model.config, processor, images, accelerator.num_processes)
         parts = [self.scheduler, self.state] + ([self.average] if self.average else [])
         accelerator.register_for_checkpointing(*parts)
 
     def resume(self, checkpoint: Path):
-        """Goes back to a checkpoint, its best weights included."""
+        """Goes back to a checkpoint, its best weights included, and says what it does in another way than before."""
+        then = read_description(checkpoint)
+        changes = compare_trainings(checkpoint, then, self.description)
         try:
             self.accelerator.load_state(str(checkpoint))
         except (OSError, RuntimeError, ValueError) as error:
             raise ValueError(f"{checkpoint} is no checkpoint of a training with these arguments: {error}") from error
-        if self.accelerator.is_main_process and (checkpoint / "best").is_dir():
+        changes += self._adopt_layout(then["arguments"])
+        self.saved_at = (self.state.epoch, self.state.step)
+        if self.accelerator.is_main_process and self.state.best_epoch:
             shutil.copytree(checkpoint / "best", self.output_dir / "best.partial", dirs_exist_ok=True)
             self._replace_best()
         self.accelerator.wait_for_everyone()
+        for sentence in changes:
+            self.accelerator.print(sentence)
         self.accelerator.print(f"Resumed from {checkpoint}: epoch {self.state.epoch + 1}, update {self.state.update}.")
+
+    def _adopt_layout(self, then: dict) -> list[str]:
+        """Counts on in updates of this training's size where the checkpoint's had another; sentences to print."""
+        now, state = self.description["arguments"], self.state
+        changes = [f"{name} was {then[name]} and is {now[name]}" for name in LAYOUT if then[name] != now[name]]
+        if not changes:
+            return []
+        processes, sizes, accumulations = ([values[name] for values in (then, now)] for name in LAYOUT)
+        step_images = [count * size for count, size in zip(processes, sizes)]
+        seen_again = state.recount(step_images, processes, accumulations[1], self.epoch_updates)
+        self.accelerator.step = state.step
+        self.scheduler.last_epoch = state.update - 1
+        self.scheduler.step()
+        old_images, images = (count * steps for count, steps in zip(step_images, accumulations))
+        return [
+            f"Resuming changes the training: {', '.join(changes)}. An update averages {images} images instead of "
+            f"{old_images}; --learning_rate stays, and its schedule goes on at update {state.update} of {self.updates}. "
+            f"{seen_again} images of epoch {state.epoch + 1} are seen a second time."
+        ]
 
     def run(self, interruption: Interruption) -> bool:
         """Trains to the end or to an interruption; True at the end."""
@@ -150,6 +148,8 @@ class Training:
             if not self._train_epoch(interruption):
                 return False
             self._finish_epoch()
+        if self.saved_at != (self.state.epoch, self.state.step):
+            self.save_checkpoint()
         return True
 
     def _train_epoch(self, interruption: Interruption) -> bool:
@@ -236,7 +236,9 @@ class Training:
         learning_rate = self.scheduler.get_last_lr()[0]
         improved = state.add_epoch(train_metrics | metrics, train)
         if improved and self.accelerator.is_main_process:
-            self.best_candidate.save_pretrained(self.output_dir / "best.partial")
+            partial = self.output_dir / "best.partial"
+            with failing_in_a_sentence("The best weights", self.output_dir, partial):
+                self.best_candidate.save_pretrained(partial)
             self._replace_best()
         self.accelerator.log(train_metrics | metrics | {"learning_rate": learning_rate}, step=state.update)
         self.accelerator.print(
@@ -270,17 +272,19 @@ class Training:
         state.sums = accelerator.reduce(sums, reduction="mean").tolist()
         # Written beside and renamed, so that a kill in between leaves the checkpoints before.
         partial = self.output_dir / "checkpoints" / "partial"
-        accelerator.save_state(str(partial))
+        if accelerator.is_main_process and partial.exists():
+            shutil.rmtree(partial)
+        accelerator.wait_for_everyone()
+        with failing_in_a_sentence("A checkpoint", self.output_dir, partial):
+            accelerator.save_state(str(partial))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            if (self.output_dir / "best").is_dir():
-                shutil.copytree(self.output_dir / "best", partial / "best", dirs_exist_ok=True)
-            number = max(find_checkpoints(self.output_dir), default=-1) + 1
-            folder = partial.rename(partial.with_name(f"checkpoint_{number}"))
-            folders = list(find_checkpoints(self.output_dir).values())
-            for old in folders[: -self.arguments.train.checkpoints_total_limit]:
-                shutil.rmtree(old)
-            print(f"Saved {folder}")
+            with failing_in_a_sentence("A checkpoint", self.output_dir, partial):
+                if state.best_epoch:
+                    shutil.copytree(self.output_dir / "best", partial / "best")
+                limit = self.arguments.train.checkpoints_total_limit
+                print(f"Saved {finish_checkpoint(partial, self.description, limit)}")
+        self.saved_at = (state.epoch, state.step)
         accelerator.wait_for_everyone()
 
     def _describe(self, metrics: dict, errors: dict, calibration: dict) -> dict:
@@ -328,7 +332,8 @@ class Training:
             return
         groups = np.asarray(self.dataset["validation"]["group"])
         fields, held = calibrate(best.config, predictions["validation"], self.calibrating, groups)
-        AgeGenderPipeline(model=best, image_processor=self.processor).save_pretrained(self.output_dir)
+        with failing_in_a_sentence("The model", self.output_dir):
+            AgeGenderPipeline(model=best, image_processor=self.processor).save_pretrained(self.output_dir)
         predictions = {split: recount(values, fields) for split, values in predictions.items()} | {"validation": held}
         metrics = {split: compute_metrics(best, values) for split, values in predictions.items()}
         errors = {split: describe_errors(values) for split, values in predictions.items()}
@@ -342,14 +347,13 @@ class Training:
 
 def main():
     arguments = parse_arguments()
-    checkpoint = choose_checkpoint(arguments.train)
-    arguments.train.output_dir.mkdir(parents=True, exist_ok=True)
     accelerator = build_accelerator(arguments.train)
+    checkpoint = open_output_folder(accelerator, arguments.train)
     if arguments.train.push_to_hub and accelerator.is_main_process:
         # Before hours of training, since there may be no login or no right to write.
         name = arguments.train.hub_model_id or arguments.train.output_dir.resolve().name
         arguments.train.hub_model_id = create_repo(name, arguments.train.hub_private_repo)
-    set_seed(arguments.train.seed)
+    set_seed(arguments.train.seed, device_specific=True)  # else all processes would drop the same features
     # Before the data: a wrong network should not cost the minutes that a new data set takes.
     model, processor = load_start(arguments.model)
     teachers = None
@@ -390,6 +394,6 @@ def main():
 
 if __name__ == "__main__":
     try:
-        main()
+        record(main)()  # so that torchrun's summary names the error of the process that failed first
     except (OSError, ValueError) as error:
         raise SystemExit(f"train.py: error: {error}")

@@ -120,6 +120,9 @@ class TrainArguments:
     )
     torch_compile: bool = field(default=False, metadata={"help": "Compile the network (a minute at the start)."})
     gradient_checkpointing: bool = field(default=False, metadata={"help": "Less memory for more time."})
+    sync_batchnorm: bool = field(
+        default=False, metadata={"help": "Batch normalisation over the batches of all GPUs, for small batches."}
+    )
     metric_for_best_model: str = field(
         default="loss", metadata={"help": f"Validation metric that chooses weights: {', '.join(HIGHER_IS_BETTER)}."}
     )
@@ -129,7 +132,9 @@ class TrainArguments:
     early_stopping_threshold: float = field(default=0.0, metadata={"help": "Smallest change that counts."})
     checkpointing_steps: str = field(default="epoch", metadata={"help": "Updates between checkpoints, or epoch."})
     checkpoints_total_limit: int = field(default=2, metadata={"help": "Checkpoints that stay."})
-    resume_from_checkpoint: str | None = field(default=None, metadata={"help": "latest, or a checkpoint's path."})
+    resume_from_checkpoint: str | None = field(
+        default=None, metadata={"help": "A checkpoint's path, or latest, which starts anew where there is none yet."}
+    )
     report_to: str | None = field(default=None, metadata={"help": "tensorboard, wandb or trackio."})
     seed: int = field(default=0, metadata={"help": "Of weights, order and augmentation."})
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the result to the Hub."})

@@ -1,9 +1,9 @@
-"""Where a training stands, what ends it, and where its checkpoints lie."""
+"""Where a training stands, and what ends it."""
 
 import math
 import signal
+import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from metrics import HIGHER_IS_BETTER
 from training_arguments import TrainArguments
@@ -45,6 +45,28 @@ class TrainerState:
             self.bad_epochs += 1
         return improved
 
+    def recount(self, step_images: list[int], num_processes: list[int], accumulation: int, epoch_updates: int) -> int:
+        """
+        Counts anew for a training whose steps take another number of images.
+
+        Args:
+            step_images: Images of one step of all processes, then and now.
+            num_processes: Then and now.
+            accumulation: Steps of an update now. The epoch goes on where an update begins.
+            epoch_updates: Updates of an epoch now.
+
+        Returns:
+            How many images of this epoch are seen a second time.
+        """
+        done, processes_share = self.step * step_images[0], num_processes[0] / num_processes[1]
+        step = done // (step_images[1] * accumulation) * accumulation
+        seen = step * step_images[1]
+        # The sums are means over the processes: the first of a loss for each step, the others of counts of images.
+        shares = [step / self.step, *[seen / done * processes_share] * 4] if done else [0.0] * 5
+        self.sums = [value * share for value, share in zip(self.sums, shares)]
+        self.step, self.update = step, self.epoch * epoch_updates + step // accumulation
+        return done - seen
+
     def should_stop(self, arguments: TrainArguments) -> bool:
         """True if early stopping ends the training here."""
         return 0 < arguments.early_stopping_patience <= self.bad_epochs
@@ -58,35 +80,8 @@ class Interruption:
         signal.signal(signal.SIGINT, self._request)
 
     def _request(self, signal_number, frame):
-        self.requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def find_checkpoints(output_dir: Path) -> dict[int, Path]:
-    """The complete checkpoints of an output folder by number, oldest first."""
-    folders = (output_dir / "checkpoints").glob("checkpoint_*")
-    numbers = {folder.name.removeprefix("checkpoint_"): folder for folder in folders}
-    return dict(sorted((int(number), folder) for number, folder in numbers.items() if number.isdigit()))
-
-
-def choose_checkpoint(arguments: TrainArguments) -> Path | None:
-    """
-    The checkpoint to go on from; None for a new training.
-
-    Raises:
-        ValueError: if it does not exist, or if a new training would mix its checkpoints with those of another.
-    """
-    wanted, present = arguments.resume_from_checkpoint, find_checkpoints(arguments.output_dir)
-    if wanted is None:
-        if present:
-            raise ValueError(
-                f"{arguments.output_dir} holds checkpoints of another training: go on with --resume_from_checkpoint "
-                "latest, or choose another --output_dir."
-            )
-        return None
-    if wanted == "latest" and not present:
-        raise ValueError(f"{arguments.output_dir} holds no checkpoint: start without --resume_from_checkpoint.")
-    folder = present[max(present)] if wanted == "latest" else Path(wanted)
-    if not folder.is_dir():
-        raise ValueError(f"There is no checkpoint {folder}.")
-    return folder
+        # Under torchrun one Ctrl-C comes twice, from the terminal and from torchrun.
+        if self.requested and time.monotonic() - self.request_time > 1:
+            signal.default_int_handler(signal_number, frame)
+        if not self.requested:
+            self.requested, self.request_time = True, time.monotonic()

@@ -149,6 +149,20 @@ def network(tmp_path_factory) -> Path:
     return file
 
 
+@pytest.fixture(scope="module")
+def one_epoch(tmp_path_factory, faces, network) -> Path:
+    """The output folder of a training of one epoch, with a checkpoint at its end."""
+    folder = tmp_path_factory.mktemp("one_epoch")
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.MonkeyPatch.context() as patch:
+        AcceleratorState._reset_state(True)
+        patch.setattr(sys, "argv", ["train.py", *make_command(faces, network, folder, num_train_epochs=1)])
+        train.main()
+        AcceleratorState._reset_state(True)
+    signal.signal(signal.SIGINT, handler)
+    return folder
+
+
 @pytest.fixture
 def run_train(faces, network, monkeypatch):
     """Calls main() of train.py as the command line does, in this process; each call is a training of its own."""

@@ -14,6 +14,7 @@ from torch import nn
 
 import starting_model
 import train
+import training_parts
 import training_state
 from configuration_agegender import AgeGenderConfig
 from evaluation import evaluate_model
@@ -101,7 +102,7 @@ def test_without_a_finite_metric_there_is_nothing_to_export(run_train, tmp_path,
 
 def test_average_of_weights_and_buffers():
     network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
-    average = train.build_average(network, decay=0.25)
+    average = training_parts.build_average(network, decay=0.25)
     weights, means = [2.0, 4.0, 8.0, 16.0], [1.0, 0.0, 3.0, 5.0]
     # The first value is taken over; then the decay is min(0.25, (1 + n) / (10 + n)) after n values: 2/11, 3/12, 0.25.
     expected_weight, expected_mean = weights[0], means[0]
@@ -123,7 +124,7 @@ def test_average_of_weights_and_buffers():
 
 def test_biases_and_normalisations_do_not_decay(tmp_path):
     model = AgeGenderModel(AgeGenderConfig(**NETWORK))
-    optimizer = train.build_optimizer(model, TrainArguments(output_dir=tmp_path, weight_decay=0.3))
+    optimizer = training_parts.build_optimizer(model, TrainArguments(output_dir=tmp_path, weight_decay=0.3))
     decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     parameters = dict(model.named_parameters())
     assert len(decays) == len(parameters)

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 import train
-import training_state
+from checkpoints import DESCRIPTION, choose_checkpoint, find_checkpoints
 from training_arguments import TrainArguments
 from training_setup import (
     BATCHES,
-    NETWORK,
+    SCHEDULER,
     STATE,
     assert_same,
     assert_same_end,
@@ -26,8 +26,10 @@ from training_setup import (
     read_checkpoint,
     read_results,
     start_process,
+    write_faces,
     write_table,
 )
+from training_state import TrainerState
 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
@@ -43,10 +45,10 @@ def test_resuming_within_an_epoch_equals_an_uninterrupted_run(run_train, tmp_pat
     }
     whole, copy = tmp_path / "whole", tmp_path / "copy"
     run_train(whole, **options)
-    checkpoints = training_state.find_checkpoints(whole)
+    checkpoints = find_checkpoints(whole)
     states = [torch.load(folder / STATE, weights_only=False) for folder in checkpoints.values()]
     updates = 3 * math.ceil(BATCHES / accumulation)
-    assert [state["update"] for state in states] == list(range(2, updates + 1, 2))
+    assert [state["update"] for state in states] == [*range(2, updates, 2), updates]
     start = next(n for n, state in enumerate(states) if state["epoch"] == 1 and 0 < state["step"] < BATCHES)
 
     shutil.copytree(whole, copy)
@@ -56,7 +58,7 @@ def test_resuming_within_an_epoch_equals_an_uninterrupted_run(run_train, tmp_pat
 
     assert_same_end(whole, copy)
     later = [folder for number, folder in checkpoints.items() if number > start]
-    resumed = [folder for number, folder in training_state.find_checkpoints(copy).items() if number > max(checkpoints)]
+    resumed = [folder for number, folder in find_checkpoints(copy).items() if number > max(checkpoints)]
     assert len(resumed) == len(later) > 0
     for first, second in zip(later, resumed):
         assert_same(read_checkpoint(first), read_checkpoint(second))
@@ -125,7 +127,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(run_train, t
 def test_going_back_to_a_checkpoint_goes_back_to_its_best_weights(run_train, tmp_path):
     """A later epoch's best must not be exported as that of the epoch that the checkpoint knows."""
     run_train(tmp_path, num_train_epochs=3, checkpoints_total_limit=9)
-    first = training_state.find_checkpoints(tmp_path)[0]
+    first = find_checkpoints(tmp_path)[0]
     best_then = load_file(first / "best" / "model.safetensors")
     assert read_results(tmp_path)["best_epoch"] > 1
     run_train(tmp_path, num_train_epochs=1, checkpoints_total_limit=9, resume_from_checkpoint=first)
@@ -133,11 +135,30 @@ def test_going_back_to_a_checkpoint_goes_back_to_its_best_weights(run_train, tmp
     assert_same(load_file(tmp_path / "model.safetensors"), best_then)
 
 
+def write_checkpoint(folder: Path, size: int = 3):
+    """A folder that says of itself to hold a file of three bytes."""
+    folder.mkdir(parents=True)
+    (folder / "optimizer.bin").write_bytes(bytes(size))
+    (folder / DESCRIPTION).write_text(json.dumps({"files": {"optimizer.bin": 3}}))
+
+
 def test_latest_is_the_highest_number(tmp_path):
     for name in ("checkpoint_9", "checkpoint_10", "checkpoint_x", "partial"):
-        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+        write_checkpoint(tmp_path / "checkpoints" / name)
     arguments = TrainArguments(output_dir=tmp_path, resume_from_checkpoint="latest")
-    assert training_state.choose_checkpoint(arguments) == tmp_path / "checkpoints" / "checkpoint_10"
+    assert choose_checkpoint(arguments) == (tmp_path / "checkpoints" / "checkpoint_10", "")
+
+
+def test_a_checkpoint_that_is_not_whole_is_not_taken(tmp_path):
+    folders = [tmp_path / "checkpoints" / f"checkpoint_{number}" for number in range(4)]
+    for folder, size in zip(folders, (3, 3, 2, 3)):
+        write_checkpoint(folder, size)
+    (folders[3] / DESCRIPTION).unlink()
+    checkpoint, remark = choose_checkpoint(TrainArguments(output_dir=tmp_path, resume_from_checkpoint="latest"))
+    assert checkpoint == folders[1] and remark == f"{folders[3]} is not whole, so the one before it is taken."
+    for folder, name in ((folders[2], "optimizer.bin"), (folders[3], DESCRIPTION)):
+        with pytest.raises(ValueError, match=f"no whole checkpoint: {name} is missing or cut off"):
+            choose_checkpoint(TrainArguments(output_dir=tmp_path, resume_from_checkpoint=str(folder)))
 
 
 def test_checkpoints_are_limited_to_the_newest(run_train, tmp_path):
@@ -148,13 +169,17 @@ def test_checkpoints_are_limited_to_the_newest(run_train, tmp_path):
     assert torch.load(latest_checkpoint(tmp_path) / STATE, weights_only=False)["update"] == updates
 
 
-@pytest.mark.parametrize(
-    ("checkpoint", "sentence"), [("latest", "holds no checkpoint"), ("nowhere", "There is no checkpoint nowhere")]
-)
-def test_resuming_from_nothing_is_refused(run_train, tmp_path, checkpoint, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        run_train(tmp_path / "empty", resume_from_checkpoint=checkpoint)
+def test_resuming_from_nowhere_is_refused(run_train, tmp_path):
+    with pytest.raises(ValueError, match="There is no checkpoint nowhere"):
+        run_train(tmp_path / "empty", resume_from_checkpoint="nowhere")
     assert not (tmp_path / "empty").exists()
+
+
+def test_latest_without_a_checkpoint_starts_anew(run_train, tmp_path, capsys):
+    """So a job that is started again by itself has one command."""
+    run_train(tmp_path, num_train_epochs=1, resume_from_checkpoint="latest")
+    assert "holds no whole checkpoint yet: the training starts from its beginning." in capsys.readouterr().out
+    assert [row["epoch"] for row in read_results(tmp_path)["history"]] == [1]
 
 
 def test_a_new_training_does_not_mix_with_the_checkpoints_of_another(run_train, tmp_path):
@@ -165,9 +190,73 @@ def test_a_new_training_does_not_mix_with_the_checkpoints_of_another(run_train, 
     assert folder.exists()
 
 
-def test_a_checkpoint_of_another_network_is_refused(run_train, tmp_path):
-    run_train(tmp_path / "run", num_train_epochs=1)
-    wider = tmp_path / "wider.json"
-    wider.write_text(json.dumps(NETWORK | {"hidden_sizes": [8, 24]}))
-    with pytest.raises(ValueError, match="checkpoint_0 is no checkpoint of a training with these arguments"):
-        run_train(tmp_path / "run", config=wider, resume_from_checkpoint="latest")
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"learning_rate": 0.02}, "checkpoint_0 is of another training: --learning_rate was 0.01 and is 0.02"),
+        ({"config_overrides": "hidden_sizes=[8,24]"}, r"the network's hidden_sizes was \[8, 16\] and is \[8, 24\]"),
+        ({"ema_decay": 0, "seed": 3}, "--ema_decay was 0.9 and is 0.0; --seed was 0 and is 3"),
+        ({"rotation": 3}, "--rotation was 15.0 and is 3.0"),
+        ({"validation_share": 0.3}, "--validation_share was 0.25 and is 0.3"),
+        ({"data_dir": "others"}, "--data_dir had other images or another split"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused_by_name(run_train, one_epoch, tmp_path, changes, sentence):
+    if "data_dir" in changes:
+        changes = {"data_dir": write_faces(tmp_path / "others", 41, test_count=3)}
+    with pytest.raises(ValueError, match=sentence):
+        run_train(one_epoch, resume_from_checkpoint="latest", **changes)
+    assert len(find_checkpoints(one_epoch)) == 1
+
+
+def test_what_may_change_is_told(run_train, one_epoch, tmp_path, capsys):
+    shutil.copytree(one_epoch, tmp_path / "run")
+    run_train(tmp_path / "run", resume_from_checkpoint="latest", num_train_epochs=2, early_stopping_patience=7)
+    printed = capsys.readouterr().out
+    assert "Resuming changes the training: --num_train_epochs was 1 and is 2." in printed
+    assert "--early_stopping_patience was 4 and is 7." in printed
+    assert "Resumed from" in printed and len(read_results(tmp_path / "run")["history"]) == 2
+
+
+def test_another_batch_size_goes_on_at_the_same_image(run_train, tmp_path, capsys):
+    """7 updates of 4 images an epoch become 14 of 2; checkpoint 1 has 16 images of the second epoch behind it."""
+    options = {"checkpointing_steps": 11, "num_train_epochs": 2}
+    run_train(tmp_path, **options)
+    checkpoint = find_checkpoints(tmp_path)[0]
+    state = torch.load(checkpoint / STATE, weights_only=False)
+    assert (state["epoch"], state["step"]) == (1, 4)
+    capsys.readouterr()
+    run_train(
+        tmp_path,
+        **options | {"checkpointing_steps": 23, "checkpoints_total_limit": 9},
+        resume_from_checkpoint=checkpoint,
+        per_device_train_batch_size=2,
+    )
+    printed = capsys.readouterr().out
+    assert "per_device_train_batch_size was 4 and is 2. An update averages 2 images instead of 4" in printed
+    assert "schedule goes on at update 23 of 30. 0 images of epoch 2 are seen a second time" in printed
+    assert "epoch 2, update 23." in printed
+    end, scheduler = (
+        torch.load(latest_checkpoint(tmp_path) / file, weights_only=False) for file in (STATE, SCHEDULER)
+    )
+    assert end["update"] == scheduler["last_epoch"] == 30
+    assert scheduler["_last_lr"] == pytest.approx([0, 0], abs=1e-12)
+
+
+def test_state_counts_on_in_steps_of_another_size():
+    # Of each of 2 processes: 5 steps of 4 images, 3 genders known each time.
+    state = TrainerState(epoch=2, step=5, update=25, sums=[10.0, 40.0, 20.0, 10.0, 15.0])
+    assert state.recount([8, 6], [2, 1], accumulation=2, epoch_updates=9) == 40 - 36
+    assert (state.step, state.update) == (6, 2 * 9 + 3)
+    loss, *sums = state.sums
+    assert loss / state.step == 10 / 5  # the mean loss stays
+    assert sums == pytest.approx([0.9 * 2 * value for value in (40, 20, 10, 15)])
+    start = TrainerState(epoch=2, update=20)
+    assert start.recount([8, 4], [2, 1], accumulation=1, epoch_updates=20) == 0
+    assert (start.step, start.update, start.sums) == (0, 40, [0.0] * 5)
+
+
+def test_the_end_has_a_checkpoint_of_its_own(run_train, tmp_path):
+    run_train(tmp_path, num_train_epochs=1, checkpointing_steps=100)
+    state = torch.load(latest_checkpoint(tmp_path) / STATE, weights_only=False)
+    assert (state["epoch"], state["update"]) == (1, BATCHES)

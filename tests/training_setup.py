@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file
 
-import training_state
+from checkpoints import find_checkpoints
 from evaluation import evaluate_model, make_dataloader
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
@@ -97,7 +97,7 @@ def read_results(output_dir: Path) -> dict:
 
 
 def latest_checkpoint(output_dir: Path) -> Path:
-    checkpoints = training_state.find_checkpoints(output_dir)
+    checkpoints = find_checkpoints(output_dir)
     return checkpoints[max(checkpoints)]
 
 

@@ -1,0 +1,91 @@
+"""Processes that the tests start, end and kill: forked, so that they need no imports, which take longer than the tests."""
+
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from accelerate.state import AcceleratorState, GradientState
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+import train
+
+
+def run_train_here(command: list[str]):
+    """main() of train.py as the command line of this process."""
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+    sys.argv = ["train.py", *command]
+    train.main()
+
+
+def find_free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def run_on_processes(function: Callable, *arguments, log_dir: Path, num_processes: int = 2) -> list:
+    """
+    Calls a function on several processes as torchrun would start them, by the code that torchrun runs.
+
+    Args:
+        function: Gets the arguments. What it returns must be small, or its process would wait for somebody to read it.
+        log_dir: Where the processes print to.
+
+    Returns:
+        What the function returned, by rank.
+
+    Raises:
+        ChildFailedError: if a process fails; it tells of the first one that did.
+    """
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=num_processes,
+        run_id="tests",
+        rdzv_backend="c10d",
+        rdzv_endpoint=f"127.0.0.1:{find_free_port()}",
+        max_restarts=0,
+        start_method="fork",
+        local_addr="127.0.0.1",
+        logs_specs=DefaultLogsSpecs(log_dir=str(log_dir), redirects=Std.ALL),
+    )
+    names = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    handlers = {name: signal.getsignal(name) for name in names}
+    try:
+        results = elastic_launch(config, function)(*arguments)
+    finally:
+        for name, handler in handlers.items():
+            signal.signal(name, handler)
+    return [results[rank] for rank in range(num_processes)]
+
+
+def read_logs(log_dir: Path, rank: int) -> str:
+    """All that a process has printed, errors included."""
+    files = sorted(log_dir.rglob(f"{rank}/std*.log"))
+    return "".join(file.read_text() for file in files)
+
+
+def run_forked(function: Callable, *arguments, log: Path) -> int:
+    """Calls a function in a child of this process; its exit code, or minus the number of the signal that ended it."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(descriptor, 1)
+            os.dup2(descriptor, 2)
+            # pytest has put others in the place of these two.
+            sys.stdout = sys.stderr = os.fdopen(descriptor, "w", buffering=1)
+            function(*arguments)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
