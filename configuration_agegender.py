@@ -44,8 +44,8 @@ def raise_value_errors(config_class: type) -> type:
 @strict
 class AgeGenderConfig(PreTrainedConfig):
     r"""
-    The numbers that shape an [`AgeGenderModel`]. The defaults are the shipped network: depthwise-separable blocks in the
-    shape of MobileNet-v1 (https://huggingface.co/papers/1704.04861), one fully connected layer per head.
+    The numbers that shape an [`AgeGenderModel`]. The defaults are those of `configs/default.json`: depthwise-separable blocks in
+    the shape of MobileNet-v1 (https://huggingface.co/papers/1704.04861), one fully connected layer per head.
 
     Stage `i` holds `depths[i]` blocks of kind `block_types[i]` with `hidden_sizes[i]` output channels. Its first block
     has stride `strides[i]`; after its last block a max-pooling of `pool_sizes[i]` follows (1 is none).
