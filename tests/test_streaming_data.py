@@ -30,6 +30,12 @@ pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
 STREAMING = {"streaming": True, "validation_share": None, "shuffle_buffer_size": 8}
 
 
+@pytest.fixture(autouse=True)
+def no_sleep(monkeypatch):
+    """`datasets` waits five seconds at the end of each pass over Parquet files, lest Python end before Arrow's threads."""
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+
+
 def write_shards(dataset: datasets.DatasetDict, folder: Path, num_shards: int) -> Path:
     """The splits as Parquet files, as `push_to_hub` cuts and names them; small row groups."""
     folder.mkdir()
