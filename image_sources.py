@@ -102,23 +102,32 @@ def read_zip(path: Path) -> Iterator[Entry]:
                 yield Entry(member.filename, Path(member.filename).name, partial(archive.read, member))
 
 
-def read_table(dataset_dict: datasets.DatasetDict) -> Iterator[Entry]:
-    """The rows of a Parquet folder or Hub data set; its splits are kept where it has more than one."""
+def name_labels(row: dict, features: datasets.Features) -> dict:
+    """Age, gender and race of a table's row; classes by name, since others number theirs in another order."""
+    labels = {key: row.get(key) for key in ("age", "gender", "race")}
+    for key, value in labels.items():
+        if isinstance(features.get(key), datasets.ClassLabel):
+            # -1 is how such a column says unknown.
+            labels[key] = features[key].int2str(value) if value is not None and value >= 0 else None
+    return labels
+
+
+def name_row(row: dict, fallback: str) -> str:
+    """What a row of a flattened table is called: by its column `file_name`, else by its image's path if that is UTKFace's."""
+    name = Path(row.get("image.path") or "").name
+    return row.get("file_name") or (name if UTKFACE_NAME.match(name) else fallback)
+
+
+def read_table(dataset_dict: datasets.DatasetDict, has_splits: bool) -> Iterator[Entry]:
+    """The rows of a Parquet folder or Hub data set, with the names of its splits where these mean anything."""
     for split_name, split in dataset_dict.items():
-        classes = {key: feature for key, feature in split.features.items() if isinstance(feature, datasets.ClassLabel)}
+        features = split.features
         # A format may name columns, as it does after a concatenation, and not know those of the flattened table.
         split = split.cast_column("image", datasets.Image(decode=False)).flatten().with_format(None)
         images = split.select_columns(["image.bytes", "image.path"])
         for index, row in enumerate(split.remove_columns("image.bytes")):
-            labels = {key: row.get(key) for key in ("age", "gender", "race")}
-            for key in labels.keys() & classes.keys():
-                # By name, since others number their classes in another order. -1 is how such a column says unknown.
-                known = labels[key] is not None and labels[key] >= 0
-                labels[key] = classes[key].int2str(labels[key]) if known else None
-            name = Path(row["image.path"] or "").name
-            name = row.get("file_name") or (name if UTKFACE_NAME.match(name) else f"{split_name}-{index}")
-            read = partial(read_cell, images, index)
-            yield Entry(name, name, read, labels, split_name if len(dataset_dict) > 1 else None)
+            name, read = name_row(row, f"{split_name}-{index}"), partial(read_cell, images, index)
+            yield Entry(name, name, read, name_labels(row, features), split_name if has_splits else None)
 
 
 def read_cell(images: datasets.Dataset, index: int) -> bytes:
@@ -137,32 +146,51 @@ def find_split(file: Path) -> str:
     return "train"
 
 
+def group_by_split(source: str, files: list[str]) -> dict[str, list[str]]:
+    """Parquet files, at `source` or below it, by the splits that their names say."""
+    by_split, root = {}, source if os.path.isdir(source) else os.path.dirname(files[0])
+    for file in files:
+        by_split.setdefault(find_split(Path(os.path.relpath(file, root))), []).append(file)
+    return by_split
+
+
+@contextmanager
+def explain_absence(source: str):
+    """Turns whatever keeps a data set of the Hub from being loaded into a ValueError."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"{source!r} is no file or folder here, and it could not be loaded from the Hub either ({error}). Give "
+            "a folder of images, its .tar.gz or .zip, a folder of Parquet files, or a data set id."
+        ) from error
+
+
+def rename_splits(by_split: dict) -> dict:
+    """The same under the names of SPLIT_NAMES where a split has another usual one."""
+    return {SPLIT_ALIASES.get(name, name): split for name, split in by_split.items()}
+
+
 def load_table(source: str, files: list[str]) -> datasets.DatasetDict:
     """Parquet files, by split, or where there is none a Hub data set. Raises ValueError if there is no such thing."""
     if files:
-        by_split, root = {}, source if os.path.isdir(source) else os.path.dirname(files[0])
-        for file in files:
-            by_split.setdefault(find_split(Path(os.path.relpath(file, root))), []).append(file)
-        table = datasets.load_dataset("parquet", data_files=by_split)
+        table = datasets.load_dataset("parquet", data_files=group_by_split(source, files))
     else:
-        try:
+        with explain_absence(source):
             table = datasets.load_dataset(source)
-        except Exception as error:
-            raise ValueError(
-                f"{source!r} is no file or folder here, and it could not be loaded from the Hub either ({error}). Give "
-                "a folder of images, its .tar.gz or .zip, a folder of Parquet files, or a data set id."
-            ) from error
-        table = datasets.DatasetDict({SPLIT_ALIASES.get(name, name): split for name, split in table.items()})
-    if "image" not in (features := next(iter(table.values())).features):
-        raise ValueError(f"{source!r} has the columns {sorted(features)}, but lacks ['image'].")
+        table = datasets.DatasetDict(rename_splits(table))
+    check_image(source, next(iter(table.values())).features)
     return table
 
 
-def check_labels(source: str, table: datasets.DatasetDict):
+def check_image(source: str, features: datasets.Features):
+    """Raises ValueError if a table has no images."""
+    if "image" not in features:
+        raise ValueError(f"{source!r} has the columns {sorted(features)}, but lacks ['image'].")
+
+
+def check_age(source: str, features: datasets.Features):
     """Raises ValueError if a table cannot be trained or measured on."""
-    if len(table) > 1 and not set(table) <= set(SPLIT_NAMES):
-        raise ValueError(f"{source!r} has the splits {sorted(table)}; known are {', '.join(SPLIT_NAMES)}.")
-    features = next(iter(table.values())).features
     if "age" not in features:
         raise ValueError(f"{source!r} has the columns {sorted(features)}, but lacks ['age'].")
     if isinstance(features["age"], datasets.ClassLabel):
@@ -185,15 +213,19 @@ class Source:
     Args:
         data_dir: A folder of images, a tar or zip archive, a Parquet file, a folder of them, or a Hub id.
         labelled: False takes tables without ages too, and one image or a pattern of paths, as in `photos/*.jpg`.
+        table: Splits of the data set at `data_dir`, where they are loaded already.
 
     Raises:
         ValueError: if it is none of these.
     """
 
-    def __init__(self, data_dir: str | Path, labelled: bool = True):
+    def __init__(self, data_dir: str | Path, labelled: bool = True, table: datasets.DatasetDict | None = None):
         path = Path(data_dir)
         # Resolved, so that the cache knows a path however it is written.
         self.data_dir = str(path.resolve()) if path.exists() else str(data_dir)
+        if table is not None:
+            self.files, self.table, self._read = [], table, partial(read_table, table, has_splits=True)
+            return
         self.files, self.table = self._find_files(labelled), None
         tables = [file for file in self.files if file.lower().endswith(".parquet")]
         if path.is_dir() and not tables:
@@ -209,8 +241,11 @@ class Source:
         else:
             self.table = load_table(self.data_dir, tables)
             if labelled:
-                check_labels(self.data_dir, self.table)
-            self.files, self._read = [], partial(read_table, self.table)
+                if len(self.table) > 1 and not set(self.table) <= set(SPLIT_NAMES):
+                    known = ", ".join(SPLIT_NAMES)
+                    raise ValueError(f"{self.data_dir!r} has the splits {sorted(self.table)}; known are {known}.")
+                check_age(self.data_dir, next(iter(self.table.values())).features)
+            self.files, self._read = [], partial(read_table, self.table, has_splits=len(self.table) > 1)
 
     def _find_files(self, labelled: bool) -> list[str]:
         """All files of a folder, the file itself, or those of a pattern; none where there must be a data set of the Hub."""

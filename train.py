@@ -4,6 +4,7 @@ Trains an AgeGenderModel with accelerate.
     python train.py --model start --data_dir UTKFace.tar.gz --output_dir runs/agegender
     python train.py --from_scratch --config configs/baseline.json --data_dir UTKFace.tar.gz --output_dir runs/baseline
     python train.py ... --teacher runs/first runs/second --extra_data more_faces
+    python train.py ... --data_dir user/faces --streaming
     python train.py ... --resume_from_checkpoint latest
     accelerate launch train.py ...      (several GPUs; torchrun works too)
 """
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn import SyncBatchNorm
 from torch.utils.data import DataLoader
@@ -47,10 +48,10 @@ from pipeline_agegender import AgeGenderPipeline
 from results import describe_machine, name_paths, weights_sha256
 from starting_model import load_start
 from training_arguments import Arguments, parse_arguments
-from training_data import check_splits, load_extra_faces, make_train_dataloader
+from training_data import TrainingData, load_training_data, make_train_dataloader, skip_batches
 from training_parts import build_accelerator, build_average, build_optimizer, count_errors
 from training_state import Interruption, TrainerState
-from utkface import draw_calibration_half, is_utkface, load_utkface
+from utkface import draw_calibration_half, is_utkface
 
 
 class Training:
@@ -60,15 +61,13 @@ class Training:
         self,
         arguments: Arguments,
         accelerator: Accelerator,
-        dataset: DatasetDict,
-        extra: Dataset | None,
+        data: TrainingData,
         model: AgeGenderModel,
         processor: AgeGenderImageProcessor,
         teachers: Teachers | None,
     ):
-        self.arguments, self.accelerator, self.dataset, self.processor = arguments, accelerator, dataset, processor
-        self.num_extra_images = 0 if extra is None else len(extra)
-        self.teachers = teachers
+        self.arguments, self.accelerator, self.processor, self.teachers = arguments, accelerator, processor, teachers
+        self.data, self.dataset = data, data.splits
         self.output_dir = arguments.train.output_dir
         if arguments.train.gradient_checkpointing:
             model.activation_checkpointing_enable()
@@ -79,13 +78,11 @@ class Training:
         self.normalize = Normalization(self.processor).to(accelerator.device)
         model = model.to(accelerator.device, memory_format=torch.channels_last)
         # One half of the validation images chooses the weights, the other calibrates them at the end.
-        self.calibrating = draw_calibration_half(dataset["validation"], arguments.data.split_seed)
-        choosing = dataset["validation"].select(np.flatnonzero(~self.calibrating))
-        self.model, self.optimizer, self.train_dataloader, self.validation_dataloader = accelerator.prepare(
-            model,
-            build_optimizer(model, arguments.train),
-            make_train_dataloader(dataset["train"], extra, self.processor, arguments),
-            self._make_eval_dataloader(choosing),
+        self.calibrating = draw_calibration_half(self.dataset["validation"], arguments.data.split_seed)
+        choosing = self.dataset["validation"].select(np.flatnonzero(~self.calibrating))
+        self.train_dataloader = make_train_dataloader(data, processor, arguments, accelerator)
+        self.model, self.optimizer, self.validation_dataloader = accelerator.prepare(
+            model, build_optimizer(model, arguments.train), self._make_eval_dataloader(choosing)
         )
         self.unwrapped = model
         self.average = build_average(model, arguments.train.ema_decay) if arguments.train.ema_decay else None
@@ -99,8 +96,9 @@ class Training:
             num_training_steps=self.updates,
         )
         self.state, self.saved_at = TrainerState(), (0, 0)
-        images = describe_split(dataset) | {"extra_images": self.num_extra_images}
-        self.description = describe_training(arguments, model.config, processor, images, accelerator.num_processes)
+        self.description = describe_training(
+            arguments, model.config, processor, data.describe(), accelerator.num_processes
+        )
         parts = [self.scheduler, self.state] + ([self.average] if self.average else [])
         accelerator.register_for_checkpointing(*parts)
 
@@ -134,11 +132,15 @@ class Training:
         self.accelerator.step = state.step
         self.scheduler.last_epoch = state.update - 1
         self.scheduler.step()
+        repeated = f"{seen_again} images of epoch {state.epoch + 1} are seen a second time."
+        if self.data.shards and processes[0] != processes[1]:
+            # Which files a process reads depends on how many there are.
+            repeated = f"Some images of epoch {state.epoch + 1} may be seen a second time, and as many not."
         old_images, images = (count * steps for count, steps in zip(step_images, accumulations))
         return [
             f"Resuming changes the training: {', '.join(changes)}. An update averages {images} images instead of "
             f"{old_images}; --learning_rate stays, and its schedule goes on at update {state.update} of {self.updates}. "
-            f"{seen_again} images of epoch {state.epoch + 1} are seen a second time."
+            f"{repeated}"
         ]
 
     def run(self, interruption: Interruption) -> bool:
@@ -157,7 +159,7 @@ class Training:
         train, state = self.arguments.train, self.state
         self.model.train()
         self.train_dataloader.set_epoch(state.epoch)
-        batches = self.accelerator.skip_first_batches(self.train_dataloader, state.step)
+        batches = skip_batches(self.train_dataloader, state.step, self.accelerator)
         batch_images = train.per_device_train_batch_size * self.accelerator.num_processes
         sums = torch.as_tensor(state.sums, dtype=torch.float32, device=self.accelerator.device)
         start, start_seconds, first_step = time.perf_counter(), state.seconds, state.step
@@ -295,7 +297,7 @@ class Training:
             "split_images": {name: len(split) for name, split in self.dataset.items()},
             "is_utkface": is_utkface(self.dataset["train"]["file_name"]),
             "split": describe_split(self.dataset),
-            "extra_images": self.num_extra_images,
+            "extra_images": self.data.num_extra_images,
             "metrics": metrics,
             "errors": errors,
             "calibration": calibration,
@@ -359,18 +361,9 @@ def main():
     teachers = None
     if arguments.model.teacher:
         teachers = Teachers(arguments.model.teacher, model.config).to(accelerator.device)
-    with accelerator.main_process_first():
-        dataset = load_utkface(
-            arguments.data.data_dir,
-            strict=arguments.data.strict,
-            seed=arguments.data.split_seed,
-            validation_share=arguments.data.validation_share,
-        )
-    check_splits(dataset, arguments, accelerator.num_processes)
-    with accelerator.main_process_first():
-        extra = load_extra_faces(arguments.data, dataset)
+    data = load_training_data(arguments, accelerator)
     interruption = Interruption()
-    training = Training(arguments, accelerator, dataset, extra, model, processor, teachers)
+    training = Training(arguments, accelerator, data, model, processor, teachers)
     if arguments.train.report_to:
         # TensorBoard takes no lists.
         values = {

@@ -87,6 +87,13 @@ class DataArguments:
     validation_share: float | None = field(
         default=None, metadata={"help": "Share of validation images, 0–1, in a draw of them. Default: 0.1."}
     )
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read training images as they are needed, from Parquet files or the Hub, without building."},
+    )
+    shuffle_buffer_size: int = field(
+        default=5000, metadata={"help": "With --streaming: images to draw from, encoded, in memory, per device."}
+    )
     dataloader_num_workers: int = field(default=2, metadata={"help": "Processes that decode images, per device."})
 
     def __post_init__(self):
@@ -94,6 +101,12 @@ class DataArguments:
             raise ValueError(f"--validation_share must be between 0 and 1, got {self.validation_share}.")
         if not 0 < self.extra_share < 1:
             raise ValueError(f"--extra_share must be between 0 and 1, got {self.extra_share}.")
+        if self.streaming:
+            for name in ("extra_data", "split_seed", "validation_share"):
+                if getattr(self, name) not in (None, []):
+                    raise ValueError(f"--{name} needs a data set that is built, but --streaming takes it as it is.")
+        if self.shuffle_buffer_size < 1:
+            raise ValueError(f"--shuffle_buffer_size must be at least 1, got {self.shuffle_buffer_size}.")
         for name in ("split_seed", "dataloader_num_workers"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"--{name} must be at least 0, got {getattr(self, name)}.")

@@ -1,13 +1,17 @@
 """What a training reads: the faces of a data set, more faces beside them, and the batches of both."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import datasets
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch.utils.data import DataLoader, Sampler
 
+from evaluation import describe_split
 from near_duplicates import find_near_duplicates, thumbnail
+from streaming_data import FaceStream, Shards, load_streamed_faces, make_streaming_dataloader
 from training_arguments import Arguments, DataArguments
 from utkface import load_utkface, to_model_inputs
 
@@ -92,15 +96,58 @@ def check_splits(dataset: datasets.DatasetDict, arguments: Arguments, num_proces
         )
 
 
-def make_train_dataloader(
-    dataset: datasets.Dataset, extra: datasets.Dataset | None, processor, arguments: Arguments
-) -> DataLoader:
+@dataclass
+class TrainingData:
+    """
+    All images of a training.
+
+    Args:
+        splits: train, validation and maybe test; of a stream, train has only names.
+        extra: More images to train on.
+        shards: Where a stream reads its training images.
+    """
+
+    splits: datasets.DatasetDict
+    extra: datasets.Dataset | None = None
+    shards: Shards | None = None
+
+    @property
+    def num_extra_images(self) -> int:
+        return 0 if self.extra is None else len(self.extra)
+
+    def describe(self) -> dict:
+        """What tells these images, and the order in which they come, from others."""
+        description = describe_split(self.splits) | {"extra_images": self.num_extra_images}
+        return description | ({"shards": self.shards.sizes} if self.shards else {})
+
+
+def load_training_data(arguments: Arguments, accelerator: Accelerator) -> TrainingData:
+    """
+    Builds the data set, or takes it from the cache; with `--streaming` finds out what there is to read.
+
+    Raises:
+        ValueError: if there is nothing to train or to validate on, or if it cannot be read in the way that was asked for.
+    """
+    data, shards = arguments.data, None
+    with accelerator.main_process_first():
+        if data.streaming:
+            splits, shards = load_streamed_faces(data)
+        else:
+            splits = load_utkface(data.data_dir, data.strict, data.split_seed, data.validation_share)
+    check_splits(splits, arguments, accelerator.num_processes)
+    with accelerator.main_process_first():
+        return TrainingData(splits, load_extra_faces(data, splits), shards)
+
+
+def make_train_dataloader(data: TrainingData, processor, arguments: Arguments, accelerator: Accelerator) -> DataLoader:
     """Shuffled batches of 0–1 pixels; the last, smaller batch is left out, since batch normalisation needs several."""
-    sampler = None
-    if extra is not None:
-        sampler = MixingSampler(len(dataset), len(extra), arguments.data.extra_share, arguments.train.seed)
-        dataset = datasets.concatenate_datasets([dataset, extra])
-    return DataLoader(
+    if data.shards:
+        return make_streaming_dataloader(data.shards, processor, arguments, accelerator)
+    dataset, sampler = data.splits["train"], None
+    if data.extra is not None:
+        sampler = MixingSampler(len(dataset), len(data.extra), arguments.data.extra_share, arguments.train.seed)
+        dataset = datasets.concatenate_datasets([dataset, data.extra])
+    dataloader = DataLoader(
         dataset.with_transform(to_model_inputs(processor, do_normalize=False)),
         batch_size=arguments.train.per_device_train_batch_size,
         shuffle=sampler is None,
@@ -111,3 +158,12 @@ def make_train_dataloader(
         # a loader once more, would have other dropout than an uninterrupted one.
         generator=torch.Generator(),
     )
+    return accelerator.prepare(dataloader)
+
+
+def skip_batches(dataloader: DataLoader, num_batches: int, accelerator: Accelerator) -> DataLoader:
+    """The batches of an epoch after the first ones, from what `make_train_dataloader` gives."""
+    if isinstance(dataloader.dataset, FaceStream):
+        dataloader.dataset.num_skipped = num_batches  # not even decoded
+        return dataloader
+    return accelerator.skip_first_batches(dataloader, num_batches)

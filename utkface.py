@@ -245,7 +245,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
 
 
 def load_utkface(
-    data_dir: str | Path,
+    data_dir: str | Path | Source,
     strict: bool = False,
     seed: int | None = None,
     validation_share: float | None = None,
@@ -261,7 +261,8 @@ def load_utkface(
     so too.
 
     Args:
-        data_dir: A folder of images (nested or not), a tar or zip archive, a folder of Parquet files, or a Hub id.
+        data_dir: A folder of images (nested or not), a tar or zip archive, a folder of Parquet files, or a Hub id; or a source
+            that is open already.
         strict: Raise for the first unusable image instead of leaving it out with a warning.
         seed: Of the splits that are drawn; 0 where there is no list.
         validation_share: Share of the images outside the test split, 0–1; 0.1 where there is no list.
@@ -274,7 +275,7 @@ def load_utkface(
     Raises:
         ValueError: if the path is none of the above or holds no usable image, or, when strict, at the first unusable one.
     """
-    source = Source(data_dir)
+    source = data_dir if isinstance(data_dir, Source) else Source(data_dir)
     builder = UTKFace(
         cache_dir=None if cache_dir is None else str(cache_dir),
         dataset_name="utkface",

@@ -215,7 +215,7 @@ def test_tensorboard_gets_the_metrics(run_train, tmp_path):
     ],
 )
 def test_a_bad_config_is_refused_before_the_data_are_read(run_train, tmp_path, monkeypatch, content, sentence):
-    monkeypatch.setattr(train, "load_utkface", lambda *args, **kwargs: pytest.fail("the data were read"))
+    monkeypatch.setattr(train, "load_training_data", lambda *args, **kwargs: pytest.fail("the data were read"))
     file = tmp_path / "network.json"
     if content is not None:
         file.write_text(content)

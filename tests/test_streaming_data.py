@@ -1,0 +1,257 @@
+"""Training images that are streamed: the same as those of a built data set, shared between processes, each once an epoch."""
+
+import re
+import shutil
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+
+from image_processing_agegender import AgeGenderImageProcessor
+from processes import run_on_processes, run_train_here
+from streaming_data import FaceStream, RowDecoder, Shards, choose_strategy, load_streamed_faces
+from training_arguments import DataArguments
+from training_setup import (
+    STATE,
+    TRAIN_IMAGES,
+    assert_same_end,
+    draw_face,
+    find_checkpoints,
+    make_command,
+    read_results,
+    write_table,
+)
+from utkface import load_utkface
+
+
+pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
+
+STREAMING = {"streaming": True, "validation_share": None, "shuffle_buffer_size": 8}
+
+
+@pytest.fixture(autouse=True)
+def no_sleep(monkeypatch):
+    """`datasets` waits five seconds at the end of each pass over Parquet files, lest Python end before Arrow's threads."""
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+
+
+def write_shards(dataset: datasets.DatasetDict, folder: Path, num_shards: int) -> Path:
+    """The splits as Parquet files, as `push_to_hub` cuts and names them; small row groups."""
+    folder.mkdir()
+    for name, split in dataset.items():
+        count = num_shards if name == "train" else 1
+        for index in range(count):
+            file = folder / f"{name}-{index:05}-of-{count:05}.parquet"
+            split.shard(count, index, contiguous=True).to_parquet(file, batch_size=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(faces) -> datasets.DatasetDict:
+    return load_utkface(faces, validation_share=0.25)
+
+
+@pytest.fixture(scope="module")
+def published(built, tmp_path_factory) -> Path:
+    """30 training images in four files, 10 of validation and 3 of test."""
+    return write_shards(built, tmp_path_factory.mktemp("published") / "faces", 4)
+
+
+def load(folder: Path, **changes) -> tuple[datasets.DatasetDict, Shards]:
+    return load_streamed_faces(DataArguments(str(folder), streaming=True, **changes))
+
+
+def list_names(shards: Shards, batch_size: int, rank: int = 0, processes: int = 1, epoch: int = 0, skipped: int = 0):
+    """The names of one process's epoch."""
+    stream = FaceStream(shards, batch_size, 8, 0, rank, processes)
+    stream.set_epoch(epoch)
+    stream.num_skipped = skipped
+    return [name for rows in stream for name in rows["file_name"]]
+
+
+def test_what_is_streamed_is_what_is_built(published):
+    """The same shards: images, labels and pixels of an epoch, and the splits that measure."""
+    whole, (streamed, shards) = load_utkface(published), load(published)
+    assert shards.sizes == [8, 8, 7, 7] and len(streamed["train"]) == TRAIN_IMAGES
+    assert {name: sorted(split["file_name"]) for name, split in streamed.items()} == {
+        name: sorted(split["file_name"]) for name, split in whole.items()
+    }
+    for split in ("validation", "test"):
+        columns = ["age", "gender", "race", "file_name"]
+        assert streamed[split].select_columns(columns).to_list() == whole[split].select_columns(columns).to_list()
+
+    processor = AgeGenderImageProcessor(size={"height": 32, "width": 32})
+    stream = FaceStream(shards, 5, 8, 0, 0, 1)
+    decode = RowDecoder(stream.features, processor, num_threads=3)
+    batches = [decode(rows) | {"names": rows["file_name"]} for rows in stream]
+    streamed_images = {
+        name: [batch[key][index] for key in ("pixel_values", "age_labels", "gender_labels")]
+        for batch in batches
+        for index, name in enumerate(batch["names"])
+    }
+    assert len(streamed_images) == len(whole["train"]) == TRAIN_IMAGES
+    assert [batch["pixel_values"].shape for batch in batches] == [(5, 3, 32, 32)] * 6
+    for row in whole["train"]:
+        pixels, age, gender = streamed_images[row["file_name"]]
+        assert (age, gender) == (row["age"], row["gender"])
+        assert torch.equal(pixels, processor(row["image"], do_normalize=False, return_tensors="pt").pixel_values[0])
+
+
+@pytest.mark.parametrize(
+    ("processes", "batch_size", "strategy", "seen"),
+    [(1, 4, "shards", 28), (2, 3, "shards", 24), (2, 5, "shards", 20), (3, 5, "examples", 30), (2, 14, "shards", 28)],
+)
+def test_processes_share_an_epoch_and_leave_out_less_than_a_batch_more(
+    published, processes, batch_size, strategy, seen
+):
+    shards = load(published)[1]
+    assert choose_strategy(shards.sizes, batch_size, processes)[0] == strategy
+    orders = []
+    for epoch in range(3):
+        shares = [list_names(shards, batch_size, rank, processes, epoch) for rank in range(processes)]
+        assert {len(share) for share in shares} == {seen // processes}  # as many steps for each
+        orders.append([name for share in shares for name in share])
+        assert len(set(orders[-1])) == len(orders[-1]) == seen
+        assert shares[0] == list_names(shards, batch_size, 0, processes, epoch)
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_two_processes_see_halves_that_are_everything(built, tmp_path):
+    """Files of one size: each process reads its own. One file: each reads all of it and takes half."""
+    for number, strategy in ((2, "shards"), (1, "examples")):
+        shards = load(write_shards(built, tmp_path / str(number), number))[1]
+        assert choose_strategy(shards.sizes, 5, 2) == (strategy, 3)
+        first, second = (list_names(shards, 5, rank, 2, epoch=1) for rank in range(2))
+        assert not set(first) & set(second)
+        assert sorted(first + second) == sorted(built["train"]["file_name"])
+
+
+def test_unequal_files_are_read_by_all():
+    """Two large and two small files: a process with both small ones would end long before the other."""
+    assert choose_strategy([100, 100, 3, 3], 10, 2) == ("examples", 10)
+    assert choose_strategy([52, 51, 52, 51], 10, 2) == ("shards", 10)
+    assert choose_strategy([30], 4, 1) == ("shards", 7)
+
+
+def test_a_resumed_epoch_gives_the_rest_of_it_also_to_another_number_of_processes(built, published, tmp_path):
+    shards = load(published)[1]
+    whole = list_names(shards, 4, epoch=1)
+    assert list_names(shards, 4, epoch=1, skipped=3) == whole[12:]
+    # One file, which all processes read: 16 images are two steps of two processes with 4, or four of one.
+    shards = load(write_shards(built, tmp_path / "one", 1))[1]
+    rest = [name for rank in range(2) for name in list_names(shards, 4, rank, 2, epoch=1, skipped=2)]
+    assert len(rest) == 8
+    assert set(rest) == set(list_names(shards, 4, epoch=1)[16:24])
+
+
+def test_a_stream_that_ends_early_is_an_error(published):
+    files, sizes = vars(load(published)[1]).values()
+    with pytest.raises(ValueError, match="The files end after 7 of 10 batches: have they changed"):
+        list_names(Shards(files, [size + 3 for size in sizes]), 4)
+
+
+def test_unknown_labels_and_classes_in_another_order_are_those_of_a_built_data_set(tmp_path):
+    features = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "age": datasets.Value("float64"),
+            "gender": datasets.ClassLabel(names=["Female", "Male"]),
+        }
+    )
+    rows = {
+        "image": [draw_face(40, 0, seed=700 + index) for index in range(6)],
+        "age": [31.0, None, 40.0, float("nan"), 0.0, 5.0],
+        "gender": [0, 1, -1, None, 1, 0],
+    }
+    table = datasets.Dataset.from_dict(rows, features=features)
+    folder = write_shards(
+        datasets.DatasetDict({"train": table, "validation": table.select([0, 1])}), tmp_path / "p", 2
+    )
+    # The images of validation are among those to train on, which names in a table without a column for them do not show.
+    stream = FaceStream(load(folder)[1], 6, 8, 0, 0, 1)
+    decode = RowDecoder(stream.features, AgeGenderImageProcessor(size={"height": 32, "width": 32}), 1)
+    (batch,) = map(decode, stream)
+    found = sorted(zip(batch["age_labels"].nan_to_num(-1.0).tolist(), batch["gender_labels"].tolist()))
+    assert found == sorted([(31.0, 1), (-1.0, 0), (40.0, -100), (-1.0, -100), (0.0, 0), (5.0, 1)])
+
+
+def test_what_cannot_be_streamed_is_refused_in_a_sentence(faces, built, published, tmp_path):
+    with pytest.raises(ValueError, match="reads Parquet files or a data set of them on the Hub, but .* is none"):
+        load(faces)
+    with pytest.raises(ValueError, match="but .* has train: it needs train and validation"):
+        load(write_table(tmp_path / "single", [draw_face(40, 0, seed=1)], [40.0]))
+    with pytest.raises(ValueError, match="no file or folder here, and it could not be loaded from the Hub"):
+        load(Path("nobody/nothing"))
+    for argument, value in (("extra_data", ["more"]), ("validation_share", 0.2), ("split_seed", 0)):
+        with pytest.raises(ValueError, match=f"--{argument} needs a data set that is built"):
+            DataArguments("faces", streaming=True, **{argument: value})
+
+    leaking = datasets.DatasetDict({**built, "train": datasets.concatenate_datasets([built["train"], built["test"]])})
+    with pytest.raises(ValueError, match="^3 training images of .* are among those that measure"):
+        load(write_shards(leaking, tmp_path / "leaking", 2))
+    twice = datasets.DatasetDict({**built, "train": built["train"].select([0, 1, 2, 1])})
+    with pytest.raises(ValueError, match="another image has the same name. --streaming needs usable images alone"):
+        load(write_shards(twice, tmp_path / "twice", 2))
+    old = built["train"].select(range(4)).map(lambda row: {"age": row["age"] + 150})
+    folder = write_shards(datasets.DatasetDict({**built, "train": old}), tmp_path / "old", 1)
+    with pytest.raises(ValueError, match="jpg in .*train-00000-of-00001.parquet: the age .* is not in 0–120"):
+        load(folder)
+
+
+def test_a_broken_image_is_named(published):
+    stream = FaceStream(load(published)[1], 4, 8, 0, 0, 1)
+    rows = next(iter(stream))
+    rows["image"][2]["bytes"] = b"no image"
+    decode = RowDecoder(stream.features, AgeGenderImageProcessor(size={"height": 32, "width": 32}), 2)
+    with pytest.raises(ValueError, match=f"^{re.escape(rows['file_name'][2])}: cannot identify image file"):
+        decode(rows)
+
+
+def test_a_streamed_training_resumes_within_an_epoch_as_if_uninterrupted(run_train, published, faces, tmp_path):
+    """By the command line to the end, with the results that a built data set has, with and without a worker."""
+    options = STREAMING | {"data_dir": published, "checkpointing_steps": 3, "checkpoints_total_limit": 50}
+    whole, copy = tmp_path / "whole", tmp_path / "copy"
+    run_train(whole, **options)
+    run_train(tmp_path / "built", data_dir=published, validation_share=None)
+    results, expected = read_results(whole), read_results(tmp_path / "built")
+    assert results.keys() == expected.keys() and results["history"][0].keys() == expected["history"][0].keys()
+    assert results["split_images"] == {"train": TRAIN_IMAGES, "validation": 10, "test": 3}
+    for key in ("split_images", "is_utkface", "split", "extra_images"):
+        assert results[key] == expected[key], key
+
+    shutil.copytree(whole, copy)
+    states = {n: torch.load(folder / STATE, weights_only=False) for n, folder in find_checkpoints(whole).items()}
+    start = next(n for n, state in states.items() if state["epoch"] == 1 and state["step"] > 0)
+    checkpoint = copy / "checkpoints" / f"checkpoint_{start}"
+    run_train(copy, resume_from_checkpoint=checkpoint, **options | {"dataloader_num_workers": 2})
+    assert_same_end(whole, copy)
+    with pytest.raises(ValueError, match="--streaming was True and is False"):
+        run_train(copy, resume_from_checkpoint=checkpoint, **options | {"streaming": None})
+
+
+def watch_stream(command: list[str]) -> list[list[int]]:
+    """Trains; what this process saw in each step, as hashes of the images."""
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        decode = RowDecoder.__call__
+
+        def note(decoder, rows):
+            seen.append([hash(image["bytes"]) for image in rows["image"]])
+            return decode(decoder, rows)
+
+        patch.setattr(RowDecoder, "__call__", note)
+        run_train_here(command)
+    return seen
+
+
+def test_two_processes_train_on_their_shares(published, faces, network, tmp_path):
+    changes = STREAMING | {"data_dir": published, "per_device_train_batch_size": 3}
+    command = make_command(faces, network, tmp_path / "run", **changes)
+    first, second = run_on_processes(watch_stream, command, log_dir=tmp_path / "logs")
+    assert len(first) == len(second) == 2 * 4
+    for epoch in range(2):
+        seen = [image for share in (first, second) for batch in share[4 * epoch : 4 * epoch + 4] for image in batch]
+        assert len(set(seen)) == len(seen) == 24
+    results = read_results(tmp_path / "run")
+    assert results["num_processes"] == 2 and len(results["history"]) == 2
