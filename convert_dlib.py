@@ -15,12 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from configuration_agegender import AgeGenderConfig
 from image_processing_agegender import AgeGenderImageProcessor
-from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
-from weight_conversion import load_layer, parse_conversion_arguments, restore_batch_normalization, write_start
+from modeling_agegender import AgeGenderModel
+from weight_conversion import list_layers, load_layer, run_conversion
 
 
 WEIGHTS_SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
@@ -91,8 +89,12 @@ def adapt_to_processor(kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray
 
 
 def load_convolutions(model: AgeGenderModel, parameters: list[tuple[np.ndarray, np.ndarray]]):
-    """Copies kernels, biases, scales and shifts into the model, the first kernel for the model's own normalisation."""
-    layers = [module for module in model.modules() if isinstance(module, AgeGenderConvLayer)]
+    """
+    Copies kernels, biases, scales and shifts into the model, the first kernel for the model's own normalisation.
+
+    Max-pooling and the padding at strides are ours; dlib's pooling looks at 3 x 3 pixels and its strides cut borders off.
+    """
+    layers = list_layers(model)
     if len(layers) != len(parameters):
         raise ValueError(f"The config has {len(layers)} convolutions; dlib's network has {len(parameters)}.")
     for index, (layer, (convolution, affine)) in enumerate(zip(layers, parameters)):
@@ -103,35 +105,12 @@ def load_convolutions(model: AgeGenderModel, parameters: list[tuple[np.ndarray, 
         scale, shift = np.split(affine, 2)
         if index == 0:
             kernel, bias = adapt_to_processor(kernel, bias)
-        load_layer(layer, kernel, scale, shift + scale * bias)
-
-
-@torch.no_grad()
-def convert(parameters: list[tuple[np.ndarray, np.ndarray]], config: AgeGenderConfig, images: list) -> AgeGenderModel:
-    """
-    Builds the model.
-
-    Max-pooling and the padding at strides are ours; dlib's pooling looks at 3 x 3 pixels and its strides cut borders off.
-
-    Args:
-        parameters: From `read_dlib`.
-        config: A network with the stages of configs/residual.json.
-        images: Face crops, PIL images, from which the statistics of the batch normalisations are taken.
-
-    Returns:
-        A model with the body of dlib's network and new heads.
-    """
-    torch.manual_seed(0)
-    model = AgeGenderModel(config).eval()
-    load_convolutions(model, parameters)
-    restore_batch_normalization(model, images)
-    return model
+        load_layer(f"Convolution {index}", layer, kernel, scale, shift + scale * bias)
 
 
 def main():
-    arguments = parse_conversion_arguments("dlib's ResNet-29", "dlib_face_recognition_resnet_model_v1.dat", CONFIG)
-    parameters = read_dlib(arguments.weights)  # before the data, which take longer
-    write_start(arguments, lambda config, images: convert(parameters, config, images), CARD)
+    file = "dlib_face_recognition_resnet_model_v1.dat"
+    run_conversion("dlib's ResNet-29", file, CONFIG, read_dlib, load_convolutions, CARD)
 
 
 if __name__ == "__main__":

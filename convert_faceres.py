@@ -15,11 +15,9 @@ import math
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from configuration_agegender import AgeGenderConfig
 from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
-from weight_conversion import load_layer, parse_conversion_arguments, restore_batch_normalization, write_start
+from weight_conversion import list_layers, load_layer, run_conversion
 
 
 WEIGHTS_SHA256 = "b0ea2cc4805891a0f22dc57b06b57806b967831305c40818400fda40aec341f4"
@@ -66,7 +64,7 @@ def read_tensorflowjs(graph_file: Path) -> dict[str, np.ndarray]:
 
 def convolution_layers(model: AgeGenderModel) -> list[tuple[str, AgeGenderConvLayer]]:
     """The model's layers in order, each with the name of its counterpart in the graph."""
-    layers = [module for module in model.modules() if isinstance(module, AgeGenderConvLayer)]
+    layers = list_layers(model)
     names = ["conv1"] + [f"conv_{kind}_{block}" for block in range(1, 14) for kind in ("dw", "pw")]
     if len(layers) != len(names):
         raise ValueError(
@@ -90,39 +88,12 @@ def load_convolutions(model: AgeGenderModel, constants: dict[str, np.ndarray]):
             kernel = constants[f"{name}/convolution/merged_input"].transpose(3, 2, 0, 1)
         if name == "conv1":
             kernel = kernel[:, ::-1]
-        if kernel.shape != tuple(layer.convolution.weight.shape):
-            raise ValueError(
-                f"{name} has the shape {kernel.shape}, the config makes {tuple(layer.convolution.weight.shape)}."
-            )
-        load_layer(layer, kernel, 1, constants[f"{name}_bn/batchnorm_1/sub"].ravel())
-
-
-@torch.no_grad()
-def convert(constants: dict[str, np.ndarray], config: AgeGenderConfig, images: list) -> AgeGenderModel:
-    """
-    Builds the model.
-
-    Args:
-        constants: From `read_tensorflowjs`.
-        config: A network whose stages are those of MobileNet-v1.
-        images: Face crops, PIL images, from which the statistics of the batch normalisations are taken.
-
-    Returns:
-        A model with the body of faceres-deep and new heads.
-    """
-    torch.manual_seed(0)
-    model = AgeGenderModel(config).eval()
-    load_convolutions(model, constants)
-    restore_batch_normalization(model, images)
-    return model
+        load_layer(name, layer, kernel, 1, constants[f"{name}_bn/batchnorm_1/sub"].ravel())
 
 
 def main():
-    arguments = parse_conversion_arguments(
-        "faceres-deep", "faceres-deep.json, with faceres-deep.bin beside it", DEFAULT_CONFIG
-    )
-    constants = read_tensorflowjs(arguments.weights)  # before the data, which take longer
-    write_start(arguments, lambda config, images: convert(constants, config, images), CARD)
+    file = "faceres-deep.json, with faceres-deep.bin beside it"
+    run_conversion("faceres-deep", file, DEFAULT_CONFIG, read_tensorflowjs, load_convolutions, CARD)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,12 @@ from utkface import load_utkface
 BATCH_SIZE = 50
 
 
-def load_layer(layer: AgeGenderConvLayer, kernel: np.ndarray, scale: np.ndarray | float, shift: np.ndarray):
+def list_layers(model: AgeGenderModel) -> list[AgeGenderConvLayer]:
+    """The model's convolution layers from input to output."""
+    return [module for module in model.modules() if isinstance(module, AgeGenderConvLayer)]
+
+
+def load_layer(name: str, layer: AgeGenderConvLayer, kernel: np.ndarray, scale: np.ndarray | float, shift: np.ndarray):
     """
     Fills a layer whose batch normalisation was saved as a scale and a shift of each channel.
 
@@ -27,6 +33,7 @@ def load_layer(layer: AgeGenderConvLayer, kernel: np.ndarray, scale: np.ndarray 
     large one, and one made for pixels of 0–255 would be lost in a few of them.
 
     Args:
+        name: Of the layer in the network that is converted, for the message.
         layer: Of a model in eval mode.
         kernel: (out_channels, in_channels per group, height, width).
         scale: (out_channels,), or one number for all.
@@ -37,7 +44,7 @@ def load_layer(layer: AgeGenderConvLayer, kernel: np.ndarray, scale: np.ndarray 
     """
     if kernel.shape != tuple(layer.convolution.weight.shape):
         raise ValueError(
-            f"A kernel has the shape {kernel.shape}, the config makes {tuple(layer.convolution.weight.shape)}."
+            f"{name} has the shape {kernel.shape}, the config makes {tuple(layer.convolution.weight.shape)}."
         )
     normalization = layer.normalization
     factor = math.sqrt(2 / kernel[0].size / np.square(kernel).mean())
@@ -67,7 +74,7 @@ def restore_batch_normalization(model: AgeGenderModel, images: list):
         count = count + output.numel() / output.shape[1]
         sums[module] = count, total + output.sum(dim=(0, 2, 3)), squares + output.square().sum(dim=(0, 2, 3))
 
-    layers = [module for module in model.modules() if isinstance(module, AgeGenderConvLayer)]
+    layers = list_layers(model)
     hooks = [layer.convolution.register_forward_hook(add_statistics) for layer in layers]
     size = {"height": model.config.image_size, "width": model.config.image_size}
     processor = AgeGenderImageProcessor(size=size)
@@ -90,39 +97,59 @@ def restore_batch_normalization(model: AgeGenderModel, images: list):
         normalization.running_var.copy_(variance)
 
 
-def parse_conversion_arguments(name: str, weights: str, config: Path) -> argparse.Namespace:
+@torch.no_grad()
+def convert(
+    load: Callable[[AgeGenderModel, Any], None], weights: Any, config: AgeGenderConfig, images: list
+) -> AgeGenderModel:
     """
-    The command line of a converter.
+    Builds a model with the body of a published network and new heads.
+
+    Args:
+        load: Copies weights into the layers of a model, see `load_layer`.
+        weights: Of the published network, as `load` takes them.
+        config: A network whose stages are those of the published one.
+        images: Face crops, PIL images, from which the statistics of the batch normalisations are taken.
+    """
+    torch.manual_seed(0)
+    model = AgeGenderModel(config).eval()
+    load(model, weights)
+    restore_batch_normalization(model, images)
+    return model
+
+
+def run_conversion(
+    name: str,
+    file: str,
+    config: Path,
+    read: Callable[[Path], Any],
+    load: Callable[[AgeGenderModel, Any], None],
+    card: str,
+):
+    """
+    A converter's program: takes the command line, converts, saves.
 
     Args:
         name: Of the network that is converted.
-        weights: Which file of it to give.
-        config: JSON file of the network that it becomes.
+        file: Which file of it to give.
+        config: JSON file of the network that it becomes, unless another is given.
+        read: Reads the weights from that file.
+        load: See `convert`.
+        card: README of the folder.
     """
     parser = argparse.ArgumentParser(description=f"Converts {name} into an AgeGenderModel folder.", allow_abbrev=False)
-    parser.add_argument("weights", type=Path, help=f"Path of {weights}.")
+    parser.add_argument("weights", type=Path, help=f"Path of {file}.")
     parser.add_argument("--data_dir", required=True, help="UTKFace: folder, archive, Parquet folder or data set id.")
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder for the model.")
     parser.add_argument("--config", type=Path, default=config, help=f"Network. Default: configs/{config.name}.")
     parser.add_argument(
         "--num_images", type=int, default=500, help="Training images to take statistics of. Default: 500."
     )
-    return parser.parse_args()
-
-
-def write_start(arguments: argparse.Namespace, convert: Callable[[AgeGenderConfig, list], AgeGenderModel], card: str):
-    """
-    Converts and saves.
-
-    Args:
-        arguments: From `parse_conversion_arguments`.
-        convert: Makes the model, given its config and face crops (PIL images) to take statistics of.
-        card: README of the folder.
-    """
+    arguments = parser.parse_args()
+    weights = read(arguments.weights)  # before the data, which take longer
     config = load_config(arguments.config)
     train = load_utkface(arguments.data_dir)["train"].shuffle(seed=0)
     images = train.select(range(min(arguments.num_images, len(train))))["image"]
-    model = convert(config, list(images))
+    model = convert(load, weights, config, list(images))
     model.save_pretrained(arguments.output_dir)
     size = {"height": config.image_size, "width": config.image_size}
     AgeGenderImageProcessor(size=size).save_pretrained(arguments.output_dir)

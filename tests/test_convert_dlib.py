@@ -11,10 +11,11 @@ from PIL import Image
 
 import convert_dlib
 from configuration_agegender import AgeGenderConfig
-from convert_dlib import CONFIG, DLIB_MEAN, convert, load_convolutions, read_dlib
+from convert_dlib import CONFIG, DLIB_MEAN, load_convolutions, read_dlib
 from image_processing_agegender import AgeGenderImageProcessor
-from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
+from modeling_agegender import AgeGenderModel
 from starting_model import load_config
+from weight_conversion import convert, list_layers
 
 
 WEIGHTS = os.environ.get("DLIB_WEIGHTS")
@@ -37,16 +38,12 @@ def tiny_config(**changes) -> AgeGenderConfig:
     return AgeGenderConfig(**fields | changes)
 
 
-def layers_of(model: AgeGenderModel) -> list[AgeGenderConvLayer]:
-    return [module for module in model.modules() if isinstance(module, AgeGenderConvLayer)]
-
-
 @pytest.fixture
 def parameters() -> list[tuple[np.ndarray, np.ndarray]]:
     """Random kernels with biases, then scales with shifts, for each layer of the tiny network."""
     random = np.random.RandomState(0)
     values = []
-    for layer in layers_of(AgeGenderModel(tiny_config())):
+    for layer in list_layers(AgeGenderModel(tiny_config())):
         kernel = layer.convolution.weight
         spread = 20 if kernel.shape[1] == 3 else 1  # the first one sees pixels up to 0.5
         weights = spread * random.randn(kernel.numel()) / kernel[0].numel() ** 0.5
@@ -107,7 +104,7 @@ def test_first_layer_sees_what_dlib_sees(parameters):
     load_convolutions(model, parameters)
     pixels = np.random.RandomState(2).randint(0, 256, (32, 32, 3), dtype=np.uint8)
     processor = AgeGenderImageProcessor(size={"height": 32, "width": 32})
-    output = layers_of(model)[0](processor(Image.fromarray(pixels), return_tensors="pt").pixel_values)
+    output = list_layers(model)[0](processor(Image.fromarray(pixels), return_tensors="pt").pixel_values)
     convolution, affine = parameters[0]
     kernel, bias = convolution[:-4].reshape(4, 3, 7, 7), convolution[-4:]
     # "Same" padding of 5 pixels, 2 before: output (5, 6) looks at rows 8 to 14 and columns 10 to 16.
@@ -124,7 +121,7 @@ def test_restored_normalization(dlib_file):
     images = [Image.fromarray(random.randint(0, 256, (8, 8, 3), dtype=np.uint8)).resize((32, 32)) for _ in range(8)]
     plain = AgeGenderModel(tiny_config()).eval()
     load_convolutions(plain, read_dlib(dlib_file))
-    model = convert(read_dlib(dlib_file), tiny_config(), images)
+    model = convert(load_convolutions, read_dlib(dlib_file), tiny_config(), images)
     pixel_values = AgeGenderImageProcessor(size={"height": 32, "width": 32})(images, return_tensors="pt").pixel_values
     pixel_values = torch.cat((pixel_values, pixel_values.flip(-1)))
     expected = plain.encoder(pixel_values)
@@ -148,7 +145,7 @@ def test_the_real_weights_fill_the_network():
     model = AgeGenderModel(load_config(CONFIG)).eval()
     with torch.no_grad():
         load_convolutions(model, parameters)
-    first, last = layers_of(model)[0], layers_of(model)[-1]
+    first, last = list_layers(model)[0], list_layers(model)[-1]
     assert last.convolution.out_channels == 256 and last.normalization.bias.abs().min() > 0
     kernel, (convolution, affine) = first.convolution.weight.flatten(), parameters[0]
     assert convolution[0] == pytest.approx(-0.02932992)

@@ -15,9 +15,10 @@ import convert_faceres
 import weight_conversion
 from configuration_agegender import AgeGenderConfig
 from conftest import FACE_BOX
-from convert_faceres import convert, convolution_layers, load_convolutions, read_tensorflowjs
+from convert_faceres import convolution_layers, load_convolutions, read_tensorflowjs
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
+from weight_conversion import convert
 
 
 GOLDEN = Path(__file__).parent / "golden" / "faceres_astronaut.json"
@@ -167,7 +168,7 @@ def check_restored_normalization(graph_file: Path, config: AgeGenderConfig, imag
     """The outputs stay; the statistics are those of images and mirror images: train mode changes next to nothing."""
     folded = AgeGenderModel(config).eval()
     load_convolutions(folded, read_tensorflowjs(graph_file))
-    model = convert(read_tensorflowjs(graph_file), config, images)
+    model = convert(load_convolutions, read_tensorflowjs(graph_file), config, images)
     processor = AgeGenderImageProcessor(size={"height": config.image_size, "width": config.image_size})
     pixel_values = processor(images, return_tensors="pt").pixel_values
     pixel_values = torch.cat((pixel_values, pixel_values.flip(-1)))
@@ -184,7 +185,7 @@ def test_restored_normalization(graph_file, images, monkeypatch):
 
 
 def test_conversion_is_the_same_each_time(graph_file, images):
-    models = [convert(read_tensorflowjs(graph_file), tiny_config(), images[:2]) for _ in range(2)]
+    models = [convert(load_convolutions, read_tensorflowjs(graph_file), tiny_config(), images[:2]) for _ in range(2)]
     assert all(torch.equal(*values) for values in zip(*(model.state_dict().values() for model in models)))
 
 
