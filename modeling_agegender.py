@@ -1,6 +1,5 @@
 """PyTorch AgeGender model: one convolutional body, one head for age, one for gender."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +8,12 @@ from torch.nn import functional as F
 
 
 try:
+    from .age_distribution import find_age_interval, find_mean_age, find_median_age, make_age_classes
     from .configuration_agegender import AgeGenderConfig
 except ImportError:
     if __package__:  # remote code: what is missing is not this file but what it says
         raise
+    from age_distribution import find_age_interval, find_mean_age, find_median_age, make_age_classes
     from configuration_agegender import AgeGenderConfig
 
 from transformers import PreTrainedModel
@@ -224,53 +225,6 @@ class AgeGenderHead(nn.Module):
         return self.layers[-1](self.dropout(features))
 
 
-def make_age_classes(age_logits: torch.Tensor) -> torch.Tensor:
-    """The years that the classes stand for, float32, (num_age_classes,)."""
-    return torch.arange(age_logits.shape[-1], device=age_logits.device, dtype=torch.float32)
-
-
-def find_centrality(age_logits: torch.Tensor) -> torch.Tensor:
-    """
-    How far out each age lies: the probability of the central part of the distribution that just reaches it.
-
-    Args:
-        age_logits: Scores of the ages, (batch, num_age_classes).
-
-    Returns:
-        0 (the median) to 1, float32, (batch, num_age_classes).
-    """
-    probabilities = age_logits.float().softmax(dim=-1)
-    return (2 * (probabilities.cumsum(dim=-1) - probabilities / 2) - 1).abs()
-
-
-def find_age_interval(
-    age_logits: torch.Tensor, age: torch.Tensor, ages: Sequence[float], levels: Sequence[float]
-) -> torch.Tensor:
-    """
-    The ages whose place in the distribution is central enough, `age` among them.
-
-    Distributional conformal prediction (https://doi.org/10.1073/pnas.2107794118), with a level for each age, so that not
-    only all faces together but those of each age are in their interval nine times of ten.
-
-    Args:
-        age_logits: Scores of the ages, (batch, num_age_classes).
-        age: What the model says, years, (batch,).
-        ages: Years, increasing, that have a level; between them levels are linear, outside constant.
-        levels: Largest centrality of the ages that belong to the interval, 0–1, as many as `ages`.
-
-    Returns:
-        The first and the last of those ages, years, float32, (batch, 2).
-    """
-    classes = make_age_classes(age_logits)
-    largest = torch.full_like(classes, levels[0])
-    for start, end, level, end_level in zip(ages, ages[1:], levels, levels[1:]):
-        largest = largest + (end_level - level) / (end - start) * (classes - start).clamp(0, end - start)
-    inside = find_centrality(age_logits) <= largest
-    first = torch.where(inside, classes, torch.inf).amin(dim=-1)
-    last = torch.where(inside, classes, -torch.inf).amax(dim=-1)
-    return torch.stack((torch.minimum(first, age), torch.maximum(last, age)), dim=-1)
-
-
 class AgeGenderPreTrainedModel(PreTrainedModel):
     """Weight initialisation and the loading and saving of transformers."""
 
@@ -353,7 +307,7 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         loss = None
         if age_labels is not None or gender_labels is not None:
             loss = self.compute_loss(age_logits, gender_logits, age_labels, gender_labels)
-        age = self._estimate_age(age_logits)
+        age = (find_mean_age if self.config.age_statistic == "mean" else find_median_age)(age_logits)
         return AgeGenderOutput(
             loss=loss,
             age_logits=age_logits,
@@ -384,21 +338,6 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
             loss = loss + self.config.gender_loss_weight * self._gender_loss(gender_logits, gender_labels)
         return loss
 
-    def _estimate_age(self, age_logits: torch.Tensor) -> torch.Tensor:
-        """Median or mean of the distribution, years, float32, (batch,)."""
-        if self.config.age_statistic == "mean":
-            return self._expected_age(age_logits)
-        # The probability of a class is spread evenly over its year, from half a year before to half a year after.
-        probabilities = age_logits.float().softmax(dim=-1)
-        cumulative = probabilities.cumsum(dim=-1)
-        index = (cumulative < 0.5).sum(dim=-1, keepdim=True)
-        beyond = (cumulative.gather(-1, index) - 0.5) / probabilities.gather(-1, index)
-        return (index + 0.5 - beyond).squeeze(-1).clamp(0, age_logits.shape[-1] - 1)
-
-    def _expected_age(self, age_logits: torch.Tensor) -> torch.Tensor:
-        # A product and a sum, not a matmul: autocast would round the years of a matmul to bfloat16.
-        return (age_logits.float().softmax(dim=-1) * make_age_classes(age_logits)).sum(dim=-1)
-
     def _age_loss(self, age_logits: torch.Tensor, age_labels: torch.Tensor) -> torch.Tensor:
         """Cross-entropy with a Gaussian around the label, plus smooth L1 of the expectation; mean of known labels."""
         last_age = age_logits.shape[-1] - 1
@@ -412,7 +351,7 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         else:
             target = F.one_hot(labels.round().long(), age_logits.shape[-1]).float()
         cross_entropy = -(target * age_logits.float().log_softmax(dim=-1)).sum(dim=-1)
-        distance_loss = F.smooth_l1_loss(self._expected_age(age_logits), labels, reduction="none")
+        distance_loss = F.smooth_l1_loss(find_mean_age(age_logits), labels, reduction="none")
         losses = cross_entropy + self.config.age_expectation_loss_weight * distance_loss
         return torch.where(known, losses, 0).sum() / known.sum().clamp(min=1)
 

@@ -20,6 +20,7 @@ from utkface import load_utkface
 
 MODEL_FILES = {
     "README.md",
+    "age_distribution.py",
     "config.json",
     "configuration_agegender.py",
     "curves.png",

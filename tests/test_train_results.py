@@ -50,7 +50,7 @@ def finished(tmp_path_factory, faces, network) -> Path:
 def test_a_run_leaves_a_complete_model_folder(finished):
     names = set(os.listdir(finished))
     code = {"configuration_agegender.py", "modeling_agegender.py", "image_processing_agegender.py"}
-    code |= {"pipeline_agegender.py", "face_detection.py"}
+    code |= {"pipeline_agegender.py", "face_detection.py", "age_distribution.py"}
     assert code | {"config.json", "model.safetensors", "preprocessor_config.json", "README.md"} <= names
     config = json.loads((finished / "config.json").read_text())
     assert (
