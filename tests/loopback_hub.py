@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from hub_repos import Refusal, Repo
+
 
 USER = "somebody"
 WRITE_TOKEN, READ_TOKEN = "hf_write", "hf_read"
@@ -52,61 +54,6 @@ class Fault:
             return False
         self.times = self.times and self.times - 1
         return True
-
-
-class Refusal(Exception):
-    """An answer with an error, as a status, the Hub's code for it, a sentence and further headers."""
-
-    def __init__(self, status: int, code: str, message: str, headers: dict | None = None):
-        super().__init__(message)
-        self.status = status
-        self.headers = {"X-Error-Code": code, "X-Error-Message": message, "Retry-After": "0"} | (headers or {})
-
-
-class Repo:
-    """One repo: commits as JSON files, each with all its files, and `main`, which names the newest."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    @property
-    def exists(self) -> bool:
-        return (self.folder / "main").is_file()
-
-    @property
-    def private(self) -> bool:
-        return (self.folder / "private").is_file()
-
-    def create(self, private: bool):
-        (self.folder / "commits").mkdir(parents=True)
-        if private:
-            (self.folder / "private").touch()
-        self.commit({}, "initial commit", parent=None)
-
-    def commit(self, files: dict, title: str, parent: str | None) -> str:
-        content = json.dumps({"files": files, "title": title, "parent": parent})
-        commit_id = hashlib.sha1(content.encode()).hexdigest()
-        (self.folder / "commits" / commit_id).write_text(content)
-        (self.folder / "main").write_text(commit_id)
-        return commit_id
-
-    def resolve(self, revision: str) -> str:
-        commit_id = (self.folder / "main").read_text() if revision == "main" else revision
-        if not (self.folder / "commits" / commit_id).is_file():
-            raise Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        return commit_id
-
-    def read(self, revision: str = "main") -> dict:
-        """A commit: title, parent and, by path, files with size, oid and sha256 (this for LFS alone)."""
-        return json.loads((self.folder / "commits" / self.resolve(revision)).read_text())
-
-    def history(self) -> list[str]:
-        """Titles of the commits, the newest first, without the empty one of the creation."""
-        titles, commit = [], self.read()
-        while commit["parent"]:
-            titles.append(commit["title"])
-            commit = self.read(commit["parent"])
-        return titles
 
 
 class LoopbackHub:
