@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from metrics import ADULT_AGES
 from results import format_value, is_measured, name_data, write_json
 from training_arguments import ModelArguments
+from utkface import HOME_PAGE
 
 
 CARD = """---
@@ -174,7 +175,7 @@ def make_card_data(name: str, results: dict) -> ModelCardData:
     return ModelCardData(
         license="other",
         license_name="non-commercial-research" if results["is_utkface"] else "terms-of-the-training-images",
-        license_link="https://susanqq.github.io/UTKFace" if results["is_utkface"] else None,
+        license_link=HOME_PAGE if results["is_utkface"] else None,
         library_name="transformers",
         pipeline_tag="image-classification",
         tags=["age-estimation", "gender-classification", "face", "custom_code"],

@@ -14,7 +14,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 from hub import create_repo
 from hub_errors import plain_errors
 from results import name_data
-from utkface import is_utkface, load_utkface
+from utkface import HOME_PAGE, is_utkface, load_utkface
 
 
 CARD = """---
@@ -37,7 +37,7 @@ Built from {source}.
 {licence}
 """
 UTKFACE_LICENCE = (
-    "The images are those of [UTKFace](https://susanqq.github.io/UTKFace): for non-commercial research only. They belong to "
+    f"The images are those of [UTKFace]({HOME_PAGE}): for non-commercial research only. They belong to "
     "their owners. Do not make this data set public without their leave."
 )
 OTHER_LICENCE = "The terms of the images hold: look them up before you share or use them."
@@ -49,7 +49,7 @@ def make_card(dataset: datasets.DatasetDict, repo_id: str, source: str) -> Datas
     card_data = DatasetCardData(
         license="other",
         license_name="non-commercial-research" if of_utkface else "terms-of-the-images",
-        license_link="https://susanqq.github.io/UTKFace" if of_utkface else None,
+        license_link=HOME_PAGE if of_utkface else None,
         pretty_name=repo_id.split("/")[-1],
         tags=["face", "age-estimation", "gender-classification"],
         task_categories=["image-classification"],

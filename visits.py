@@ -24,9 +24,10 @@ def guard_visits(demo: gr.Blocks):
     """
     Mends what gradio 6.31 does with what visitors send; to be called when the page is built.
 
-    A program may name a file by an address, which gradio would download whatever its size. Of each visitor it remembers what every component last received and showed, pictures in text included, until many
-    others have come; only its deep links, which this page has none of, read that. And what deletes old files every
-    minute goes through sets of them which requests add to: the first time that meets, it ends and never deletes again.
+    A program may name a file by an address, which gradio would download whatever its size. Of each visitor it remembers
+    what every component last received and showed, pictures in text included, until many others have come; only its deep
+    links, which this page has none of, read that. And what deletes old files every minute goes through sets of them which
+    requests add to: the first time that meets, it ends and never deletes again.
     """
     SessionState._update_value_in_config = lambda self, key, value: None
     demo.upload_file_set = SteadySet(demo.upload_file_set)
