@@ -16,9 +16,12 @@ from metrics import INTERVAL_COVERAGE
 
 CALIBRATED_FIELDS = ("age_interval_ages", "age_interval_levels", "gender_temperature")
 # Ages, years, that have a level of their own; closer where errors change fast.
-LEVEL_AGES = (0, 2, 5, 10, 16, 21, 26, 31, 38, 46, 55, 65, 80)
-# A level is fitted to the labels nearest to its age: at least so many, and all within so many years.
-NEAREST_IMAGES, NEAREST_YEARS = 100, 2
+LEVEL_AGES = (0, 2, 5, 10, 14, 18, 22, 26, 31, 38, 46, 55, 65, 80)
+# A level is fitted to the labels nearest to its age: at least so many, and all within so many years. More would be steadier,
+# but teenagers, few and the most overestimated, would get the level of younger and older faces.
+NEAREST_IMAGES, NEAREST_YEARS = 60, 2
+# Fewer labels than this, over all ages, calibrate nothing.
+LEAST_LABELS = 100
 NUM_FOLDS = 10
 
 
@@ -63,7 +66,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return round(float(np.exp(fitted.x)), 4)
 
 
-def fit_fields(predictions: dict[str, np.ndarray], least_labels: int = NEAREST_IMAGES) -> dict:
+def fit_fields(predictions: dict[str, np.ndarray], least_labels: int = LEAST_LABELS) -> dict:
     """The fields of the configuration that fit; those with fewer labels than `least_labels` are left out."""
     fields = {}
     known = np.isfinite(predictions["age_classes"])

@@ -18,7 +18,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
-from calibration import NEAREST_IMAGES, calibrate
+from calibration import LEAST_LABELS, calibrate
 from metrics import AgeGenderMetric, describe_errors, format_errors, format_metrics
 from model_loading import load_model
 from modeling_agegender import AgeGenderModel
@@ -189,7 +189,7 @@ def report_calibration(
     calibrating = draw_calibration_half(images, arguments.split_seed)
     fields, held = calibrate(model.config, predictions, calibrating, np.asarray(images["group"]))
     if not fields:
-        raise ValueError(f"{calibrating.sum()} images are too few to calibrate on: it takes {NEAREST_IMAGES} labels.")
+        raise ValueError(f"{calibrating.sum()} images are too few to calibrate on: it takes {LEAST_LABELS} labels.")
     errors = describe_errors(held)
     print(f"{arguments.model}, calibrated on {calibrating.sum():,} validation images; none counts by its own fit:")
     print(format_errors(errors))
