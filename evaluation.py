@@ -177,9 +177,17 @@ def report_metrics(arguments: argparse.Namespace, model: AgeGenderModel, predict
     agreeing = find_agreeing(images)
     agreed = compute_metrics(model, {name: values[agreeing] for name, values in predictions.items()})
     print(f"Without images whose near-duplicates have other labels:\n{format_metrics(agreed)}")
+    # Of whole years eleven lie within five years, of fractions of years ten: to compare with models that give whole years.
+    rounded = compute_metrics(model, predictions | {"ages": predictions["ages"].round()})
+    print(f"With ages rounded to whole years, as labels are:\n{format_metrics(rounded)}")
     if arguments.split == "validation":
         print("Half of these images calibrated the intervals and probabilities, if this model is calibrated.")
-    return {"metrics": metrics, "metrics_where_duplicates_agree": agreed, "errors": errors}
+    return {
+        "metrics": metrics,
+        "metrics_where_duplicates_agree": agreed,
+        "metrics_of_whole_years": rounded,
+        "errors": errors,
+    }
 
 
 def report_calibration(
