@@ -1,7 +1,7 @@
-"""Configuration of the AgeGender network: one convolutional body, one head for age, one for gender."""
+"""Configuration of the AgeGender network: one convolutional body or two, one head for age, one for gender."""
 
 import functools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from transformers.utils.versions import require_version
 
@@ -76,6 +76,9 @@ class AgeGenderConfig(PreTrainedConfig):
             Added to the variance by batch normalisation.
         batch_norm_momentum (`float`, *optional*, defaults to 0.1):
             Weight of the newest batch in the running statistics.
+        second_encoder (`dict`, *optional*):
+            `encoder_fields` of another body, for a network with two streams: its features stand beside those of the first.
+            It looks at the image once, resized by the ratio of the two `image_size`. Default: one body.
         num_age_classes (`int`, *optional*, defaults to 101):
             Class `i` is age `i` in years; older labels count as the last class.
         age_head_sizes (`list[int]`, *optional*, defaults to `[]`):
@@ -90,8 +93,8 @@ class AgeGenderConfig(PreTrainedConfig):
             What of the age distribution `AgeGenderOutput.age` is: `"median"`, which makes the absolute error small, or
             `"mean"`.
         mirror_averaging (`bool`, *optional*, defaults to `True`):
-            Whether a model in eval mode looks at each image and at its mirror image and averages their features, which
-            takes twice the time.
+            Whether the (first) body of a model in eval mode looks at each image and at its mirror image and averages their
+            features, which takes twice the time.
         age_interval_ages (`list[float]`, *optional*, defaults to `[0]`):
             Ages in years, increasing, to which `age_interval_levels` belong.
         age_interval_levels (`list[float]`, *optional*, defaults to `[0.9]`):
@@ -128,6 +131,19 @@ class AgeGenderConfig(PreTrainedConfig):
 
     model_type = "agegender"
     allowed_block_types: ClassVar[tuple[str, ...]] = ("conv", "depthwise_separable", "residual")
+    encoder_fields: ClassVar[tuple[str, ...]] = (
+        "image_size",
+        "block_types",
+        "hidden_sizes",
+        "depths",
+        "strides",
+        "kernel_sizes",
+        "pool_sizes",
+        "hidden_act",
+        "use_batch_norm",
+        "batch_norm_eps",
+        "batch_norm_momentum",
+    )
     allowed_age_statistics: ClassVar[tuple[str, ...]] = ("median", "mean")
     allowed_activations: ClassVar[tuple[str, ...]] = ("relu", "relu6", "gelu", "silu", "hardswish")
 
@@ -143,6 +159,7 @@ class AgeGenderConfig(PreTrainedConfig):
     use_batch_norm: bool = True
     batch_norm_eps: float = 1e-3
     batch_norm_momentum: float = 0.1
+    second_encoder: dict[str, Any] | None = None
     num_age_classes: int = 101
     age_head_sizes: list[int] | tuple[int, ...] = ()
     age_head_dropout: float | int = 0.2
@@ -193,6 +210,21 @@ class AgeGenderConfig(PreTrainedConfig):
                 f"image_size={self.image_size} is too small for strides {list(self.strides)} and pool_sizes "
                 f"{list(self.pool_sizes)}: enlarge image_size or take a stage out."
             )
+
+    def validate_second_encoder(self):
+        """Check that the second body, if there is one, has fields of a body, each of them usable."""
+        unknown = set(self.second_encoder or {}) - set(self.encoder_fields)
+        if unknown:
+            raise ValueError(f"second_encoder may hold {', '.join(self.encoder_fields)}, got {sorted(unknown)}.")
+        if self.second_encoder is not None:
+            try:
+                self.make_second_config()
+            except ValueError as error:
+                raise ValueError(f"second_encoder is not usable: {error}") from error
+
+    def make_second_config(self) -> "AgeGenderConfig":
+        """What the second body is built from."""
+        return type(self)(num_channels=self.num_channels, **self.second_encoder)
 
     def validate_sizes(self):
         """Check that sizes and counts are positive."""

@@ -1,4 +1,4 @@
-"""PyTorch AgeGender model: one convolutional body, one head for age, one for gender."""
+"""PyTorch AgeGender model: one convolutional body or two, one head for age, one for gender."""
 
 from dataclasses import dataclass
 
@@ -246,7 +246,7 @@ class AgeGenderPreTrainedModel(PreTrainedModel):
 
 class AgeGenderModel(AgeGenderPreTrainedModel):
     """
-    Convolutional body with an age head (a distribution over whole years) and a gender head.
+    Convolutional body, or two side by side, with an age head (a distribution over whole years) and a gender head.
 
     Example:
 
@@ -261,15 +261,21 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
     def __init__(self, config: AgeGenderConfig):
         super().__init__(config)
         self.encoder = AgeGenderEncoder(config)
+        self.second_encoder, num_features = None, config.hidden_sizes[-1]
+        if config.second_encoder is not None:
+            second_config = config.make_second_config()
+            self.second_encoder = AgeGenderEncoder(second_config)
+            self.second_scale = second_config.image_size / config.image_size
+            num_features += second_config.hidden_sizes[-1]
         self.age_head = AgeGenderHead(
-            config.hidden_sizes[-1],
+            num_features,
             config.age_head_sizes,
             config.num_age_classes,
             config.age_head_dropout,
             config.hidden_act,
         )
         self.gender_head = AgeGenderHead(
-            config.hidden_sizes[-1],
+            num_features,
             config.gender_head_sizes,
             len(config.id2label),
             config.gender_head_dropout,
@@ -298,9 +304,7 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         Raises:
             ValueError: if `pixel_values` is not a batch of images with `config.num_channels` channels.
         """
-        features = self.encoder(pixel_values).mean(dim=(2, 3))
-        if self.config.mirror_averaging and not self.training:
-            features = (features + self.encoder(pixel_values.flip(-1)).mean(dim=(2, 3))) / 2
+        features = self.encode(pixel_values)
         age_logits = self.age_head(features)
         gender_logits = self.gender_head(features) / self.config.gender_temperature
 
@@ -317,6 +321,17 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
                 age_logits, age, self.config.age_interval_ages, self.config.age_interval_levels
             ),
         )
+
+    def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Pooled features of the body, and behind them of the second one: (batch, num_features)."""
+        features = self.encoder(pixel_values).mean(dim=(2, 3))
+        if self.config.mirror_averaging and not self.training:
+            features = (features + self.encoder(pixel_values.flip(-1)).mean(dim=(2, 3))) / 2
+        if self.second_encoder is None:
+            return features
+        size = [max(1, round(side * self.second_scale)) for side in pixel_values.shape[-2:]]
+        resized = F.interpolate(pixel_values, size, mode="bilinear", antialias=True)
+        return torch.cat((features, self.second_encoder(resized).mean(dim=(2, 3))), dim=-1)
 
     def compute_loss(
         self,

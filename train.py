@@ -44,12 +44,11 @@ from metrics import describe_errors, format_errors, format_metrics
 from model_card import describe_start, write_results
 from model_loading import Normalization
 from modeling_agegender import AgeGenderModel
-from pipeline_agegender import AgeGenderPipeline
 from results import describe_machine, name_paths, weights_sha256
 from starting_model import load_start
 from training_arguments import Arguments, parse_arguments
 from training_data import TrainingData, load_training_data, make_train_dataloader, skip_batches
-from training_parts import build_accelerator, build_average, build_optimizer, count_errors
+from training_parts import build_accelerator, build_average, build_optimizer, count_errors, round_kernels, save_result
 from training_state import Interruption, TrainerState
 from utkface import draw_calibration_half, is_utkface
 
@@ -325,6 +324,8 @@ class Training:
             )
         self.accelerator.wait_for_everyone()  # for the main process to have written them
         best = AgeGenderModel.from_pretrained(self.output_dir / "best").to(self.accelerator.device)
+        if self.arguments.train.half_precision_weights:
+            round_kernels(best)  # before it is measured
         predictions = {}
         for split in ("validation", "test"):
             if split in self.dataset:
@@ -335,7 +336,7 @@ class Training:
         groups = np.asarray(self.dataset["validation"]["group"])
         fields, held = calibrate(best.config, predictions["validation"], self.calibrating, groups)
         with failing_in_a_sentence("The model", self.output_dir):
-            AgeGenderPipeline(model=best, image_processor=self.processor).save_pretrained(self.output_dir)
+            save_result(best, self.processor, self.arguments.train)
         predictions = {split: recount(values, fields) for split, values in predictions.items()} | {"validation": held}
         metrics = {split: compute_metrics(best, values) for split, values in predictions.items()}
         errors = {split: describe_errors(values) for split, values in predictions.items()}

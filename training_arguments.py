@@ -131,6 +131,10 @@ class TrainArguments:
         default="no",
         metadata={"help": "no, bf16 or fp16; bf16 is two to three times as fast where the hardware has it."},
     )
+    half_precision_weights: bool = field(
+        default=False,
+        metadata={"help": "Store the result's kernels as float16, which halves its file; it computes in float32."},
+    )
     torch_compile: bool = field(default=False, metadata={"help": "Compile the network (a minute at the start)."})
     gradient_checkpointing: bool = field(default=False, metadata={"help": "Less memory for more time."})
     sync_batchnorm: bool = field(

@@ -79,6 +79,30 @@ def test_mirror_images_look_the_same_in_eval_mode_only(pixel_values):
     torch.testing.assert_close(model.train()(pixel_values).age_logits, alone.train()(pixel_values).age_logits)
 
 
+def test_second_body_sees_the_image_once_at_its_own_size(pixel_values, tmp_path):
+    body = {
+        "image_size": 16,
+        "block_types": ["conv"],
+        "hidden_sizes": [5],
+        "depths": [1],
+        "strides": [2],
+        "pool_sizes": [1],
+    }
+    torch.manual_seed(0)
+    model = AgeGenderModel(make_config(second_encoder=body)).eval()
+    features = model.encode(pixel_values)
+    assert features.shape == (3, 16 + 5)
+    halved = F.interpolate(pixel_values, (16, 16), mode="bilinear", antialias=True)
+    torch.testing.assert_close(features[:, 16:], model.second_encoder(halved).mean(dim=(2, 3)))
+    torch.testing.assert_close(features[:, :16], model.encode(pixel_values.flip(-1))[:, :16])
+    assert (features - model.encode(pixel_values.flip(-1)))[:, 16:].abs().max() > 1e-3
+    # An image of another size is resized by the same ratio.
+    assert model.encode(torch.randn(1, 3, 47, 64)).shape == (1, 21)
+    model.save_pretrained(tmp_path)
+    loaded = AgeGenderModel.from_pretrained(tmp_path).eval()
+    assert torch.equal(loaded(pixel_values).age_logits, model(pixel_values).age_logits)
+
+
 def test_age_is_exact_under_bfloat16():
     """bfloat16 has no whole numbers between 128 and 256 that are odd: 131 comes out only if no year is rounded."""
     model = make_model(num_age_classes=141)

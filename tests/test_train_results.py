@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from huggingface_hub import ModelCard
 from PIL import Image
@@ -19,7 +20,9 @@ from safetensors.torch import load_file
 import model_card
 import train
 from augmentation import AugmentationArguments
+from evaluation import evaluate_model, make_dataloader
 from image_processing_agegender import AgeGenderImageProcessor
+from model_loading import load_model
 from modeling_agegender import AgeGenderModel
 from training_setup import (
     NETWORK,
@@ -28,6 +31,7 @@ from training_setup import (
     measure_choosing_half,
     read_results,
 )
+from utkface import load_utkface
 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
@@ -161,3 +165,20 @@ def test_fine_tuning_keeps_network_and_processor(run_train, finished, tmp_path):
     assert torch.allclose(first[weight], second[weight], atol=1e-4) and not torch.equal(first[weight], second[weight])
     card = (tmp_path / "tuned" / "README.md").read_text()
     assert "Start: `start`. Reads a face" in card
+
+
+def test_half_precision_weights_are_those_measured(run_train, faces, tmp_path):
+    folder = tmp_path / "half"
+    run_train(folder, num_train_epochs=1, half_precision_weights=True)
+    stored = load_file(folder / "model.safetensors")
+    kernels = {name for name, values in stored.items() if values.dtype == torch.float16}
+    assert kernels == {name for name, values in stored.items() if values.ndim == 4} != set()
+    model, processor = load_model(str(folder))
+    loaded = AgeGenderModel.from_pretrained(folder)
+    for name, values in loaded.state_dict().items():
+        assert values.dtype == (torch.int64 if "tracked" in name else torch.float32)
+        assert torch.equal(values, model.state_dict()[name])
+    images = load_utkface(faces, validation_share=0.25)["validation"]
+    metrics = evaluate_model(model, make_dataloader(images, processor, 8, 0), Accelerator(cpu=True))
+    expected = read_results(folder)["metrics"]["validation"]
+    assert metrics["age_mae"] == pytest.approx(expected["age_mae"], abs=1e-5)

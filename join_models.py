@@ -1,0 +1,88 @@
+"""
+Puts the bodies of two trained models side by side into one model, whose answers are the mean of theirs (in logits).
+
+    python join_models.py runs/residual runs/mobilenet --output_dir start
+
+Networks of different kinds err in different ways; a training that starts from the result goes on from their mean.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from calibration import CALIBRATED_FIELDS
+from configuration_agegender import AgeGenderConfig
+from image_processing_agegender import AgeGenderImageProcessor
+from model_loading import load_model
+from modeling_agegender import AgeGenderModel
+from pipeline_agegender import AgeGenderPipeline
+
+
+SAME_FIELDS = ("num_channels", "num_age_classes", "id2label")
+
+
+def check_fit(models: list[AgeGenderModel], processors: list[AgeGenderImageProcessor]):
+    """
+    Compares what two models must share.
+
+    Raises:
+        ValueError: if they differ in it, or if one is not a body with a fully connected layer for each head.
+    """
+    configs = [model.config for model in models]
+    for config in configs:
+        if config.second_encoder is not None or config.age_head_sizes or config.gender_head_sizes:
+            raise ValueError(f"{config.name_or_path} has two bodies already, or more than one layer in a head.")
+    for field in SAME_FIELDS:
+        first, second = (getattr(config, field) for config in configs)
+        if first != second:
+            raise ValueError(f"The models differ in {field}: {first} and {second}.")
+    for field in ("image_mean", "image_std"):
+        first, second = (getattr(processor, field) for processor in processors)
+        if first != second:
+            raise ValueError(f"The image processors differ in {field}: {first} and {second}.")
+
+
+@torch.no_grad()
+def join_models(first: AgeGenderModel, second: AgeGenderModel) -> AgeGenderModel:
+    """
+    A model with the bodies of both.
+
+    Args:
+        first: Gives the configuration, `mirror_averaging` included; its body is the first.
+        second: Its body sees each image once, at its own size.
+
+    Returns:
+        In eval mode, not calibrated: each head's logits are the mean of those of the two, gender at their temperatures.
+    """
+    values = {name: value for name, value in first.config.to_dict().items() if name not in CALIBRATED_FIELDS}
+    values["second_encoder"] = {name: getattr(second.config, name) for name in AgeGenderConfig.encoder_fields}
+    model = AgeGenderModel(AgeGenderConfig(**values)).eval()
+    model.encoder.load_state_dict(first.encoder.state_dict())
+    model.second_encoder.load_state_dict(second.encoder.state_dict())
+    for name in ("age_head", "gender_head"):
+        layers = [getattr(part, name).layers[0] for part in (first, second)]
+        divisors = [2 * (part.config.gender_temperature if name == "gender_head" else 1) for part in (first, second)]
+        joined = getattr(model, name).layers[0]
+        joined.weight.copy_(torch.cat([layer.weight / by for layer, by in zip(layers, divisors)], dim=-1))
+        joined.bias.copy_(sum(layer.bias / by for layer, by in zip(layers, divisors)))
+    return model
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Joins two trained models into one.", allow_abbrev=False)
+    parser.add_argument("models", nargs=2, help="Model folders or Hub ids; the first gives the image processor.")
+    parser.add_argument("--output_dir", type=Path, required=True, help="Folder for the model.")
+    arguments = parser.parse_args()
+    models, processors = zip(*(load_model(name) for name in arguments.models))
+    check_fit(models, processors)
+    joined = join_models(*models)
+    AgeGenderPipeline(model=joined, image_processor=processors[0]).save_pretrained(arguments.output_dir)
+    print(f"Wrote {arguments.output_dir}: {joined.num_parameters():,} parameters, to be trained or calibrated.")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"join_models.py: error: {error}")
