@@ -27,8 +27,9 @@ from results import describe_machine, name_data, weights_sha256, write_json
 from utkface import draw_calibration_half, load_utkface, to_model_inputs
 
 
-# Of processes that wait while the main one fetches or builds a data set; torch's own ends after ten minutes on GPUs.
-PATIENCE = InitProcessGroupKwargs(timeout=timedelta(days=1))
+# Of processes that wait while the main one fetches or builds a data set: torch's own, on GPUs, ends after ten minutes. Not
+# much longer, since whoever waits for a machine that has lost its power waits as long.
+PATIENCE = InitProcessGroupKwargs(timeout=timedelta(hours=3))
 
 
 def make_dataloader(dataset: Dataset, processor, batch_size: int, num_workers: int) -> DataLoader:
