@@ -133,7 +133,7 @@ class TrainArguments:
         default="no",
         metadata={"help": "no, bf16 or fp16; bf16 is two to three times as fast where the hardware has it."},
     )
-    torch_compile: bool = field(default=False, metadata={"help": "Compile the network (a minute at the start)."})
+    torch_compile: bool = field(default=False, metadata={"help": "Compile the network (some minutes at the start)."})
     gradient_checkpointing: bool = field(default=False, metadata={"help": "Less memory for more time."})
     sync_batchnorm: bool = field(
         default=False, metadata={"help": "Batch normalisation over the batches of all GPUs, for small batches."}
