@@ -134,8 +134,8 @@ class Training:
         self.scheduler.last_epoch = state.update - 1
         self.scheduler.step()
         repeated = f"Images of epoch {state.epoch + 1} that are seen a second time: {seen_again}."
-        if self.data.shards and processes[0] != processes[1]:
-            # Which files a process reads depends on how many there are.
+        if any(self.data.has_own_files(size, count) for size, count in zip(sizes, processes)):
+            # Which images are done depends on how many processes there were, and how far each was.
             repeated = f"Some images of epoch {state.epoch + 1} may be seen a second time, and as many not."
         old_images, images = (math.prod(numbers) for numbers in zip(processes, sizes, accumulations))
         return [

@@ -128,6 +128,13 @@ class TrainingData:
             return choose_strategy(self.shards.sizes, batch_size, num_processes)[1]
         return count_steps(self.epoch_images, batch_size, num_processes)
 
+    def has_own_files(self, batch_size: int, num_processes: int) -> bool:
+        """True if each of several processes reads files of its own; else all have done the first images of one order."""
+        shards = self.shards
+        return bool(shards and num_processes > 1) and (
+            choose_strategy(shards.sizes, batch_size, num_processes)[0] == "shards"
+        )
+
     def describe(self) -> dict:
         """What tells these images, and the order in which they come, from others."""
         description = describe_split(self.splits) | {"extra_images": self.num_extra_images}

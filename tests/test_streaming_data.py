@@ -12,6 +12,7 @@ from image_processing_agegender import AgeGenderImageProcessor
 from processes import read_logs, run_on_processes, run_train_here
 from streaming_data import FaceStream, RowDecoder, Shards, choose_strategy, load_streamed_faces
 from training_arguments import DataArguments
+from training_data import TrainingData
 from training_setup import (
     STATE,
     TRAIN_IMAGES,
@@ -144,6 +145,16 @@ def test_a_resumed_epoch_gives_the_rest_of_it_also_to_another_number_of_processe
     shards = load(write_shards(built, tmp_path / "one", 1))[1]
     rest = [name for rank in range(2) for name in sum(list_batches(shards, 4, rank, 2, epoch=1, skipped=2), [])]
     assert sorted(rest) == sorted(sum(list_batches(shards, 4, epoch=1)[4:], [])) and len(rest) == 15
+
+
+@pytest.mark.parametrize(
+    ("sizes", "processes", "own"),
+    [([8, 8, 7, 7], 2, True), ([8, 8, 7, 7], 3, False), ([30], 2, False), ([30], 1, False)],
+)
+def test_what_another_number_of_processes_does_again_is_known_but_for_files_of_ones_own(sizes, processes, own):
+    data = TrainingData(datasets.DatasetDict(), shards=Shards([], sizes))
+    assert data.has_own_files(3, processes) is own
+    assert not TrainingData(datasets.DatasetDict()).has_own_files(3, processes)
 
 
 def test_a_stream_that_ends_early_is_an_error(published):
