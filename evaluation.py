@@ -9,12 +9,13 @@ import argparse
 import hashlib
 import json
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
@@ -24,6 +25,11 @@ from model_loading import load_model
 from modeling_agegender import AgeGenderModel
 from results import describe_machine, name_data, weights_sha256, write_json
 from utkface import draw_calibration_half, load_utkface, to_model_inputs
+
+
+# Of processes that wait while the main one fetches or builds a data set: torch's own, on GPUs, ends after ten minutes. Not
+# much longer, since whoever waits for a machine that has lost its power waits as long.
+PATIENCE = InitProcessGroupKwargs(timeout=timedelta(hours=3))
 
 
 def make_dataloader(dataset: Dataset, processor, batch_size: int, num_workers: int) -> DataLoader:
@@ -209,7 +215,11 @@ def report_calibration(
 def main():
     arguments = parse_arguments()
     # On CPUs the processes of torchrun find each other only if told so.
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=arguments.mixed_precision)
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision=arguments.mixed_precision,
+        kwargs_handlers=[PATIENCE],
+    )
     with accelerator.main_process_first():
         dataset = load_utkface(
             arguments.data_dir, seed=arguments.split_seed, validation_share=arguments.validation_share

@@ -5,9 +5,11 @@ The splits are those of the data. That no near-duplicate of an image that measur
 whoever published them (publish_data.py sees to it): comparing all images would take reading all of them.
 """
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from pathlib import Path
 
 import datasets
@@ -23,6 +25,7 @@ from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from batches import count_steps, cut
 from image_sources import (
     SPLIT_NAMES,
     Source,
@@ -37,6 +40,9 @@ from image_sources import (
 )
 from training_arguments import Arguments, DataArguments
 from utkface import check_labels, is_utkface, load_utkface, read_list, to_model_inputs
+
+
+logger = datasets.logging.get_logger(__name__)
 
 
 @dataclass
@@ -164,7 +170,8 @@ def choose_strategy(sizes: list[int], batch_size: int, num_processes: int) -> tu
     """
     How the processes share the files, and how many batches an epoch has for each of them, whatever the order of the files.
 
-    Each process reads files of its own where that costs at most one batch; else each reads all and takes its share.
+    Each process reads files of its own where these are of like size and it takes at most one batch more; else each reads
+    all and takes its share.
 
     Args:
         sizes: Images of each file.
@@ -174,18 +181,27 @@ def choose_strategy(sizes: list[int], batch_size: int, num_processes: int) -> tu
     Returns:
         `shards` or `examples` as `split_dataset_by_node` takes it, and the number of batches.
     """
-    batches = sum(sizes) // (batch_size * num_processes)
+    batches = count_steps(sum(sizes), batch_size, num_processes)
     if len(sizes) % num_processes == 0:
-        # Each epoch deals the files out anew: somebody may get all of the smallest.
-        fewest = sum(sorted(sizes)[: len(sizes) // num_processes]) // batch_size
-        if fewest >= max(batches - 1, 1):
-            return "shards", min(fewest, batches)
+        # Each epoch deals the files out anew: somebody may get all of the smallest, or of the largest.
+        in_order, share = sorted(sizes), len(sizes) // num_processes
+        fewest, most = sum(in_order[:share]), sum(in_order[-share:])
+        own = min(math.ceil(most / batch_size), fewest // 2)
+        if 0 < own <= batches + 1 and most <= 2 * fewest:
+            return "shards", own
     return "examples", batches
+
+
+def read_sizes(sizes: list[int]) -> Iterator[dict]:
+    """The number of images of each file, as a stream that is dealt out as the files are."""
+    for size in sizes:
+        yield {"size": size}
 
 
 class FaceStream(torch.utils.data.IterableDataset):
     """
-    The batches of one process as encoded rows, in an order of the epoch's own.
+    The batches of one process as lists of encoded rows, in an order of the epoch's own; all processes together have each
+    image once.
 
     Files are read in another order each epoch, up to ten at once, through a buffer from which batches are drawn: images far
     apart in files that are few and long never meet in a batch, so what is published should be mixed, as publish_data.py
@@ -198,7 +214,7 @@ class FaceStream(torch.utils.data.IterableDataset):
 
     Args:
         shards: From `load_streamed_faces`.
-        batch_size: Images of a batch of this process.
+        batch_size: Images of a batch of this process at most.
         buffer_size: Images in the buffer. It holds them encoded, and for a moment twice.
         seed: Of the order.
         process_index: Of this process.
@@ -209,28 +225,41 @@ class FaceStream(torch.utils.data.IterableDataset):
         self, shards: Shards, batch_size: int, buffer_size: int, seed: int, process_index: int, num_processes: int
     ):
         self.batch_size, self.num_skipped = batch_size, 0
-        strategy, self.num_batches = choose_strategy(shards.sizes, batch_size, num_processes)
+        self.process_index, self.num_processes, self.num_images = process_index, num_processes, sum(shards.sizes)
+        self.strategy, self.num_batches = choose_strategy(shards.sizes, batch_size, num_processes)
         stream = open_stream(shards.files)
         self.features = stream.features
         stream = stream.cast_column("image", datasets.Image(decode=False)).shuffle(seed, buffer_size=buffer_size)
-        self.stream = split_dataset_by_node(stream, process_index, num_processes, strategy)
+        self.stream = split_dataset_by_node(stream, process_index, num_processes, self.strategy)
+        sizes = datasets.IterableDataset.from_generator(read_sizes, gen_kwargs={"sizes": shards.sizes})
+        self.sizes = split_dataset_by_node(sizes.shuffle(seed), process_index, num_processes, self.strategy)
 
     def set_epoch(self, epoch: int):
         """Called by accelerate before each epoch."""
         self.stream.set_epoch(epoch)
+        self.sizes.set_epoch(epoch)
 
     def __len__(self) -> int:
         return self.num_batches
 
-    def __iter__(self) -> Iterator[dict]:
-        # Not over single rows: `datasets` would then draw other orders in a worker than outside.
-        batches = iter(self.stream.iter(self.batch_size, drop_last_batch=True))
-        for number in range(self.num_batches):
-            rows = next(batches, None)
-            if rows is None:  # or the other processes would wait for this one
+    def _cut(self) -> list[int]:
+        """Where the batches of this process begin among its images of this epoch, and where the last one ends."""
+        if self.strategy == "shards":
+            return cut(sum(size for sizes in self.sizes.iter(1) for size in sizes["size"]), self.num_batches)
+        # Of every so many images one is that of this process.
+        starts = cut(self.num_images, self.num_batches)
+        return [(start - self.process_index - 1) // self.num_processes + 1 for start in starts]
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        # Not over the stream itself: `datasets` would then draw other orders in a worker than outside.
+        batches = self.stream.iter(self.batch_size)
+        rows = (dict(zip(batch, values)) for batch in batches for values in zip(*batch.values()))
+        for number, (start, end) in enumerate(pairwise(self._cut())):
+            drawn = list(islice(rows, end - start))
+            if len(drawn) < end - start:  # or the other processes would wait for this one
                 raise ValueError(f"The files end after {number} of {self.num_batches} batches: have they changed?")
             if number >= self.num_skipped:
-                yield rows
+                yield drawn
 
 
 class RowDecoder:
@@ -241,21 +270,25 @@ class RowDecoder:
         features: Of the files.
         processor: The image processor.
         num_threads: That decode at once; a stream has one reader, so that it is read once.
+        strict: Raise for an image that cannot be used instead of leaving it out with a warning.
     """
 
-    def __init__(self, features: datasets.Features, processor, num_threads: int):
-        self.features, self.num_threads = features, num_threads
+    def __init__(self, features: datasets.Features, processor, num_threads: int, strict: bool):
+        self.features, self.num_threads, self.strict = features, num_threads, strict
         self.transform = to_model_inputs(processor, do_normalize=False)
 
-    def __call__(self, rows: dict) -> dict[str, torch.Tensor]:
-        rows = [dict(zip(rows, values)) for values in zip(*rows.values())]
-        bounds = np.linspace(0, len(rows), min(self.num_threads, len(rows)) + 1).astype(int)
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        """Raises ValueError with the name of an image that cannot be used, if strict, or if fewer than two can."""
+        bounds = cut(len(rows), min(self.num_threads, len(rows)))
         with ThreadPoolExecutor(self.num_threads) as pool:
-            parts = list(pool.map(self.decode, (rows[start:end] for start, end in zip(bounds, bounds[1:]))))
+            parts = pool.map(self.decode, (rows[start:end] for start, end in pairwise(bounds)))
+            parts = [part for part in parts if part]
+        if sum(len(part["age_labels"]) for part in parts) < 2:
+            raise ValueError(f"Of a batch of {len(rows)} images fewer than two can be used: have the files changed?")
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
-    def decode(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        """Raises ValueError with the name of an image that cannot be used."""
+    def decode(self, rows: list[dict]) -> dict[str, torch.Tensor] | None:
+        """What of these rows can be used, None where nothing can."""
         columns = {"image": [], "age": [], "gender": []}
         for row in rows:
             try:
@@ -263,10 +296,13 @@ class RowDecoder:
                 labels = check_labels(name_labels(row, self.features))
             except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
                 name = name_row(row | {"image.path": row["image"]["path"]}, "an image")
-                raise ValueError(f"{name}: {error}. --streaming needs usable images alone.") from error
+                if self.strict:
+                    raise ValueError(f"{name}: {error}") from error
+                logger.warning(f"{name} is left out: {error}")
+                continue
             for key, values in columns.items():
                 values.append(image if key == "image" else labels[key])
-        return self.transform(columns)
+        return self.transform(columns) if columns["image"] else None
 
 
 def make_streaming_dataloader(
@@ -285,7 +321,7 @@ def make_streaming_dataloader(
     dataloader = DataLoader(
         stream,
         batch_size=None,
-        collate_fn=RowDecoder(stream.features, processor, max(1, num_workers)),
+        collate_fn=RowDecoder(stream.features, processor, max(1, num_workers), arguments.data.strict),
         num_workers=min(1, num_workers),
         generator=torch.Generator(),  # as in the loader of a built data set
     )

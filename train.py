@@ -47,7 +47,7 @@ from modeling_agegender import AgeGenderModel
 from results import describe_machine, name_paths, weights_sha256
 from starting_model import load_start
 from training_arguments import Arguments, parse_arguments
-from training_data import TrainingData, load_training_data, make_train_dataloader, skip_batches
+from training_data import TrainingData, load_training_data, make_train_dataloader, read_batches
 from training_parts import build_accelerator, build_average, build_optimizer, count_errors, round_kernels, save_result
 from training_state import Interruption, TrainerState
 from utkface import draw_calibration_half, is_utkface
@@ -85,6 +85,7 @@ class Training:
         )
         self.unwrapped = model
         self.average = build_average(model, arguments.train.ema_decay) if arguments.train.ema_decay else None
+        self.mean_batch = data.epoch_images / (len(self.train_dataloader) * accelerator.num_processes)
         self.epoch_updates = math.ceil(len(self.train_dataloader) / arguments.train.gradient_accumulation_steps)
         self.updates = self.epoch_updates * arguments.train.num_train_epochs
         # Not prepared: a prepared scheduler steps once a process at each update.
@@ -126,16 +127,16 @@ class Training:
         if not changes:
             return []
         processes, sizes, accumulations = ([values[name] for values in (then, now)] for name in LAYOUT)
-        step_images = [count * size for count, size in zip(processes, sizes)]
-        seen_again = state.recount(step_images, processes, accumulations[1], self.epoch_updates)
+        steps = [self.data.count_steps(size, count) for size, count in zip(sizes, processes)]
+        seen_again = state.recount(self.data.epoch_images, steps, processes, accumulations[1], self.epoch_updates)
         self.accelerator.step = state.step
         self.scheduler.last_epoch = state.update - 1
         self.scheduler.step()
-        repeated = f"{seen_again} images of epoch {state.epoch + 1} are seen a second time."
-        if self.data.shards and processes[0] != processes[1]:
-            # Which files a process reads depends on how many there are.
+        repeated = f"Images of epoch {state.epoch + 1} that are seen a second time: {seen_again}."
+        if any(self.data.has_own_files(size, count) for size, count in zip(sizes, processes)):
+            # Which images are done depends on how many processes there were, and how far each was.
             repeated = f"Some images of epoch {state.epoch + 1} may be seen a second time, and as many not."
-        old_images, images = (count * steps for count, steps in zip(step_images, accumulations))
+        old_images, images = (math.prod(numbers) for numbers in zip(processes, sizes, accumulations))
         return [
             f"Resuming changes the training: {', '.join(changes)}. An update averages {images} images instead of "
             f"{old_images}; --learning_rate stays, and its schedule goes on at update {state.update} of {self.updates}. "
@@ -158,8 +159,8 @@ class Training:
         train, state = self.arguments.train, self.state
         self.model.train()
         self.train_dataloader.set_epoch(state.epoch)
-        batches = skip_batches(self.train_dataloader, state.step, self.accelerator)
-        batch_images = train.per_device_train_batch_size * self.accelerator.num_processes
+        batches = read_batches(self.train_dataloader, state.step, self.accelerator)
+        batch_images = self.mean_batch * self.accelerator.num_processes
         sums = torch.as_tensor(state.sums, dtype=torch.float32, device=self.accelerator.device)
         start, start_seconds, first_step = time.perf_counter(), state.seconds, state.step
         with tqdm(
@@ -203,6 +204,7 @@ class Training:
                 with accelerator.autocast():
                     targets = self.teachers(images)
                 loss = (1 - weight) * loss + weight * soft_loss(self.unwrapped.config, output, targets)
+            loss = loss * (len(images) / self.mean_batch)  # an image counts the same in a batch that has one less
             accelerator.backward(loss)
             if accelerator.sync_gradients and self.arguments.train.max_grad_norm:
                 accelerator.clip_grad_norm_(self.model.parameters(), self.arguments.train.max_grad_norm)

@@ -118,7 +118,9 @@ class TrainArguments:
 
     output_dir: Path = field(metadata={"help": "Folder for checkpoints, and at the end for the model."})
     num_train_epochs: int = field(default=10, metadata={"help": "Passes over the training images."})
-    per_device_train_batch_size: int = field(default=64, metadata={"help": "Images in one step on one device."})
+    per_device_train_batch_size: int = field(
+        default=64, metadata={"help": "Images in one step on one device; one less in some, so that an epoch has all."}
+    )
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Images in one evaluation step."})
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "Steps before each update of the weights."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Largest learning rate of AdamW."})
@@ -135,7 +137,7 @@ class TrainArguments:
         default=False,
         metadata={"help": "Store the result's kernels as float16, which halves its file; it computes in float32."},
     )
-    torch_compile: bool = field(default=False, metadata={"help": "Compile the network (a minute at the start)."})
+    torch_compile: bool = field(default=False, metadata={"help": "Compile the network (some minutes at the start)."})
     gradient_checkpointing: bool = field(default=False, metadata={"help": "Less memory for more time."})
     sync_batchnorm: bool = field(
         default=False, metadata={"help": "Batch normalisation over the batches of all GPUs, for small batches."}

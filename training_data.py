@@ -7,11 +7,12 @@ import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, RandomSampler, Sampler
 
+from batches import EvenBatches, count_steps
 from evaluation import describe_split
 from near_duplicates import find_near_duplicates, thumbnail
-from streaming_data import FaceStream, Shards, load_streamed_faces, make_streaming_dataloader
+from streaming_data import FaceStream, Shards, choose_strategy, load_streamed_faces, make_streaming_dataloader
 from training_arguments import Arguments, DataArguments
 from utkface import load_utkface, to_model_inputs
 
@@ -104,16 +105,35 @@ class TrainingData:
     Args:
         splits: train, validation and maybe test; of a stream, train has only names.
         extra: More images to train on.
+        mixer: Draws an epoch from both; only where there are extra ones.
         shards: Where a stream reads its training images.
     """
 
     splits: datasets.DatasetDict
     extra: datasets.Dataset | None = None
+    mixer: MixingSampler | None = None
     shards: Shards | None = None
 
     @property
     def num_extra_images(self) -> int:
         return 0 if self.extra is None else len(self.extra)
+
+    @property
+    def epoch_images(self) -> int:
+        return len(self.mixer or self.splits["train"])
+
+    def count_steps(self, batch_size: int, num_processes: int) -> int:
+        """Steps of an epoch, each of one batch on each process."""
+        if self.shards:
+            return choose_strategy(self.shards.sizes, batch_size, num_processes)[1]
+        return count_steps(self.epoch_images, batch_size, num_processes)
+
+    def has_own_files(self, batch_size: int, num_processes: int) -> bool:
+        """True if each of several processes reads files of its own; else all have done the first images of one order."""
+        shards = self.shards
+        return bool(shards and num_processes > 1) and (
+            choose_strategy(shards.sizes, batch_size, num_processes)[0] == "shards"
+        )
 
     def describe(self) -> dict:
         """What tells these images, and the order in which they come, from others."""
@@ -136,34 +156,50 @@ def load_training_data(arguments: Arguments, accelerator: Accelerator) -> Traini
             splits = load_utkface(data.data_dir, data.strict, data.split_seed, data.validation_share)
     check_splits(splits, arguments, accelerator.num_processes)
     with accelerator.main_process_first():
-        return TrainingData(splits, load_extra_faces(data, splits), shards)
+        extra = load_extra_faces(data, splits)
+    if extra is None:
+        return TrainingData(splits, shards=shards)
+    mixer = MixingSampler(len(splits["train"]), len(extra), data.extra_share, arguments.train.seed)
+    return TrainingData(splits, extra, mixer)
 
 
 def make_train_dataloader(data: TrainingData, processor, arguments: Arguments, accelerator: Accelerator) -> DataLoader:
-    """Shuffled batches of 0–1 pixels; the last, smaller batch is left out, since batch normalisation needs several."""
+    """Shuffled batches of 0–1 pixels, with each image of an epoch once."""
     if data.shards:
         return make_streaming_dataloader(data.shards, processor, arguments, accelerator)
-    dataset, sampler = data.splits["train"], None
+    dataset = data.splits["train"]
     if data.extra is not None:
-        sampler = MixingSampler(len(dataset), len(data.extra), arguments.data.extra_share, arguments.train.seed)
         dataset = datasets.concatenate_datasets([dataset, data.extra])
+    # Its own, since a loader draws a number when it starts: from torch's common ones, a resumed epoch, which starts a
+    # loader once more, would have other dropout than an uninterrupted one.
+    generator = torch.Generator()
+    steps = data.count_steps(arguments.train.per_device_train_batch_size, accelerator.num_processes)
     dataloader = DataLoader(
         dataset.with_transform(to_model_inputs(processor, do_normalize=False)),
-        batch_size=arguments.train.per_device_train_batch_size,
-        shuffle=sampler is None,
-        sampler=sampler,
-        drop_last=True,
+        batch_sampler=EvenBatches(
+            data.mixer or RandomSampler(dataset, generator=generator), steps * accelerator.num_processes
+        ),
         num_workers=arguments.data.dataloader_num_workers,
-        # Its own, since a loader draws a number when it starts: from torch's common ones, a resumed epoch, which starts
-        # a loader once more, would have other dropout than an uninterrupted one.
-        generator=torch.Generator(),
+        generator=generator,
     )
     return accelerator.prepare(dataloader)
 
 
-def skip_batches(dataloader: DataLoader, num_batches: int, accelerator: Accelerator) -> DataLoader:
-    """The batches of an epoch after the first ones, from what `make_train_dataloader` gives."""
+def read_batches(dataloader: DataLoader, num_skipped: int, accelerator: Accelerator) -> Iterator[dict]:
+    """
+    The batches of an epoch after the first ones, from what `make_train_dataloader` gives.
+
+    Raises:
+        OSError or ValueError: in one sentence, also where a worker met it.
+    """
     if isinstance(dataloader.dataset, FaceStream):
-        dataloader.dataset.num_skipped = num_batches  # not even decoded
-        return dataloader
-    return accelerator.skip_first_batches(dataloader, num_batches)
+        dataloader.dataset.num_skipped = num_skipped  # not even decoded
+    else:
+        dataloader = accelerator.skip_first_batches(dataloader, num_skipped)
+    try:
+        yield from dataloader
+    except (OSError, ValueError) as error:
+        if "in DataLoader worker process" not in str(error):
+            raise
+        # What comes from there is the whole traceback, at whose end the sentence stands.
+        raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from None

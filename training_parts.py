@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from evaluation import PATIENCE
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel, AgeGenderOutput
 from pipeline_agegender import AgeGenderPipeline
@@ -25,7 +26,9 @@ def build_accelerator(arguments: TrainArguments) -> Accelerator:
         mixed_precision=arguments.mixed_precision,
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
         log_with=arguments.report_to,
-        dynamo_plugin=TorchDynamoPlugin(backend="inductor") if arguments.torch_compile else None,
+        kwargs_handlers=[PATIENCE],
+        # Batches have one of two sizes: compiled for each, not once for any.
+        dynamo_plugin=TorchDynamoPlugin(backend="inductor", dynamic=False) if arguments.torch_compile else None,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=arguments.seed),
         project_config=ProjectConfiguration(
             project_dir=str(arguments.output_dir), logging_dir=str(arguments.output_dir / "logs")

@@ -45,12 +45,15 @@ class TrainerState:
             self.bad_epochs += 1
         return improved
 
-    def recount(self, step_images: list[int], num_processes: list[int], accumulation: int, epoch_updates: int) -> int:
+    def recount(
+        self, epoch_images: int, steps: list[int], num_processes: list[int], accumulation: int, epoch_updates: int
+    ) -> int:
         """
         Counts anew for a training whose steps take another number of images.
 
         Args:
-            step_images: Images of one step of all processes, then and now.
+            epoch_images: Of all steps of an epoch and all processes.
+            steps: Of an epoch, then and now, divided as `cut` does.
             num_processes: Then and now.
             accumulation: Steps of an update now. The epoch goes on where an update begins.
             epoch_updates: Updates of an epoch now.
@@ -58,9 +61,10 @@ class TrainerState:
         Returns:
             How many images of this epoch are seen a second time.
         """
-        done, processes_share = self.step * step_images[0], num_processes[0] / num_processes[1]
-        step = done // (step_images[1] * accumulation) * accumulation
-        seen = step * step_images[1]
+        done, processes_share = self.step * epoch_images // steps[0], num_processes[0] / num_processes[1]
+        step = ((done + 1) * steps[1] - 1) // epoch_images  # the last one before which nothing is left to do
+        step = step // accumulation * accumulation
+        seen = step * epoch_images // steps[1]
         # The sums are means over the processes: the first of a loss for each step, the others of counts of images.
         shares = [step / self.step, *[seen / done * processes_share] * 4] if done else [0.0] * 5
         self.sums = [value * share for value, share in zip(self.sums, shares)]

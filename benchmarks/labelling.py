@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,7 +68,12 @@ def watch(command: list[str], parts: Path, pictures_per_part: int, seconds_betwe
     """
     start, looks = time.perf_counter(), []
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"})
-    while process.poll() is None:
+    while True:
+        try:
+            process.wait(timeout=seconds_between)
+            break
+        except subprocess.TimeoutExpired:
+            pass
         try:
             pictures = pictures_per_part * sum(1 for _ in parts.glob("part-*.parquet"))
         except OSError:  # deleted meanwhile
@@ -75,23 +81,24 @@ def watch(command: list[str], parts: Path, pictures_per_part: int, seconds_betwe
         if pictures:
             seconds = round(time.perf_counter() - start, 1)
             looks.append({"seconds": seconds, "pictures": pictures, "mib": round(read_memory(process.pid), 1)})
-        time.sleep(seconds_between)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}.")
     return looks, time.perf_counter() - start
 
 
-def check_table(file: Path, num_different: int) -> dict:
-    """The rows of a table, and whether all repetitions of an image have the same."""
+def check_table(file: Path, num_different: int, num_images: int) -> dict:
+    """The rows of a table, and whether all repetitions of an image have the same, none of them missing."""
     rows_by_image = {}
     rows = pq.read_table(file).to_pylist()
     for row in rows:
         rows_by_image.setdefault(int(Path(row.pop("file")).stem), []).append((row["face"], row["xmin"], row["ymin"]))
     different = {(index % num_different, tuple(found)) for index, found in rows_by_image.items()}
+    repeated = Counter(index % num_different for index in rows_by_image)
     return {
         "faces": len(rows),
         "images_with_faces": len(rows_by_image),
-        "repetitions_have_the_same_faces": len(different) == len({index for index, _ in different}),
+        "repetitions_have_the_same_faces": len(different) == len(repeated)
+        and all(count == len(range(index, num_images, num_different)) for index, count in repeated.items()),
     }
 
 
@@ -142,10 +149,10 @@ def main():
             "processes": arguments.num_processes,
             "seconds": round(seconds, 1),
             "images_per_second": round(arguments.num_images / seconds, 1),
-            **check_table(table, num_different),
+            **check_table(table, num_different, arguments.num_images),
             **summarise(looks),
             # At most a hundred, enough for a curve.
-            "over_time": looks[:: max(1, len(looks) // 100)],
+            "over_time": looks[:: -(-len(looks) // 100) or 1],
             "weights_sha256": weights_sha256(arguments.model),
             **describe_machine(),
         }

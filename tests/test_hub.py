@@ -1,5 +1,6 @@
 """Pushing to the Hub, through the real client: what a repo then holds, and what is left when an upload fails."""
 
+import csv
 import json
 import re
 import shlex
@@ -99,7 +100,7 @@ def test_the_card_names_results_and_licence(pushed, hub):
 
 
 def test_data_and_model_of_the_hub_train_and_failed_uploads_lose_nothing(pushed, hub, tmp_path, datasets_cache):
-    """Publishes data, reads them back, and trains on them from the pushed model while the Hub is out of order."""
+    """Publishes data, reads and labels them, and trains on them from the pushed model while the Hub is out of order."""
     environment = make_environment(hub, tmp_path / "home", HF_DATASETS_CACHE=str(tmp_path / "cache"))
     hub.faults.append(Fault("datasets/.*/commit/", 500, skip=1))  # the card goes up, the data do not
     publish = ["publish_data.py", pushed.faces, "faces"]
@@ -121,6 +122,15 @@ def test_data_and_model_of_the_hub_train_and_failed_uploads_lose_nothing(pushed,
     assert found["train"] != expected["train"]  # mixed, for those who stream them
     for split, rows in expected.items():
         assert sorted(found[split], key=itemgetter("file_name")) == sorted(rows, key=itemgetter("file_name"))
+
+    table = tmp_path / "faces.csv"
+    labelling = ["predict.py", "--model", "somebody/tiny", "--data_dir", "somebody/faces", "--no_detection"]
+    process = run_program([*labelling, "--output", table], environment)
+    assert process.returncode == 0, process.stderr
+    assert "43 pictures: 43 faces" in process.stdout
+    with table.open() as text:
+        labelled = {row["file"] for row in csv.DictReader(text)}
+    assert labelled == {row["file_name"] for rows in expected.values() for row in rows}
 
     streamed = make_command(
         "somebody/faces", pushed.network, tmp_path / "streamed", streaming=True, validation_share=None,

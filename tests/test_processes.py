@@ -1,10 +1,12 @@
 """Several processes: torchrun with two of them on the CPU, over gloo."""
 
 import json
+import math
 import os
 import signal
 import sys
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -19,6 +21,8 @@ from augmentation import AugmentationArguments, FaceAugmentation
 from checkpoints import find_checkpoints
 from modeling_agegender import AgeGenderModel
 from processes import read_logs, run_on_processes, run_train_here
+from training_arguments import TrainArguments
+from training_parts import build_accelerator
 from training_setup import (
     STATE,
     TRAIN_IMAGES,
@@ -96,7 +100,7 @@ def watch_training(command: list[str], frozen: bool) -> dict:
 
 
 def test_two_processes_follow_one_with_batches_twice_as_large(faces, network, tmp_path):
-    """Also: all processes have the same gradients and the same learning rate."""
+    """Also: all processes have the same gradients and the same learning rate. Some batches have one image less."""
     options = PLAIN | {"config_overrides": "age_head_dropout=0.0", "num_train_epochs": 3}
     commands = [
         [*make_command(faces, network, tmp_path / name, per_device_train_batch_size=size, **options)]
@@ -106,7 +110,7 @@ def test_two_processes_follow_one_with_batches_twice_as_large(faces, network, tm
     first, second = run_on_processes(watch_training, commands[0], True, log_dir=tmp_path / "logs")
     alone = watch_training(commands[1], True)
     assert first["gradients"] == second["gradients"] and first["rates"] == second["rates"] == alone["rates"]
-    assert len(alone["rates"]) == 1 + 3 * (TRAIN_IMAGES // 8)  # the scheduler begins with a step
+    assert len(alone["rates"]) == 1 + 3 * math.ceil(TRAIN_IMAGES / 8)  # the scheduler begins with a step
     # The same images in each update.
     assert [a + b for a, b in zip(first["images"], second["images"])] == alone["images"]
     np.testing.assert_allclose(first["gradients"][0], alone["gradients"][0], atol=1e-5, rtol=1e-5)
@@ -119,9 +123,9 @@ def test_two_processes_follow_one_with_batches_twice_as_large(faces, network, tm
     assert read_results(tmp_path / "two")["num_processes"] == 2
 
 
-@pytest.mark.parametrize(("size", "seen"), [(4, 24), (5, 30)])
-def test_each_image_once_an_epoch_and_its_changes_by_process(faces, network, tmp_path, size, seen):
-    """Of 30 images, 6 are too few for another batch on both processes; they are others in each epoch."""
+@pytest.mark.parametrize("size", [4, 5])
+def test_each_image_once_an_epoch_and_its_changes_by_process(faces, network, tmp_path, size):
+    """30 images on two processes are 4 steps of at most 4 on each, or 3 of 5; in another order each epoch."""
     for rank in range(2):
         (tmp_path / f"out{rank}").mkdir()
     (tmp_path / "out1" / "best").symlink_to(tmp_path / "out0" / "best")
@@ -129,14 +133,14 @@ def test_each_image_once_an_epoch_and_its_changes_by_process(faces, network, tmp
     command = make_command(faces, network, tmp_path / "outRANK", per_device_train_batch_size=size, num_train_epochs=2)
     notes = run_on_processes(watch_training, command, False, log_dir=tmp_path / "logs")
 
-    steps = seen // (2 * size)
+    steps = math.ceil(TRAIN_IMAGES / (2 * size))
     epochs = [
         [image for note in notes for batch in note["images"][epoch * steps : (epoch + 1) * steps] for image in batch]
         for epoch in range(2)
     ]
-    assert [len(epoch) for epoch in epochs] == [seen, seen]
-    assert [len(set(epoch)) for epoch in epochs] == [seen, seen]
-    assert epochs[0] != epochs[1]
+    assert [len(epoch) for epoch in epochs] == [TRAIN_IMAGES] * 2
+    assert len(set(epochs[0])) == TRAIN_IMAGES and set(epochs[0]) == set(epochs[1]) and epochs[0] != epochs[1]
+    assert {len(batch) for note in notes for batch in note["images"]} <= {size, size - 1}
     seeds = [seed for note in notes for seed in note["seeds"]]
     assert len(set(seeds)) == len(seeds) == 4 * steps
     augmentation, images = FaceAugmentation(AugmentationArguments(), 32), torch.rand(4, 3, 32, 32)
@@ -235,7 +239,7 @@ def test_two_processes_are_interrupted_together_and_resume_as_two_or_as_one(
     for folder in (stopped, alone):
         run_on_processes(interrupt_the_second, make_command(faces, network, folder), log_dir=tmp_path / folder.name)
         state = torch.load(latest_checkpoint(folder) / STATE, weights_only=False)
-        assert (state["epoch"], state["step"], state["update"]) == (1, 1, 4)
+        assert (state["epoch"], state["step"], state["update"]) == (1, 1, 5)
         assert "--resume_from_checkpoint latest" in read_logs(tmp_path / folder.name, 0)
 
     command = make_command(faces, network, stopped, resume_from_checkpoint="latest")
@@ -249,9 +253,9 @@ def test_two_processes_are_interrupted_together_and_resume_as_two_or_as_one(
     run_train(alone, resume_from_checkpoint="latest")
     printed = capfd.readouterr().out
     assert "num_processes was 2 and is 1. An update averages 4 images instead of 8" in printed
-    # 7 updates in the first epoch; of the second, 8 images are done: two batches.
-    assert "schedule goes on at update 9 of 14. 0 images of epoch 2 are seen a second time." in printed
-    assert torch.load(latest_checkpoint(alone) / STATE, weights_only=False)["update"] == 14
+    # 8 updates in the first epoch; of the second, 7 images are done: two batches.
+    assert "schedule goes on at update 10 of 16. Images of epoch 2 that are seen a second time: 0." in printed
+    assert torch.load(latest_checkpoint(alone) / STATE, weights_only=False)["update"] == 16
     assert not list(latest_checkpoint(alone).glob("random_states_1.pkl"))
 
     run_on_processes(
@@ -302,3 +306,8 @@ def test_synchronised_batch_normalisation_keeps_weights_and_their_names(run_trai
     # A checkpoint of such a training goes on without it, as on a single GPU.
     run_train(tmp_path / "synchronised", resume_from_checkpoint=find_checkpoints(tmp_path / "synchronised")[1])
     assert_same_end(tmp_path / "plain", tmp_path / "synchronised")
+
+
+def test_processes_wait_as_long_as_the_main_one_builds_a_data_set(tmp_path):
+    accelerator = build_accelerator(TrainArguments(output_dir=tmp_path))
+    assert accelerator.init_handler.timeout == timedelta(hours=3)

@@ -27,7 +27,7 @@ OPTIONS = {"num_train_epochs": 3, "checkpointing_steps": 5, "checkpoints_total_l
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, faces, network) -> Path:
-    """An uninterrupted training: 7 updates an epoch, checkpoints after 5, 10, 15, 20 and 21 of them."""
+    """An uninterrupted training: 8 updates an epoch, checkpoints after 5, 10, 15, 20 and 24 of them."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     code = run_forked(run_train_here, make_command(faces, network, folder, **OPTIONS), log=folder.parent / "log")
     assert code == 0, (folder.parent / "log").read_text()
@@ -58,7 +58,7 @@ KILLS = {
     "with a checkpoint that has no name yet": (train, "finish_checkpoint", 2, False, [0]),
     "between its name and the deletion of the one before": (checkpoints, "is_whole", 2, False, [0, 1]),
     "in the middle of that deletion": (checkpoints.shutil, "rmtree", 2, False, [1]),
-    "between two best weights": (train.shutil, "rmtree", 3, True, None),
+    "between two best weights": (train.shutil, "rmtree", 4, True, None),
     "in the middle of the export": (train, "write_results", 1, False, [4]),
 }
 

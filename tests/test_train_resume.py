@@ -72,7 +72,7 @@ def test_resuming_with_extra_faces_and_a_teacher_equals_an_uninterrupted_run(run
     whole, copy = tmp_path / "whole", tmp_path / "copy"
     run_train(whole, checkpoints_total_limit=50, **options)
     shutil.copytree(whole, copy)
-    # 12 batches an epoch: the third checkpoint lies within the second epoch.
+    # 13 batches an epoch: the third checkpoint lies within the second epoch.
     run_train(copy, resume_from_checkpoint=copy / "checkpoints" / "checkpoint_2", **options)
     assert_same_end(whole, copy)
 
@@ -219,12 +219,12 @@ def test_what_may_change_is_told(run_train, one_epoch, tmp_path, capsys):
 
 
 def test_another_batch_size_goes_on_at_the_same_image(run_train, tmp_path, capsys):
-    """7 updates of 4 images an epoch become 14 of 2; checkpoint 1 has 16 images of the second epoch behind it."""
+    """8 updates of at most 4 images an epoch become 15 of 2; checkpoint 0 has 11 images of the second epoch behind it."""
     options = {"checkpointing_steps": 11, "num_train_epochs": 2}
     run_train(tmp_path, **options)
     checkpoint = find_checkpoints(tmp_path)[0]
     state = torch.load(checkpoint / STATE, weights_only=False)
-    assert (state["epoch"], state["step"]) == (1, 4)
+    assert (state["epoch"], state["step"]) == (1, 3)
     capsys.readouterr()
     run_train(
         tmp_path,
@@ -234,8 +234,8 @@ def test_another_batch_size_goes_on_at_the_same_image(run_train, tmp_path, capsy
     )
     printed = capsys.readouterr().out
     assert "per_device_train_batch_size was 4 and is 2. An update averages 2 images instead of 4" in printed
-    assert "schedule goes on at update 23 of 30. 0 images of epoch 2 are seen a second time" in printed
-    assert "epoch 2, update 23." in printed
+    assert "schedule goes on at update 20 of 30. Images of epoch 2 that are seen a second time: 1." in printed
+    assert "epoch 2, update 20." in printed
     end, scheduler = (
         torch.load(latest_checkpoint(tmp_path) / file, weights_only=False) for file in (STATE, SCHEDULER)
     )
@@ -244,15 +244,15 @@ def test_another_batch_size_goes_on_at_the_same_image(run_train, tmp_path, capsy
 
 
 def test_state_counts_on_in_steps_of_another_size():
-    # Of each of 2 processes: 5 steps of 4 images, 3 genders known each time.
+    # Of 80 images, 10 steps an epoch on 2 processes: 5 of 4 images each, 3 genders known each time; 14 steps on one.
     state = TrainerState(epoch=2, step=5, update=25, sums=[10.0, 40.0, 20.0, 10.0, 15.0])
-    assert state.recount([8, 6], [2, 1], accumulation=2, epoch_updates=9) == 40 - 36
-    assert (state.step, state.update) == (6, 2 * 9 + 3)
+    assert state.recount(80, [10, 14], [2, 1], accumulation=2, epoch_updates=7) == 40 - 34
+    assert (state.step, state.update) == (6, 2 * 7 + 3)
     loss, *sums = state.sums
     assert loss / state.step == 10 / 5  # the mean loss stays
-    assert sums == pytest.approx([0.9 * 2 * value for value in (40, 20, 10, 15)])
+    assert sums == pytest.approx([34 / 40 * 2 * value for value in (40, 20, 10, 15)])
     start = TrainerState(epoch=2, update=20)
-    assert start.recount([8, 4], [2, 1], accumulation=1, epoch_updates=20) == 0
+    assert start.recount(80, [10, 20], [2, 1], accumulation=1, epoch_updates=20) == 0
     assert (start.step, start.update, start.sums) == (0, 40, [0.0] * 5)
 
 

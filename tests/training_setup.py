@@ -33,7 +33,7 @@ NETWORK = {
 }
 TRAIN_IMAGES, BATCH_SIZE = 30, 4
 SCHEDULER, STATE, AVERAGE = (f"custom_checkpoint_{index}.pkl" for index in range(3))
-BATCHES = TRAIN_IMAGES // BATCH_SIZE
+BATCHES = -(-TRAIN_IMAGES // BATCH_SIZE)
 
 
 def draw_face(age: int, gender: int, seed: int) -> Image.Image:
