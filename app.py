@@ -7,10 +7,14 @@
 this file. Code comes from the folder of this file alone.
 """
 
-import importlib.util
+import gc
 import os
 from functools import partial
 from pathlib import Path
+
+
+# Of the libraries nothing is to be thrown away, and to look for it again and again is a fifth of the start.
+gc.disable()
 
 import gradio as gr
 from PIL import Image
@@ -23,6 +27,8 @@ from photo_page import QUEUE, build_photo_page, predict, predict_url
 from pipeline_agegender import AgeGenderPipeline
 from visits import guard_visits
 
+
+gc.enable()
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -149,11 +155,11 @@ def build_demo(pipe: AgeGenderPipeline, delete_cache: tuple[int, int] = DELETE_C
 
 def mcp_options(pipe: AgeGenderPipeline) -> dict:
     """What makes the page an MCP server too, where the package is installed; without it says so."""
-    if importlib.util.find_spec("mcp") is None:
+    try:
+        from mcp_tools import PATH, app_options  # only here: few have the package
+    except ImportError:
         print(NO_MCP)
         return {}
-    from mcp_tools import PATH, app_options  # only here: few have the package
-
     print(f"MCP server at {PATH}/")
     return app_options(pipe)
 
@@ -174,6 +180,7 @@ def launch_options(pipe: AgeGenderPipeline) -> dict:
 
 
 def main():
+    gc.freeze()  # what was imported stays: no collection need look at it again
     try:
         pipe = load_pipeline(os.environ.get("AGEGENDER_MODEL") or str(FOLDER))
     except ValueError as error:
