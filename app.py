@@ -23,7 +23,7 @@ from files_page import build_files_page, predict_files
 from live import build_live_page
 from model_loading import load_model
 from model_page import build_model_page
-from photo_page import QUEUE, build_photo_page, predict, predict_url
+from photo_page import ADDRESS_QUEUE, FILES_QUEUE, QUEUE, build_photo_page, predict, predict_url
 from pipeline_agegender import AgeGenderPipeline
 from visits import guard_visits
 
@@ -134,10 +134,10 @@ def build_demo(pipe: AgeGenderPipeline, delete_cache: tuple[int, int] = DELETE_C
         gr.Markdown(PRIVACY)
         answer = gr.JSON(visible=False, label="Faces")
         # No trigger on the page: the contract with programs stays when the page changes.
-        for name, function, value, outputs, description in (
-            ("predict", predict, image, [annotated, answer], PREDICT_DESCRIPTION),
-            ("predict_url", predict_url, address, [annotated, answer], PREDICT_URL_DESCRIPTION),
-            ("predict_files", predict_files, files, answer, PREDICT_FILES_DESCRIPTION),
+        for name, function, value, outputs, description, queue in (
+            ("predict", predict, image, [annotated, answer], PREDICT_DESCRIPTION, QUEUE),
+            ("predict_url", predict_url, address, [annotated, answer], PREDICT_URL_DESCRIPTION, ADDRESS_QUEUE),
+            ("predict_files", predict_files, files, answer, PREDICT_FILES_DESCRIPTION, FILES_QUEUE),
         ):
             gr.on(
                 [],
@@ -147,7 +147,7 @@ def build_demo(pipe: AgeGenderPipeline, delete_cache: tuple[int, int] = DELETE_C
                 preprocess=False,
                 api_name=name,
                 api_description=description,
-                concurrency_id=QUEUE,
+                concurrency_id=queue,
             )
     guard_visits(demo)
     return demo
