@@ -15,7 +15,7 @@ from safe_reading import count_pictures, read_pictures
 
 NO_FILES = "Choose files first: photos, or zip archives of photos."
 HEADERS = ["File", "Face", "Age", "Range", "Gender", "Score", "Remark"]
-WIDTHS = [160, 70, 70, 90, 100, 80, 260]  # pixels, at least: a narrow screen shows a part of the table
+WIDTHS = [220, 70, 70, 90, 100, 80, 500]  # pixels: a narrow screen shows a part of the table
 SECONDS_BETWEEN_UPDATES = 1.0
 
 
