@@ -28,6 +28,7 @@ from pipeline_agegender import AgeGenderPipeline
 from visits import guard_visits
 
 
+gc.freeze()  # what was imported stays: no collection need look at it again
 gc.enable()
 
 FOLDER = Path(__file__).resolve().parent
@@ -180,7 +181,6 @@ def launch_options(pipe: AgeGenderPipeline) -> dict:
 
 
 def main():
-    gc.freeze()  # what was imported stays: no collection need look at it again
     try:
         pipe = load_pipeline(os.environ.get("AGEGENDER_MODEL") or str(FOLDER))
     except ValueError as error:
