@@ -277,6 +277,8 @@ def test_many_photos_can_be_cancelled(page, tmp_path):
     upload(page, tmp_path / "many.zip")
     wait_for_file(page, "many")
     page.get_by_role("button", name="Start").click()
+    page.locator(".progress-bar").first.wait_for()
+    page.get_by_text(re.compile(r"\d+/900 photos")).wait_for()
     page.get_by_text(re.compile(r"^\d+ of 900 files$")).wait_for()
     page.get_by_role("button", name="Cancel").click()
     page.get_by_text("Cancelled.").wait_for()
