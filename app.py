@@ -7,10 +7,14 @@
 this file. Code comes from the folder of this file alone.
 """
 
-import importlib.util
+import gc
 import os
 from functools import partial
 from pathlib import Path
+
+
+# Of the libraries nothing is to be thrown away, and to look for it again and again is a fifth of the start.
+gc.disable()
 
 import gradio as gr
 from PIL import Image
@@ -19,10 +23,13 @@ from files_page import build_files_page, predict_files
 from live import build_live_page
 from model_loading import load_model
 from model_page import build_model_page
-from photo_page import QUEUE, build_photo_page, predict, predict_url
+from photo_page import ADDRESS_QUEUE, FILES_QUEUE, QUEUE, build_photo_page, predict, predict_url
 from pipeline_agegender import AgeGenderPipeline
 from visits import guard_visits
 
+
+gc.freeze()  # what was imported stays: no collection need look at it again
+gc.enable()
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -128,10 +135,10 @@ def build_demo(pipe: AgeGenderPipeline, delete_cache: tuple[int, int] = DELETE_C
         gr.Markdown(PRIVACY)
         answer = gr.JSON(visible=False, label="Faces")
         # No trigger on the page: the contract with programs stays when the page changes.
-        for name, function, value, outputs, description in (
-            ("predict", predict, image, [annotated, answer], PREDICT_DESCRIPTION),
-            ("predict_url", predict_url, address, [annotated, answer], PREDICT_URL_DESCRIPTION),
-            ("predict_files", predict_files, files, answer, PREDICT_FILES_DESCRIPTION),
+        for name, function, value, outputs, description, queue in (
+            ("predict", predict, image, [annotated, answer], PREDICT_DESCRIPTION, QUEUE),
+            ("predict_url", predict_url, address, [annotated, answer], PREDICT_URL_DESCRIPTION, ADDRESS_QUEUE),
+            ("predict_files", predict_files, files, answer, PREDICT_FILES_DESCRIPTION, FILES_QUEUE),
         ):
             gr.on(
                 [],
@@ -141,7 +148,7 @@ def build_demo(pipe: AgeGenderPipeline, delete_cache: tuple[int, int] = DELETE_C
                 preprocess=False,
                 api_name=name,
                 api_description=description,
-                concurrency_id=QUEUE,
+                concurrency_id=queue,
             )
     guard_visits(demo)
     return demo
@@ -149,11 +156,11 @@ def build_demo(pipe: AgeGenderPipeline, delete_cache: tuple[int, int] = DELETE_C
 
 def mcp_options(pipe: AgeGenderPipeline) -> dict:
     """What makes the page an MCP server too, where the package is installed; without it says so."""
-    if importlib.util.find_spec("mcp") is None:
+    try:
+        from mcp_tools import PATH, app_options  # only here: few have the package
+    except ImportError:
         print(NO_MCP)
         return {}
-    from mcp_tools import PATH, app_options  # only here: few have the package
-
     print(f"MCP server at {PATH}/")
     return app_options(pipe)
 

@@ -19,14 +19,14 @@ PLOT_WIDTH, PLOT_HEIGHT, PLOT_FOOT = 202, 44, 14
 TEMPLATE = """
 {{#if value.cards}}
 {{#if value.is_crowd}}
-<div class="crowd"><table aria-label="Faces">
+<div class="crowd" role="region" aria-label="Table of faces" tabindex="0"><table>
 <thead><tr><th>Face</th><th>Age</th><th>Range</th><th>Gender</th></tr></thead>
 <tbody>{{#each value.cards}}<tr><th><img src="{{this.crop.url}}" alt=""/> {{this.number}}</th><td>{{this.age}}</td>
 <td>{{this.range}}</td><td>{{this.gender}}</td></tr>{{/each}}</tbody>
 </table></div>
 <details><summary>A card for each face, with its probabilities</summary>
 {{/if}}
-<ul class="cards" aria-label="Cards of faces">
+<ul class="cards" aria-label="Cards of faces" tabindex="0">
 {{#each value.cards}}
 <li class="card"><img src="{{this.crop.url}}" alt="Face {{this.number}}, aligned"/>
 <div><div class="number">Face {{this.number}}</div><div class="age">{{this.age}} years</div>

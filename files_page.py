@@ -8,13 +8,14 @@ import gradio as gr
 
 from face_cards import LINKS_STYLE, make_link
 from face_table import error_row, face_rows, to_csv
-from photo_page import QUEUE, find_faces, find_upload
+from photo_page import FILES_QUEUE, find_faces, find_upload
 from pipeline_agegender import AgeGenderPipeline
 from safe_reading import count_pictures, read_pictures
 
 
 NO_FILES = "Choose files first: photos, or zip archives of photos."
 HEADERS = ["File", "Face", "Age", "Range", "Gender", "Score", "Remark"]
+WIDTHS = [220, 70, 70, 90, 100, 80, 500]  # pixels: a narrow screen shows a part of the table
 SECONDS_BETWEEN_UPDATES = 1.0
 
 
@@ -95,14 +96,16 @@ def build_files_page(pipe: AgeGenderPipeline) -> gr.File:
         cancel = gr.Button("Cancel")
     summary = gr.Markdown("Up to 1,000 photos at once.")
     link = gr.HTML(css_template=LINKS_STYLE)
-    table = gr.Dataframe(headers=HEADERS, interactive=False, label="Faces", max_height=500, wrap=True)
+    table = gr.Dataframe(
+        headers=HEADERS, interactive=False, label="Faces", max_height=500, wrap=True, column_widths=WIDTHS
+    )
     filling = start.click(
         partial(fill_table, pipe),
         files,
         [table, summary, link],
         preprocess=False,
         api_visibility="private",
-        concurrency_id=QUEUE,
+        concurrency_id=FILES_QUEUE,
         show_progress_on=summary,
     )
     cancel.click(lambda: "Cancelled.", None, summary, cancels=[filling], api_visibility="private", queue=False)

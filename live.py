@@ -21,7 +21,7 @@ from PIL import Image
 
 from drawing import BOX_COLOUR
 from face_detection import FaceDetector
-from photo_page import QUEUE
+from photo_page import QUEUE, find_faces
 from pipeline_agegender import UNREADABLE, AgeGenderPipeline
 
 
@@ -198,7 +198,7 @@ def answer_frame(pipe: AgeGenderPipeline, tracker: FaceTracker, value: dict | No
     """
     if not isinstance(value, dict) or "frame" not in value:
         return value
-    faces = tracker.update(pipe(read_frame(value["frame"])))
+    faces = tracker.update(find_faces(pipe, read_frame(value["frame"])))
     return {"number": value.get("number"), "faces": [describe(face) for face in faces]}
 
 

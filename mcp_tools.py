@@ -26,7 +26,7 @@ from drawing import draw_faces
 from photo_page import find_faces
 from pipeline_agegender import AgeGenderPipeline
 from safe_fetching import fetch
-from safe_reading import read_picture, read_pictures
+from safe_reading import NOT_A_PICTURE, read_picture, read_pictures
 
 
 PATH = "/gradio_api/mcp"  # where clients look for it in a gradio app
@@ -82,8 +82,11 @@ def read(source: str) -> bytes:
     source = source.strip()
     if not source.startswith("data:"):
         return fetch(source)
-    with urlopen(source) as file:
-        return file.read()
+    try:
+        with urlopen(source) as file:
+            return file.read()
+    except (OSError, ValueError) as error:  # of a data: address without a comma, or of broken base64
+        raise ValueError(NOT_A_PICTURE) from error
 
 
 def name_of(source: str, number: int) -> str:

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import gradio as gr
 from gradio.utils import get_upload_folder
@@ -21,8 +22,10 @@ EXAMPLES = {
     "Grace Hopper (US Navy, public domain)": ASSETS / "hopper.jpg",
     "Both portraits side by side (a collage)": ASSETS / "collage.jpg",
 }
-# All that asks the network waits in one queue, since two at once would only slow each other down.
-QUEUE = "pipeline"
+# Photos and frames wait in one queue, so that nobody waits for the slow site or the many photos of somebody else. Of what
+# comes out of the queues one picture at a time is looked at, since two would only slow each other down.
+QUEUE, ADDRESS_QUEUE, FILES_QUEUE = "pipeline", "addresses", "files"
+ONE_AT_A_TIME = Lock()
 BATCH_SIZE = 8  # faces of a picture that go through the network at once
 
 NO_PHOTO = "Choose a photo first."
@@ -81,8 +84,9 @@ def predict_url(pipe: AgeGenderPipeline, url: str) -> tuple[Image.Image, list[di
 
 
 def find_faces(pipe: AgeGenderPipeline, picture: Image.Image, **options) -> list[dict]:
-    """The faces of a picture, those of a crowd several at once."""
-    return pipe([picture], batch_size=BATCH_SIZE, **options)[0]
+    """The faces of a picture, those of a crowd several at once; waits until no other picture is looked at."""
+    with ONE_AT_A_TIME:
+        return pipe([picture], batch_size=BATCH_SIZE, **options)[0]
 
 
 def show(pipe: AgeGenderPipeline, cards: gr.HTML, whole: bool, source: dict | str | None) -> tuple:
@@ -156,13 +160,13 @@ def build_photo_page(pipe: AgeGenderPipeline) -> tuple[gr.Image, gr.Textbox, gr.
             )
             summary = gr.Markdown(HINT)
             whole = gr.Button("Treat the whole picture as one face", visible=False)
-    cards = gr.HTML(html_template=TEMPLATE, css_template=STYLE, label="Ages and genders")
+            cards = gr.HTML(html_template=TEMPLATE, css_template=STYLE, label="Ages and genders")
     # The file comes as it was uploaded (preprocess=False): gr.Image would open it first, and where it cannot, the
     # visitor would get no sentence.
-    for trigger, value, takes_whole in (
-        (image.change, image, False),
-        (address.submit, address, False),
-        (whole.click, source, True),
+    for trigger, value, takes_whole, queue in (
+        (image.change, image, False, QUEUE),
+        (address.submit, address, False, ADDRESS_QUEUE),
+        (whole.click, source, True, ADDRESS_QUEUE),  # the source may be an address
     ):
         trigger(
             partial(show, pipe, cards, takes_whole),
@@ -171,6 +175,6 @@ def build_photo_page(pipe: AgeGenderPipeline) -> tuple[gr.Image, gr.Textbox, gr.
             preprocess=False,
             show_progress_on=annotated,
             api_visibility="private",
-            concurrency_id=QUEUE,
+            concurrency_id=queue,
         )
     return image, address, annotated

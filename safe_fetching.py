@@ -18,6 +18,7 @@ UNREACHABLE = "This address cannot be reached."
 TOO_SLOW = "This address takes too long to answer."
 TOO_MANY_REDIRECTS = "This address leads to ever other addresses."
 MAX_REDIRECTS = 5
+MAX_ADDRESSES = 4  # of one name that are tried
 # What `is_global` of Python 3.11 lets pass: protocol assignments (the metadata of some clouds), IPv4-compatible, local
 # NAT64 and site-local addresses.
 REFUSED_NETWORKS = [
@@ -87,9 +88,19 @@ class PublicBackend(httpcore.SyncBackend):
         addresses = [entry[4][0] for entry in found]
         if not addresses or not all(is_public(address) for address in addresses):
             raise ValueError(REFUSED_ADDRESS)
-        left = max(0.1, self._deadline - time.monotonic())
-        stream = super().connect_tcp(addresses[0], port, left, local_address, socket_options)
-        return BoundedStream(stream, self._deadline)
+        return BoundedStream(
+            self._connect_first(addresses[:MAX_ADDRESSES], port, local_address, socket_options), self._deadline
+        )
+
+    def _connect_first(self, addresses: list[str], port, local_address, socket_options) -> httpcore.NetworkStream:
+        """A connection to the first address that takes one: a machine may have no way to those of IPv6."""
+        for others, address in zip(reversed(range(len(addresses))), addresses):
+            left = max(0.1, self._deadline - time.monotonic()) / (others + 1)
+            try:
+                return super().connect_tcp(address, port, left, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if others == 0:
+                    raise
 
     def connect_unix_socket(self, path, timeout=None, socket_options=None):
         raise ValueError(REFUSED_ADDRESS)

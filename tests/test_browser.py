@@ -18,12 +18,29 @@ from browser import CAMERA, open_browser, write_camera
 ASTRONAUT = app.FOLDER / "assets" / "astronaut.jpg"
 TIMEOUT = 60_000  # milliseconds
 # What stands in a tab and in no other.
-TAB_MARKS = {"Photo": "Address of a photo", "Many photos": "Up to 1,000 photos at once."}
+TAB_MARKS = {
+    "Photo": "Address of a photo",
+    "Many photos": "Up to 1,000 photos at once.",
+    "Live": "Switch on the camera",
+    "The model": "What it learnt from",
+}
 PHONE = {"width": 390, "height": 844}
 COPY = """async (address) => {
   const picture = await (await fetch(address)).blob();
   await navigator.clipboard.write([new ClipboardItem({'image/png': picture})]);
 }"""
+
+DROP = """([element, address]) => fetch(address).then((answer) => answer.blob()).then((content) => {
+  const data = new DataTransfer();
+  data.items.add(new File([content], 'photo.png', {type: 'image/png'}));
+  element.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true}));
+})"""
+# Whatever can be pressed or filled in, is in sight and says no name to a screen reader.
+NAMELESS = """() => [...document.querySelectorAll('button, a[href]:not(:has(button)), input, textarea, summary')]
+  .filter((it) => it.offsetParent !== null)
+  .filter((it) => ![it.ariaLabel, it.labels?.[0]?.innerText, it.innerText, it.title, it.querySelector('img')?.alt]
+    .some((name) => name?.trim()))
+  .map((it) => it.outerHTML.slice(0, 200))"""
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +113,9 @@ def test_uploaded_photo_gets_a_card_and_downloads(page, tmp_path):
     age = int(re.search(r"(\d+) years", text).group(1))
     assert 20 <= age <= 60 and "female" in text and "nine times of ten" in text
     assert page.get_by_text("1 face was found.").is_visible()
+    # Beside the photo, below the picture with the boxes and in sight without scrolling.
+    place = card.bounding_box()
+    assert place["x"] > 640 and place["y"] + place["height"] < 900
     rows = list(csv.DictReader(save_link(page, "Save as CSV", tmp_path).open()))
     faces = json.loads(save_link(page, "Save as JSON", tmp_path).read_text())
     assert round(float(rows[0]["age"])) == age == round(faces[0]["age"])
@@ -124,6 +144,64 @@ def test_pasted_picture_gets_a_card(browser, url):
     page.locator(".card").wait_for()
     assert page.get_by_text("1 face was found.").is_visible()
     context.close()
+
+
+def test_dropped_picture_gets_a_card(page):
+    target = page.get_by_role("button", name="Drop an image file here to upload").element_handle()
+    page.evaluate(DROP, [target, as_png_address(ASTRONAUT)])
+    page.locator(".card").wait_for()
+    assert page.get_by_text("1 face was found.").is_visible()
+
+
+def test_photo_at_an_address_gets_a_card(page, monkeypatch):
+    monkeypatch.setattr("photo_page.fetch", {"https://a.example/b.jpg": ASTRONAUT.read_bytes()}.__getitem__)
+    page.get_by_label("Address of a photo").fill("https://a.example/b.jpg")
+    page.get_by_role("button", name="Open").click()
+    page.locator(".card").wait_for()
+    assert page.get_by_text("1 face was found.").is_visible()
+
+
+def test_keyboard_is_enough(page):
+    """From the tab to an example, and from its answer to the file of numbers."""
+    page.get_by_role("tab", name="Photo", exact=True).focus()
+    press_tab_until(page, "Grace Hopper")
+    page.keyboard.press("Enter")
+    page.locator(".card").wait_for()
+    press_tab_until(page, "Save as JSON")
+    with page.expect_download():
+        page.keyboard.press("Enter")
+
+
+def press_tab_until(page, text: str):
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.innerText").startswith(text):
+            return
+    pytest.fail(f"the keyboard does not come to {text}")
+
+
+def test_everything_has_a_name_and_no_other_site_is_asked(page, url):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.reload()
+    for name in TAB_MARKS:
+        open_tab(page, name)
+        assert page.evaluate(NAMELESS) == []
+    assert [address for address in asked if not address.startswith((url, "data:", "blob:"))] == []
+    assert any(address.startswith(url) for address in asked)
+
+
+def test_the_model_is_shown_in_charts_and_pictures(page):
+    open_tab(page, "The model")
+    charts = page.locator("[role=tabpanel]:visible .vega-embed svg.marks, [role=tabpanel]:visible .vega-embed canvas")
+    charts.nth(7).wait_for()
+    assert charts.count() == 8
+    pictures = page.locator("[role=tabpanel]:visible img")
+    assert pictures.count() == 3
+    for picture in pictures.all():
+        picture.scroll_into_view_if_needed()
+        page.wait_for_function("picture => picture.naturalWidth > 0", arg=picture.element_handle())
+        assert picture.get_attribute("alt")
 
 
 def test_photo_of_the_camera_gets_a_card(browser, url):
@@ -199,6 +277,8 @@ def test_many_photos_can_be_cancelled(page, tmp_path):
     upload(page, tmp_path / "many.zip")
     wait_for_file(page, "many")
     page.get_by_role("button", name="Start").click()
+    page.locator(".progress-bar").first.wait_for()
+    page.get_by_text(re.compile(r"\d+/900 photos")).wait_for()
     page.get_by_text(re.compile(r"^\d+ of 900 files$")).wait_for()
     page.get_by_role("button", name="Cancel").click()
     page.get_by_text("Cancelled.").wait_for()
@@ -216,7 +296,11 @@ def test_phone_needs_no_sideways_scrolling(browser, url, theme):
     page.get_by_role("tab", name="Photo", exact=True).wait_for()
     upload(page, ASTRONAUT)
     page.locator(".card").wait_for()
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    # The cards stand below the picture, and no tab is wider than the screen.
+    assert page.locator(".card").bounding_box()["y"] > page.get_by_alt_text("The photo with a box").bounding_box()["y"]
+    for name in reversed(TAB_MARKS):
+        open_tab(page, name)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     colour, background = page.locator(".card").evaluate(
         "card => [getComputedStyle(card).color, getComputedStyle(card).backgroundColor]"
     )

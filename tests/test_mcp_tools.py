@@ -2,9 +2,9 @@
 
 import asyncio
 import base64
-import importlib.util
 import io
 import json
+import sys
 import zipfile
 from pathlib import Path
 
@@ -37,11 +37,11 @@ def url(estimator):
 def ask(url):
     """Asks the server: for its tools, or one of them."""
     from mcp import ClientSession
-    from mcp.client.streamable_http import streamablehttp_client
+    from mcp.client.streamable_http import streamable_http_client
 
     async def run(name: str | None, arguments: dict):
         async with (
-            streamablehttp_client(f"{url}gradio_api/mcp/") as (reading, writing, _),
+            streamable_http_client(f"{url}gradio_api/mcp/") as (reading, writing, _),
             ClientSession(reading, writing) as session,
         ):
             await session.initialize()
@@ -92,11 +92,20 @@ def test_refused_address_gets_a_sentence(ask, name):
     assert result.isError and REFUSED_ADDRESS in result.content[0].text and "Traceback" not in result.content[0].text
 
 
+@pytest.mark.parametrize("photo", ["data:x", "data:image/png;base64,A", "data:,dear diary"])
+def test_broken_data_address_gets_a_sentence(ask, photo):
+    result = ask("predict", image=photo)
+    assert result.isError and NOT_A_PICTURE in result.content[0].text
+    [answer] = ask("predict_files", files=[photo]).structuredContent["files"]
+    assert answer == {"file": "file 1", "error": NOT_A_PICTURE}
+
+
 def test_page_is_still_there(url):
     assert "gradio" in httpx.get(url).text.lower()
 
 
-def test_without_the_package_the_app_says_so_once(monkeypatch, capsys):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+def test_without_the_package_or_with_another_version_the_app_says_so_once(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "mcp_tools", raising=False)
+    monkeypatch.setitem(sys.modules, "mcp.server.fastmcp", None)  # its import is an ImportError now
     assert app.launch_options(None)["app_kwargs"] == {}
     assert capsys.readouterr().out.count(app.NO_MCP) == 1

@@ -224,3 +224,16 @@ def test_name_with_one_private_address_is_refused(site, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: entries)
     with pytest.raises(ValueError, match="refused"):
         fetch("http://both.example/")
+
+
+def test_name_whose_first_address_is_out_of_reach_is_read_from_the_next(site, monkeypatch):
+    unreachable = "255.255.255.255"
+    monkeypatch.setattr(safe_fetching, "is_public", {PUBLIC, unreachable}.__contains__)
+    entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in (unreachable, PUBLIC)]
+    real = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *args, **kwargs: entries if host == "two.example" else real(host, *args, **kwargs),
+    )
+    assert read_picture(fetch(f"http://two.example:{site.server_port}/photo")).size == (60, 40)
