@@ -17,8 +17,13 @@ from image_processing_agegender import AgeGenderImageProcessor
 from model_loading import load_model
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
+from results import name_data
 
 
+CARD = """# Two networks side by side
+
+Two networks, {first} and {second}, as one: their bodies side by side, the mean of their answers.
+"""
 SAME_FIELDS = ("num_channels", "num_age_classes", "id2label")
 
 
@@ -78,6 +83,8 @@ def main():
     check_fit(models, processors)
     joined = join_models(*models)
     AgeGenderPipeline(model=joined, image_processor=processors[0]).save_pretrained(arguments.output_dir)
+    first, second = (f"`{name_data(name)}`" for name in arguments.models)
+    (arguments.output_dir / "README.md").write_text(CARD.format(first=first, second=second))
     print(f"Wrote {arguments.output_dir}: {joined.num_parameters():,} parameters, to be trained or calibrated.")
 
 

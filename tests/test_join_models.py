@@ -58,6 +58,7 @@ def test_logits_are_the_mean(join, tmp_path, pixel_values, capsys):
     assert processor.size["height"] == 32 and joined.config.second_encoder["hidden_sizes"] == [6, 10]
     assert joined.config.gender_temperature == 1 and list(joined.config.age_interval_levels) == [0.9]
     assert f"{joined.num_parameters():,} parameters" in capsys.readouterr().out
+    assert "`first` and `second`" in (tmp_path / "joined" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
