@@ -50,12 +50,18 @@ def main():
     vit = ViTForImageClassification(ViTConfig()).eval()
     vit_input = torch.randn(BATCH_SIZE, 3, 224, 224)
     seconds = [
-        (time_batch(ours, ours_input, repeats=20), time_batch(vit, vit_input, repeats=2))
+        (
+            time_batch(ours, ours_input, repeats=20),
+            time_batch(ours, ours_input[:1], repeats=20),
+            time_batch(vit, vit_input, repeats=2),
+        )
         for _ in range(arguments.rounds)
     ]
-    ours_rate, vit_rate = (BATCH_SIZE / min(column) for column in zip(*seconds))
+    sizes = (BATCH_SIZE, 1, BATCH_SIZE)
+    ours_rate, alone_rate, vit_rate = (size / min(column) for size, column in zip(sizes, zip(*seconds)))
     results = {
         "faces_per_second": round(ours_rate, 1),
+        "faces_per_second_one_by_one": round(alone_rate, 1),
         "vit_b16_faces_per_second": round(vit_rate, 2),
         "ratio": round(ours_rate / vit_rate, 1),
         "threads": torch.get_num_threads(),
