@@ -45,6 +45,12 @@ HEAD = f"""
 <meta property="og:title" content="{TITLE}">
 <meta property="og:description" content="{DESCRIPTION}">
 <meta name="twitter:card" content="summary">
+<script>
+// A screen reader says what changes in these; gradio has no argument for it.
+new MutationObserver(() => document.querySelectorAll(".prose.announced:not([aria-live])")
+  .forEach((element) => element.setAttribute("aria-live", "polite")))
+  .observe(document, {{childList: true, subtree: true}});
+</script>
 """
 INTRODUCTION = """
 # Apparent age and gender

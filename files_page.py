@@ -94,7 +94,7 @@ def build_files_page(pipe: AgeGenderPipeline) -> gr.File:
     with gr.Row():
         start = gr.Button("Start", variant="primary")
         cancel = gr.Button("Cancel")
-    summary = gr.Markdown("Up to 1,000 photos at once.")
+    summary = gr.Markdown("Up to 1,000 photos at once.", elem_classes="announced")
     link = gr.HTML(css_template=LINKS_STYLE)
     table = gr.Dataframe(
         headers=HEADERS, interactive=False, label="Faces", max_height=500, wrap=True, column_widths=WIDTHS

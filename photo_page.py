@@ -158,7 +158,7 @@ def build_photo_page(pipe: AgeGenderPipeline) -> tuple[gr.Image, gr.Textbox, gr.
                 height=380,
                 buttons=["download", "fullscreen"],
             )
-            summary = gr.Markdown(HINT)
+            summary = gr.Markdown(HINT, elem_classes="announced")
             whole = gr.Button("Treat the whole picture as one face", visible=False)
             cards = gr.HTML(html_template=TEMPLATE, css_template=STYLE, label="Ages and genders")
     # The file comes as it was uploaded (preprocess=False): gr.Image would open it first, and where it cannot, the

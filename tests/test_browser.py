@@ -167,6 +167,8 @@ def test_keyboard_is_enough(page):
     press_tab_until(page, "Grace Hopper")
     page.keyboard.press("Enter")
     page.locator(".card").wait_for()
+    found = page.locator(".prose.announced", has_text="1 face was found.")
+    assert found.get_attribute("aria-live") == "polite"
     press_tab_until(page, "Save as JSON")
     with page.expect_download():
         page.keyboard.press("Enter")
