@@ -52,6 +52,8 @@ new MutationObserver(() => document.querySelectorAll(".prose.announced:not([aria
   .observe(document, {{childList: true, subtree: true}});
 </script>
 """
+# The charts of the data are drawn on white.
+CSS = ".dark .chart img { filter: invert(0.9) hue-rotate(180deg) }"
 INTRODUCTION = """
 # Apparent age and gender
 
@@ -181,6 +183,7 @@ def launch_options(pipe: AgeGenderPipeline) -> dict:
         "footer_links": ["api", "gradio"],
         "favicon_path": FOLDER / "assets" / "favicon.png",
         "head": HEAD,
+        "css": CSS,
         "mcp_server": False,  # see mcp_tools.py
         "app_kwargs": mcp_options(pipe),
     }

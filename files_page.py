@@ -14,6 +14,7 @@ from safe_reading import count_pictures, read_pictures
 
 
 NO_FILES = "Choose files first: photos, or zip archives of photos."
+CANCELLED = "Cancelled. The table and its CSV hold what was done."
 HEADERS = ["File", "Face", "Age", "Range", "Gender", "Score", "Remark"]
 WIDTHS = [220, 70, 70, 90, 100, 80, 500]  # pixels: a narrow screen shows a part of the table
 SECONDS_BETWEEN_UPDATES = 1.0
@@ -57,7 +58,7 @@ def predict_files(pipe: AgeGenderPipeline, files: list[dict] | None) -> list[dic
 def fill_table(
     pipe: AgeGenderPipeline, files: list[dict] | None, progress: gr.Progress = gr.Progress()
 ) -> Iterator[tuple[list, str, str]]:
-    """Yields the rows of the table, a sentence and, at the end, a link to the CSV."""
+    """Yields the rows of the table so far, a sentence and a link to the CSV of them, which outlives a cancellation."""
     paths = read_uploads(files)
     total = count_pictures(paths)
     rows, done, failed, shown_at = [], 0, 0, time.monotonic()
@@ -70,12 +71,17 @@ def fill_table(
         done += 1
         progress((done, total), unit="photos")
         if time.monotonic() - shown_at >= SECONDS_BETWEEN_UPDATES:
-            yield [format_row(row) for row in rows], f"{done} of {total} files", ""
+            yield show_rows(rows, f"{done} of {total} files")
             shown_at = time.monotonic()
     faces = sum(row["face"] is not None for row in rows)
     sentence = f"{done} files, {faces} faces" + (f", {failed} could not be read." if failed else ".")
+    yield show_rows(rows, sentence)
+
+
+def show_rows(rows: list[dict], sentence: str) -> tuple[list, str, str]:
+    """Rows as the table, the summary and the link show them."""
     link = f"<p class='downloads'>{make_link('faces.csv', 'text/csv', 'Save as CSV', to_csv(rows))}</p>"
-    yield [format_row(row) for row in rows], sentence, link
+    return [format_row(row) for row in rows], sentence, link
 
 
 def format_row(row: dict) -> list:
@@ -108,5 +114,5 @@ def build_files_page(pipe: AgeGenderPipeline) -> gr.File:
         concurrency_id=FILES_QUEUE,
         show_progress_on=summary,
     )
-    cancel.click(lambda: "Cancelled.", None, summary, cancels=[filling], api_visibility="private", queue=False)
+    cancel.click(lambda: CANCELLED, None, summary, cancels=[filling], api_visibility="private", queue=False)
     return files

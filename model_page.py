@@ -244,7 +244,8 @@ def build_pictures(folder: Path):
                 with gr.Column(min_width=MIN_WIDTH):
                     gr.Markdown(caption)
                     image = {"label": caption, "show_label": False, "alt_text": text, "buttons": ["fullscreen"]}
-                    gr.Image(file, interactive=False, **image)
+                    # A photo keeps its colours in the dark.
+                    gr.Image(file, interactive=False, elem_classes="chart" if file.suffix == ".png" else None, **image)
     missing = [caption for name, caption, _ in PICTURES if not (folder / name).is_file()]
     if missing:
         gr.Markdown(f"Pictures that are not beside these weights: {'; '.join(missing)}.")

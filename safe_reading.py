@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -33,8 +34,10 @@ ENCRYPTED = "This file is encrypted."
 UNKNOWN_PACKING = "This file is broken, or packed in a way that is not known here."
 TOO_MUCH_DATA = "This file is too large: at most {} MB of one are read."
 TOO_MUCH_IN_ALL = "This and what follows is not read: {} GB of one upload are the most."
+TOO_LONG = "The files from here on are not read: one upload may take at most {:.0f} minutes."
 MAX_MEMBER_BYTES = 50 * 10**6
 MAX_TOTAL_BYTES = 2 * 10**9
+MAX_SECONDS = 1800.0
 # Of the list of an archive's files, which is read whole and takes some ten times as much memory.
 MAX_DIRECTORY_BYTES = 2 * 10**6
 CHUNK_BYTES = 2**16
@@ -90,11 +93,16 @@ def read_pictures(
 
     Yields:
         The name to show and either the picture or the ValueError with a sentence that says why there is none. If there are
-        more than `max_files`, the last one says so.
+        more than `max_files`, or they take longer than `MAX_SECONDS`, whatever is done with them included, the last one says
+        so.
     """
+    end = time.monotonic() + MAX_SECONDS
     for count, (name, source) in enumerate(find_sources(paths)):
         if count == max_files:
             yield "…", ValueError(f"Only the first {max_files:,} files are read.")
+            return
+        if time.monotonic() > end:
+            yield "…", ValueError(TOO_LONG.format(MAX_SECONDS / 60))
             return
         try:
             if isinstance(source, ValueError):

@@ -267,6 +267,26 @@ def test_no_garbage_is_looked_for_while_libraries_are_imported():
     assert int(collections) < 100 and is_enabled == "True"
 
 
+def test_model_loads_once(model_folder, monkeypatch):
+    """However many ask: at the start, whole, and never again."""
+    loads, load = [], app.load_model
+    monkeypatch.setattr(app, "load_model", lambda *arguments: loads.append(arguments) or load(*arguments))
+    reads, read = [], AgeGenderModel.from_pretrained
+    monkeypatch.setattr(
+        AgeGenderModel, "from_pretrained", lambda *args, **kwargs: reads.append(args) or read(*args, **kwargs)
+    )
+    demo = app.build_demo(app.load_pipeline(model_folder))
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True)
+    try:
+        for _ in range(2):
+            visitor = Client(url, verbose=False)
+            assert_astronaut(predict(visitor, ASTRONAUT)[1][0])
+            visitor.predict([handle_file(ASTRONAUT)], api_name="/predict_files")
+    finally:
+        demo.close()
+    assert len(loads) == len(reads) == 1
+
+
 def test_split_revision(tmp_path):
     assert app.split_revision("me/model") == ("me/model", None)
     assert app.split_revision("me/model@v1.2") == ("me/model", "v1.2")

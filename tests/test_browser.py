@@ -283,11 +283,26 @@ def test_many_photos_can_be_cancelled(page, tmp_path):
     page.get_by_text(re.compile(r"\d+/900 photos")).wait_for()
     page.get_by_text(re.compile(r"^\d+ of 900 files$")).wait_for()
     page.get_by_role("button", name="Cancel").click()
-    page.get_by_text("Cancelled.").wait_for()
+    page.get_by_text("Cancelled. The table and its CSV hold what was done.").wait_for()
+    rows = list(csv.DictReader(save_link(page, "Save as CSV", tmp_path).open()))
+    assert 1 <= len(rows) < 900 and all(row["gender"] == "female" for row in rows)
     # The queue is free again.
     open_tab(page, "Photo")
     upload(page, ASTRONAUT)
     page.locator(".card").wait_for()
+
+
+@pytest.mark.parametrize(("theme", "filters"), [("light", ["none"] * 3), ("dark", ["invert(0.9)"] * 2 + ["none"])])
+def test_charts_of_the_data_are_dark_in_the_dark(browser, url, theme, filters):
+    page = browser.new_page()
+    page.set_default_timeout(TIMEOUT)
+    page.goto(f"{url}?__theme={theme}")
+    open_tab(page, "The model")
+    pictures = page.locator("[role=tabpanel]:visible img")
+    pictures.nth(2).wait_for()
+    found = pictures.evaluate_all("pictures => pictures.map(picture => getComputedStyle(picture).filter)")
+    assert [text.split()[0] for text in found] == filters
+    page.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

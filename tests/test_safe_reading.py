@@ -189,6 +189,18 @@ def test_number_of_files_is_bounded(tmp_path):
     assert str(answers[4][1]) == "Only the first 4 files are read."
 
 
+def test_time_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(safe_reading, "MAX_SECONDS", 60.0)
+    path = write_zip(tmp_path / "a.zip", {f"{number}.png": encode(RED) for number in range(9)})
+    pictures = read_pictures([path])
+    assert next(pictures)[1].size == (60, 40)
+    now = safe_reading.time.monotonic()
+    monkeypatch.setattr(safe_reading.time, "monotonic", lambda: now + 61)
+    assert [str(answer) for _, answer in pictures] == [
+        "The files from here on are not read: one upload may take at most 1 minutes."
+    ]
+
+
 def test_pictures_are_read_one_at_a_time(tmp_path):
     pictures = read_pictures([tmp_path / "a.png", tmp_path / "b.png"])
     (tmp_path / "a.png").write_bytes(encode(RED))
