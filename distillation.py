@@ -13,6 +13,8 @@ class Teachers(nn.Module):
     """
     Averages what saved models say of images, each at its own size and with its own normalisation.
 
+    They see the pixels of the student's images, enlarged where their own size is larger.
+
     Args:
         models: Folders or Hub ids of AgeGenderModels.
         config: Of the student, whose classes the teachers must share.
@@ -30,6 +32,8 @@ class Teachers(nn.Module):
         for name, model in zip(models, self.models):
             # The student sees the mirror images too, as augmentation.
             model.config.mirror_averaging = False
+            # Fitted to images that are to calibrate the student, whose weights must not know them.
+            model.config.gender_temperature = 1.0
             for field in ("num_age_classes", "id2label"):
                 own, expected = getattr(model.config, field), getattr(config, field)
                 if own != expected:

@@ -19,7 +19,8 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
-from calibration import LEAST_LABELS, calibrate
+from calibration import LEAST_LABELS, calibrate, recount
+from configuration_agegender import AgeGenderConfig
 from metrics import AgeGenderMetric, describe_errors, format_errors, format_metrics
 from model_loading import load_model
 from modeling_agegender import AgeGenderModel
@@ -204,6 +205,10 @@ def report_calibration(
     fields, held = calibrate(model.config, predictions, calibrating, np.asarray(images["group"]))
     if not fields:
         raise ValueError(f"{calibrating.sum()} images are too few to calibrate on: it takes {LEAST_LABELS} labels.")
+    if "gender_temperature" not in fields:  # the one that is there stays
+        held = recount(
+            held, {"gender_temperature": AgeGenderConfig.from_pretrained(arguments.model).gender_temperature}
+        )
     errors = describe_errors(held)
     print(f"{arguments.model}, calibrated on {calibrating.sum():,} validation images; none counts by its own fit:")
     print(format_errors(errors))

@@ -115,7 +115,7 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
 
     Args:
         predictions: `ages` and `age_labels` (years, NaN where not known), `age_classes` (the labels as whole years that
-            the model has), `age_intervals` (images, 2), `gender_logits` (images, 2) and `gender_labels` (-100 where not
+            the model has, older ones as its last), `age_intervals` (images, 2), `gender_logits` (images, 2) and `gender_labels` (-100 where not
             known).
 
     Returns:

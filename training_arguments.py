@@ -114,7 +114,7 @@ class DataArguments:
 
 @dataclass
 class TrainArguments:
-    """How to train. The defaults suit a training from the face-pretrained start, the first of README's two."""
+    """How to train. The defaults suit a training from the face-pretrained start, the first of README's recipe."""
 
     output_dir: Path = field(metadata={"help": "Folder for checkpoints, and at the end for the model."})
     num_train_epochs: int = field(default=10, metadata={"help": "Passes over the training images."})

@@ -60,7 +60,6 @@ def build_average(model: AgeGenderModel, decay: float) -> AveragedModel:
 
 
 @torch.no_grad()
-@torch.no_grad()
 def round_kernels(model: AgeGenderModel):
     """Rounds the kernels of convolutions to float16; they stay float32."""
     for module in model.modules():

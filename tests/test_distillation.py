@@ -34,6 +34,14 @@ def test_teachers_are_averaged_each_with_its_own_pixels(teacher_folders):
     assert (first[0] - second[0]).abs().max() > 1e-4
 
 
+def test_temperatures_of_teachers_do_not_reach_the_student(teacher_folders):
+    """They were fitted to images that calibrate the student."""
+    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    before = Teachers(teacher_folders[:1], make_config())(pixels)[1]
+    make_model(seed=1, image_size=32, gender_temperature=5.0).save_pretrained(teacher_folders[0])
+    torch.testing.assert_close(Teachers(teacher_folders[:1], make_config())(pixels)[1], before)
+
+
 def test_teachers_do_not_learn(teacher_folders):
     teachers = Teachers(teacher_folders, make_config())
     assert not any(parameter.requires_grad for parameter in teachers.parameters())

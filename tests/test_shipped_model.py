@@ -14,8 +14,10 @@ import torch
 from PIL import Image
 from skimage import data
 
+from calibration import CALIBRATED_FIELDS
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
+from results import weights_sha256
 
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +59,16 @@ def test_the_astronaut():
     face = compute_outputs()["astronaut"]
     assert face["gender_logits"][1] > face["gender_logits"][0]
     assert 20 < face["age"] < 50
+
+
+def test_files_in_the_root_are_of_one_training():
+    results = json.loads((ROOT / "train_results.json").read_text())
+    assert results["weights_sha256"] == weights_sha256(str(ROOT))
+    config = json.loads((ROOT / "config.json").read_text())
+    assert {name: config[name] for name in CALIBRATED_FIELDS} == results["calibration"]
+    evaluation = json.loads((ROOT / "benchmarks" / "evaluation_validation.json").read_text())
+    assert evaluation["weights_sha256"] == results["weights_sha256"]
+    assert (ROOT / "model.safetensors").stat().st_size <= 25e6
 
 
 if __name__ == "__main__":
