@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from httpx2 import HTTPError
-from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
 
 
 REASONS = {
@@ -32,6 +32,8 @@ def explain(error: Exception) -> str:
     # Libraries raise errors of their own instead, which say less: which file it was, or that there is no model.
     cause = find_cause(error) or error
     status = getattr(getattr(cause, "response", None), "status_code", None)
+    if isinstance(cause, RevisionNotFoundError):
+        return "the Hub knows no such branch, tag or commit of it"
     if isinstance(cause, RepositoryNotFoundError):
         status = 404  # 401 to whoever is not logged in
     if status in REASONS:

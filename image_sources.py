@@ -14,6 +14,11 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets.exceptions import DatasetGenerationError
+
+from hub_errors import explain, find_cause
 
 
 # UTKFace's own names end in the date and time of their making, to the millisecond.
@@ -63,13 +68,20 @@ def is_image(name: str) -> bool:
     return PurePath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def list_files(folder: str) -> Iterator[str]:
-    """The files of a folder and of all folders below it, in the order of the parts of their paths."""
+def list_files(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """
+    The files of a folder and of all folders below it, in the order of the parts of their paths.
+
+    Args:
+        above: The folders that it lies in, as far as they are listed: a link to one of them is not followed for ever.
+    """
+    above = (*above, os.path.realpath(folder))
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from list_files(entry.path)
+        if entry.is_dir():
+            if os.path.realpath(entry.path) not in above:
+                yield from list_files(entry.path, above)
         elif entry.is_file():
             yield entry.path
 
@@ -160,8 +172,9 @@ def explain_absence(source: str):
     try:
         yield
     except Exception as error:
+        reason = explain(error) if find_cause(error) else error
         raise ValueError(
-            f"{source!r} is no file or folder here, and it could not be loaded from the Hub either ({error}). Give "
+            f"{source!r} is no file or folder here, and it could not be loaded from the Hub either ({reason}). Give "
             "a folder of images, its .tar.gz or .zip, a folder of Parquet files, or a data set id."
         ) from error
 
@@ -171,10 +184,27 @@ def rename_splits(by_split: dict) -> dict:
     return {SPLIT_ALIASES.get(name, name): split for name, split in by_split.items()}
 
 
+@contextmanager
+def explain_damaged_table(source: str, files: list[str]):
+    """Turns what Parquet files that cannot be read raise into a ValueError that names the first of them."""
+    try:
+        yield
+    except DatasetGenerationError as error:
+        if find_cause(error):
+            raise ValueError(f"{source} could not be read: {explain(error)}.") from error
+        for file in files:
+            try:
+                pq.read_schema(file)
+            except (OSError, pa.ArrowException) as damage:
+                raise ValueError(f"{file} is no Parquet file, or a damaged one ({damage}).") from error
+        raise ValueError(f"{source} could not be read: {error.__cause__ or error}") from error
+
+
 def load_table(source: str, files: list[str]) -> datasets.DatasetDict:
     """Parquet files, by split, or where there is none a Hub data set. Raises ValueError if there is no such thing."""
     if files:
-        table = datasets.load_dataset("parquet", data_files=group_by_split(source, files))
+        with explain_damaged_table(source, files):
+            table = datasets.load_dataset("parquet", data_files=group_by_split(source, files))
     else:
         with explain_absence(source):
             table = datasets.load_dataset(source)
@@ -214,12 +244,19 @@ class Source:
         data_dir: A folder of images, a tar or zip archive, a Parquet file, a folder of them, or a Hub id.
         labelled: False takes tables without ages too, and one image or a pattern of paths, as in `photos/*.jpg`.
         table: Splits of the data set at `data_dir`, where they are loaded already.
+        left_out: Start of the paths of files that do not count, as of results that lie among the images.
 
     Raises:
-        ValueError: if it is none of these.
+        ValueError: if it is none of these, or a folder of both images and tables where it is not clear which are meant.
     """
 
-    def __init__(self, data_dir: str | Path, labelled: bool = True, table: datasets.DatasetDict | None = None):
+    def __init__(
+        self,
+        data_dir: str | Path,
+        labelled: bool = True,
+        table: datasets.DatasetDict | None = None,
+        left_out: Path | None = None,
+    ):
         path = Path(data_dir)
         # Resolved, so that the cache knows a path however it is written.
         self.data_dir = str(path.resolve()) if path.exists() else str(data_dir)
@@ -227,9 +264,18 @@ class Source:
             self.files, self.table, self._read = [], table, partial(read_table, table, has_splits=True)
             return
         self.files, self.table = self._find_files(labelled), None
+        if left_out is not None:
+            start = os.path.join(os.path.realpath(left_out.parent), left_out.name)
+            self.files = [file for file in self.files if not os.path.abspath(file).startswith(start)]
         tables = [file for file in self.files if file.lower().endswith(".parquet")]
+        images = list(filter(is_image, self.files))
+        if tables and images and not labelled:
+            raise ValueError(
+                f"{data_dir} holds both images and Parquet files, such as {images[0]} and {tables[0]}: give one of them "
+                "alone, as a path or as a pattern in quotes ('photos/**/*.jpg')."
+            )
         if path.is_dir() and not tables:
-            self._read = partial(read_files, list(filter(is_image, self.files)), self.data_dir)
+            self.files, self._read = images, partial(read_files, images, self.data_dir)
         elif path.is_file() and tarfile.is_tarfile(path):
             self._read = partial(read_tar, path)
         elif path.is_file() and zipfile.is_zipfile(path):

@@ -1,10 +1,12 @@
 """Loads weights, configuration and image processor of a saved model, with the code of this folder alone."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from httpx2 import HTTPError
+from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from torch import nn
 
@@ -12,6 +14,9 @@ from configuration_agegender import AgeGenderConfig
 from hub_errors import explain, find_cause
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
+
+
+FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
 
 
 class Normalization(nn.Module):
@@ -51,6 +56,9 @@ def load_model(
         ValueError: if there is no AgeGenderModel to be had there, or if its weights do not fill the network.
     """
     with plain_reasons(source):
+        if not os.path.isdir(source):
+            # First, since transformers does not pass on why a file cannot be had.
+            snapshot_download(source, revision=revision, allow_patterns=FILES)
         # A pickle could carry code, hence safetensors only.
         model, info = AgeGenderModel.from_pretrained(
             source,

@@ -24,6 +24,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from face_table import error_row, face_rows
+from hub_errors import FULL_DISK, explain
 from image_sources import READING_ERRORS, Entry, Source
 from labelling_parts import WRITERS, Parts
 from model_loading import load_model
@@ -183,7 +184,8 @@ def main():
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],
     )
     with accelerator.main_process_first():
-        source = Source(arguments.data_dir, labelled=False)
+        # Its own table and parts may lie among the pictures.
+        source = Source(arguments.data_dir, labelled=False, left_out=arguments.output)
     total = sum(1 for _ in source.entries())
     if not total:
         raise ValueError(f"{arguments.data_dir} holds no picture.")
@@ -212,7 +214,7 @@ def main():
     if accelerator.is_main_process:
         counts = parts.merge()
         print(
-            f"{total:,} pictures: {counts['faces']:,} faces, {counts['without_face']:,} pictures without one, "
+            f"{total:,} pictures: {counts['faces']:,} faces, {counts['without_face']:,} without one, "
             f"{counts['unreadable']:,} unreadable{f' (see {parts.unreadable})' if counts['unreadable'] else ''}."
         )
         print(f"Wrote {arguments.output}")
@@ -223,6 +225,8 @@ if __name__ == "__main__":
     try:
         main()
     except (ImportError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            error = f"{explain(error)}. Make room; the same command goes on where it stopped."
         raise SystemExit(f"predict.py: error: {error}")
     except KeyboardInterrupt:
         raise SystemExit("Interrupted. The same command goes on where it stopped.")

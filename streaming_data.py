@@ -26,6 +26,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from batches import count_steps, cut
+from hub_errors import plain_errors
 from image_sources import (
     SPLIT_NAMES,
     Source,
@@ -43,6 +44,8 @@ from utkface import check_labels, is_utkface, load_utkface, read_list, to_model_
 
 
 logger = datasets.logging.get_logger(__name__)
+
+ADVICE = "Go on with the same command and --resume_from_checkpoint latest."
 
 
 @dataclass
@@ -250,10 +253,15 @@ class FaceStream(torch.utils.data.IterableDataset):
         starts = cut(self.num_images, self.num_batches)
         return [(start - self.process_index - 1) // self.num_processes + 1 for start in starts]
 
+    def _read_rows(self) -> Iterator[dict]:
+        """Raises ValueError in one sentence, which a worker can pass on, if the Hub fails."""
+        with plain_errors("No more training images could be read", ADVICE):
+            # Not over the stream itself: `datasets` would then draw other orders in a worker than outside.
+            for batch in self.stream.iter(self.batch_size):
+                yield from (dict(zip(batch, values)) for values in zip(*batch.values()))
+
     def __iter__(self) -> Iterator[list[dict]]:
-        # Not over the stream itself: `datasets` would then draw other orders in a worker than outside.
-        batches = self.stream.iter(self.batch_size)
-        rows = (dict(zip(batch, values)) for batch in batches for values in zip(*batch.values()))
+        rows = self._read_rows()
         for number, (start, end) in enumerate(pairwise(self._cut())):
             drawn = list(islice(rows, end - start))
             if len(drawn) < end - start:  # or the other processes would wait for this one

@@ -113,7 +113,9 @@ class Training:
         changes += self._adopt_layout(then["arguments"])
         self.saved_at = (self.state.epoch, self.state.step)
         if self.accelerator.is_main_process and self.state.best_epoch:
-            shutil.copytree(checkpoint / "best", self.output_dir / "best.partial", dirs_exist_ok=True)
+            partial = self.output_dir / "best.partial"
+            with failing_in_a_sentence("The best weights", self.output_dir, partial):
+                shutil.copytree(checkpoint / "best", partial, dirs_exist_ok=True)
             self._replace_best()
         self.accelerator.wait_for_everyone()
         for sentence in changes:
@@ -342,7 +344,8 @@ class Training:
         predictions = {split: recount(values, fields) for split, values in predictions.items()} | {"validation": held}
         metrics = {split: compute_metrics(best, values) for split, values in predictions.items()}
         errors = {split: describe_errors(values) for split, values in predictions.items()}
-        write_results(self.output_dir, self._describe(metrics, errors, fields))
+        with failing_in_a_sentence("The results", self.output_dir):
+            write_results(self.output_dir, self._describe(metrics, errors, fields))
         for split, values in metrics.items():
             print(f"Best weights (epoch {self.state.best_epoch}) on the {split} split\n{format_metrics(values)}")
             print(format_errors(errors[split]))

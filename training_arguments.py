@@ -191,6 +191,8 @@ class TrainArguments:
             if getattr(self, name) not in allowed:
                 names = ", ".join(str(value) for value in allowed if value)
                 raise ValueError(f"--{name} must be one of {names}, got {getattr(self, name)}.")
+        if (self.hub_model_id or self.hub_private_repo or self.hub_strategy != "end") and not self.push_to_hub:
+            raise ValueError("--hub_model_id, --hub_private_repo and --hub_strategy need --push_to_hub.")
         if self.report_to and not TRACKERS[self.report_to]():
             raise ValueError(f"--report_to {self.report_to} needs a package: pip install {self.report_to}")
         if not 0 < self.learning_rate < math.inf:

@@ -4,7 +4,7 @@ import errno
 
 import httpx2
 import pytest
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from hub_errors import explain, find_cause, plain_errors
 
@@ -17,6 +17,7 @@ RESPONSE = httpx2.Response(401, request=httpx2.Request("GET", "http://127.0.0.1/
     [
         # The Hub answers 401 for a repo that is missing or private, which is not about the login alone.
         (RepositoryNotFoundError("401 Client Error.", response=RESPONSE), "the Hub knows no such repo, or does not"),
+        (RevisionNotFoundError("404 Client Error.", response=RESPONSE), "the Hub knows no such branch, tag or commit"),
         (HfHubHTTPError("Invalid credentials", response=RESPONSE), "there is no login that the Hub accepts"),
         (OSError(errno.ENOSPC, "No space left on device"), "there is no room left for a file (No space left"),
         (httpx2.ReadTimeout(""), "the connection to the Hub could not be made or broke (ReadTimeout)"),

@@ -118,7 +118,9 @@ def run_predict(model_folder, tmp_path, monkeypatch):
         GradientState._reset_state()
         monkeypatch.setattr(sys, "argv", make_command(model_folder, data_dir, tmp_path / output, *words))
         predict.main()
-        assert sorted(file.name for file in tmp_path.glob(f"{output}*") if "unreadable" not in file.name) == [output]
+        assert sorted(file.name for file in tmp_path.glob(f"{output}*") if "unreadable" not in file.name) == [
+            Path(output).name
+        ]
         return read_rows(tmp_path / output)
 
     return run
@@ -155,7 +157,7 @@ def test_every_source_gives_the_answers_of_the_pipeline(run_predict, tmp_path, p
     in_order = dict(sorted(pictures.items(), key=lambda item: Path(item[0]).parts))
     assert_same_rows(run_predict(write(tmp_path / "source", in_order)), expected)
     assert "cannot be read as a picture" in list_unreadable(tmp_path)[BROKEN]
-    assert "6 pictures: 5 faces, 1 pictures without one, 1 unreadable (see " in capsys.readouterr().out
+    assert "6 pictures: 5 faces, 1 without one, 1 unreadable (see " in capsys.readouterr().out
 
 
 def test_pattern_takes_what_matches_by_its_path(run_predict, folder, expected, tmp_path):
@@ -318,6 +320,57 @@ def test_whole_parts_are_kept_and_the_rest_is_done(run_predict, folder, expected
     monkeypatch.setattr(predict, "read_entry", lambda entry: seen.append(entry.path) or read_entry(entry))
     assert_same_rows(run_predict(folder, *words, "2"), expected)
     assert seen[5:] == ["sub/a/1.jpg", BROKEN]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_own_table_and_parts_may_lie_among_the_pictures(run_predict, pictures, expected, tmp_path, monkeypatch, kind):
+    """They are no pictures to label, and what else is written there makes the folder no other one."""
+    folder = write_folder(tmp_path / "photos", pictures)
+    output, words = f"photos/faces.{kind}", ("--pictures_per_part", "2", "--per_device_eval_batch_size", "1")
+    read_entry, seen = predict.read_entry, []
+
+    def interrupt(entry):
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+        seen.append(entry.path)
+        return read_entry(entry)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(predict, "read_entry", interrupt)
+        run_predict(folder, *words, output=output)
+    assert list(Path(folder, f"faces.{kind}.parts").glob("part-*.parquet"))
+    Path(folder, "more notes.txt").write_text("Written meanwhile.")
+    rows = run_predict(folder, *words, output=output)
+    assert_same_rows([row | {"file": row["file"].removeprefix("'")} for row in rows], expected)
+    with pytest.raises(ValueError, match="is there already"):
+        run_predict(folder, *words, output=output)
+
+
+def test_folder_of_pictures_and_tables_is_refused(run_predict, folder, pictures, tmp_path):
+    """One of them would be left out in silence; a pattern chooses."""
+    write_folder(tmp_path / "photos", {"a.jpg": pictures["sub/1.jpg"]})
+    write_table(tmp_path / "photos" / "rows", {"b.jpg": pictures["sub/1.jpg"]})
+    with pytest.raises(
+        ValueError, match=r"photos holds both images and Parquet files, such as .*a\.jpg and .*rows\.parq"
+    ):
+        run_predict(str(tmp_path / "photos"))
+    assert len(run_predict(str(tmp_path / "photos" / "*.jpg"))) == 1
+
+
+def test_linked_folders_are_followed_once(run_predict, pictures, tmp_path):
+    write_folder(tmp_path / "elsewhere", {"a.jpg": pictures["sub/1.jpg"]})
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "photos")
+    assert [row["file"] for row in run_predict(str(tmp_path / "photos"))] == ["link/a.jpg"]
+
+
+def test_damaged_table_is_named(run_predict, pictures, tmp_path):
+    (tmp_path / "tables").mkdir()
+    write_table(tmp_path / "tables" / "good", {"a.jpg": pictures["sub/1.jpg"]})
+    (tmp_path / "tables" / "later.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match=r"later\.parquet is no Parquet file, or a damaged one"):
+        run_predict(str(tmp_path / "tables"))
 
 
 def test_parts_of_another_run_are_refused(run_predict, folder, tmp_path, monkeypatch):

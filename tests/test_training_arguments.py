@@ -64,6 +64,12 @@ def test_a_tracker_that_is_not_installed_is_named(tmp_path, capsys, monkeypatch)
     assert "--report_to trackio needs a package: pip install trackio" in parse_error(command, capsys)
 
 
+@pytest.mark.parametrize("option", [{"hub_model_id": "a/b"}, {"hub_private_repo": True}, {"hub_strategy": "best"}])
+def test_options_of_an_upload_need_one(tmp_path, capsys, option):
+    command = make_command(tmp_path, tmp_path / "x.json", tmp_path, **option)
+    assert "need --push_to_hub" in parse_error(command, capsys)
+
+
 def test_flags_and_defaults():
     arguments = parse_arguments(
         "--from_scratch --data_dir d --output_dir o --torch_compile --gradient_checkpointing --push_to_hub "
