@@ -83,12 +83,14 @@ def draw_comparison(runs: dict[str, dict], file: Path):
         history, colour = results["history"], f"C{number}"
         epochs = [row["epoch"] for row in history]
         for axes, key, factor in ((gender_axes, "gender_accuracy", 100), (age_axes, "age_mae", 1)):
-            for prefix, style, label in (("", "-", name), ("train_", "--", None)):
+            for prefix, style, label in (("", "-", Path(name).name), ("train_", "--", None)):
                 values = [row.get(prefix + key) for row in history]
                 values = [math.nan if value is None else factor * value for value in values]
                 axes.plot(epochs, values, style, color=colour, label=label)
     gender_axes.set(title="Gender accuracy, %: validation (solid), training (dashed)", xlabel="epoch")
     age_axes.set(title="Age MAE, years: validation (solid), training (dashed)", xlabel="epoch")
+    for axes in (gender_axes, age_axes):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     gender_axes.legend()
     figure.savefig(file, dpi=110)
 
