@@ -1,45 +1,66 @@
-"""What visitors send is gone when the page ends."""
+"""What visitors send is gone from the memory after the answer, and from the disk when the page ends."""
 
 import os
 import signal
 import subprocess
 import sys
-import threading
+import time
 from pathlib import Path
 
 import pytest
 from gradio_client import Client, handle_file
+from PIL import Image
 
 import app
-from own_folder import PREFIX, delete_left_folders
+from own_folder import PREFIX, VARIABLE, delete_left_folders, use_own_folder
+from page_process import run_page
+
+
+ASTRONAUT = app.FOLDER / "assets" / "astronaut.jpg"
 
 
 def list_files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_nothing_outlives_the_page(tmp_path, ending):
-    environment = {name: value for name, value in os.environ.items() if name != "GRADIO_TEMP_DIR"}
-    environment |= {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "app.py"], cwd=app.FOLDER, env=environment, stdout=subprocess.PIPE, text=True
-    )
-    deadline = threading.Timer(300, process.kill)
-    deadline.start()
-    try:
-        url = next(line.split()[-1] for line in process.stdout if "Running on local URL:" in line)
+def read_memory(process: subprocess.Popen) -> int:
+    """What a process holds of the machine's memory, MB."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) // 1000
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_neither_disk_nor_memory_keeps_what_was_sent(tmp_path):
+    """A picture of 20 KB that takes 0.7 GB as RGB; then SIGTERM."""
+    own, huge = tmp_path / "own", tmp_path / "huge.png"
+    own.mkdir()
+    Image.new("1", (13000, 13000)).save(huge)
+    with run_page(own) as (process, url):
         client = Client(url, verbose=False, download_files=False)
-        client.predict(handle_file(app.FOLDER / "assets" / "astronaut.jpg"), api_name="/predict")
-        [folder] = tmp_path.glob(f"{PREFIX}*")
-        assert len(list_files(folder)) >= 2  # the upload and the answer
-        process.send_signal(ending)
+        client.predict(handle_file(ASTRONAUT), api_name="/predict")
+        before = read_memory(process)
+        for _ in range(2):
+            client.predict(handle_file(huge), api_name="/predict")
+        deadline = time.monotonic() + 20  # the answer is sent before the picture is let go
+        while read_memory(process) > before + 200 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert read_memory(process) <= before + 200
+        [folder] = own.glob(f"{PREFIX}*")
+        assert len(list_files(folder)) >= 3  # uploads and answers
+        process.send_signal(signal.SIGTERM)
         assert process.wait() == 0
+    assert not list_files(own) and not folder.exists()
+
+
+def test_user_may_choose_the_folder(monkeypatch, tmp_path):
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    try:
+        use_own_folder()
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
     finally:
-        deadline.cancel()
-        process.kill()
-        process.communicate()
-    assert not list_files(tmp_path) and not folder.exists()
+        signal.signal(signal.SIGTERM, handler)
+    assert os.environ[VARIABLE] == str(tmp_path)
 
 
 def test_folders_of_killed_processes_are_deleted(tmp_path):
