@@ -19,10 +19,13 @@ gc.disable()
 import gradio as gr
 from PIL import Image
 
+from api_types import build_inputs, build_outputs
 from files_page import build_files_page, predict_files
+from link_preview import describe_page
 from live import build_live_page
 from model_loading import load_model
 from model_page import build_model_page
+from own_folder import use_own_folder
 from photo_page import ADDRESS_QUEUE, FILES_QUEUE, QUEUE, build_photo_page, predict, predict_url
 from pipeline_agegender import AgeGenderPipeline
 from visits import guard_visits
@@ -40,16 +43,12 @@ DELETE_CACHE = (60, 600)
 
 TITLE = "Apparent age and gender"
 DESCRIPTION = "How old a face looks, with the interval that holds it nine times of ten. Photos are not kept."
-HEAD = f"""
-<meta name="description" content="{DESCRIPTION}">
-<meta property="og:title" content="{TITLE}">
-<meta property="og:description" content="{DESCRIPTION}">
-<meta name="twitter:card" content="summary">
+HEAD = """
 <script>
 // A screen reader says what changes in these; gradio has no argument for it.
 new MutationObserver(() => document.querySelectorAll(".prose.announced:not([aria-live])")
   .forEach((element) => element.setAttribute("aria-live", "polite")))
-  .observe(document, {{childList: true, subtree: true}});
+  .observe(document, {childList: true, subtree: true});
 </script>
 """
 # The charts of the data are drawn on white.
@@ -132,21 +131,22 @@ def build_demo(pipe: AgeGenderPipeline, delete_cache: tuple[int, int] = DELETE_C
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=delete_cache) as demo:
         gr.Markdown(INTRODUCTION)
         with gr.Tab("Photo"):
-            image, address, annotated = build_photo_page(pipe)
+            build_photo_page(pipe)
         with gr.Tab("Many photos"):
-            files = build_files_page(pipe)
+            build_files_page(pipe)
         with gr.Tab("Live"):
             build_live_page(pipe)
         with gr.Tab("The model"):
             # Results lie beside the weights; of weights from the Hub the page knows none.
             build_model_page(Path(pipe.model.name_or_path))
         gr.Markdown(PRIVACY)
-        answer = gr.JSON(visible=False, label="Faces")
-        # No trigger on the page: the contract with programs stays when the page changes.
+        # Nothing that is on the page: the contract with programs stays when the page changes.
+        photo, address, files = build_inputs()
+        annotated, faces, answers = build_outputs()
         for name, function, value, outputs, description, queue in (
-            ("predict", predict, image, [annotated, answer], PREDICT_DESCRIPTION, QUEUE),
-            ("predict_url", predict_url, address, [annotated, answer], PREDICT_URL_DESCRIPTION, ADDRESS_QUEUE),
-            ("predict_files", predict_files, files, answer, PREDICT_FILES_DESCRIPTION, FILES_QUEUE),
+            ("predict", predict, photo, [annotated, faces], PREDICT_DESCRIPTION, QUEUE),
+            ("predict_url", predict_url, address, [annotated, faces], PREDICT_URL_DESCRIPTION, ADDRESS_QUEUE),
+            ("predict_files", predict_files, files, answers, PREDICT_FILES_DESCRIPTION, FILES_QUEUE),
         ):
             gr.on(
                 [],
@@ -159,6 +159,7 @@ def build_demo(pipe: AgeGenderPipeline, delete_cache: tuple[int, int] = DELETE_C
                 concurrency_id=queue,
             )
     guard_visits(demo)
+    describe_page(DESCRIPTION)
     return demo
 
 
@@ -190,6 +191,7 @@ def launch_options(pipe: AgeGenderPipeline) -> dict:
 
 
 def main():
+    use_own_folder()
     try:
         pipe = load_pipeline(os.environ.get("AGEGENDER_MODEL") or str(FOLDER))
     except ValueError as error:

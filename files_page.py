@@ -92,8 +92,8 @@ def format_row(row: dict) -> list:
     return [row["file"], row["face"], round(row["age"]), interval, row["gender"], f"{row['gender_score']:.0%}", ""]
 
 
-def build_files_page(pipe: AgeGenderPipeline) -> gr.File:
-    """Builds the tab; returns where the files go in."""
+def build_files_page(pipe: AgeGenderPipeline):
+    """Builds the tab."""
     files = gr.File(
         label="Photos, or zip archives of photos", file_count="multiple", file_types=["image", ".zip"], height=180
     )
@@ -115,4 +115,3 @@ def build_files_page(pipe: AgeGenderPipeline) -> gr.File:
         show_progress_on=summary,
     )
     cancel.click(lambda: CANCELLED, None, summary, cancels=[filling], api_visibility="private", queue=False)
-    return files

@@ -10,7 +10,7 @@ import json
 import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, NotRequired
+from typing import Annotated
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -19,9 +19,12 @@ from mcp.server.fastmcp import FastMCP, Image
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import CallToolResult, TextContent
 from pydantic import Field
-from starlette.routing import Mount
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
 from typing_extensions import TypedDict  # before Python 3.12 pydantic wants it from there
 
+from api_types import Face, File
 from drawing import draw_faces
 from photo_page import find_faces
 from pipeline_agegender import AgeGenderPipeline
@@ -41,29 +44,10 @@ Files = Annotated[
 ]
 
 
-class Face(TypedDict):
-    """A face as the pipeline gives it."""
-
-    age: Annotated[float, Field(description="years")]
-    age_interval: Annotated[list[float], Field(description="two ages meant to hold the age nine times of ten")]
-    gender: str
-    gender_score: Annotated[float, Field(description="probability of that gender")]
-    box: Annotated[dict[str, int], Field(description="xmin, ymin, xmax, ymax in pixels of the upright photo")]
-    detection_score: float | None
-
-
 class Faces(TypedDict):
     """From left to right; empty where no face is found."""
 
     faces: list[Face]
-
-
-class File(TypedDict):
-    """Its faces, or a sentence that says why it could not be read."""
-
-    file: str
-    faces: NotRequired[list[Face]]
-    error: NotRequired[str]
 
 
 class Answers(TypedDict):
@@ -162,11 +146,18 @@ def build_server(pipe: AgeGenderPipeline) -> FastMCP:
 def app_options(pipe: AgeGenderPipeline) -> dict:
     """What gradio is to build its app with, so that the server is part of it."""
     server = build_server(pipe)
-    route = Mount(PATH, app=server.streamable_http_app())
+
+    async def describe(request: Request) -> JSONResponse:
+        """The tools in the form in which gradio's API page, and Hugging Face, look for those of a gradio app."""
+        tools = [tool.model_dump(include={"name", "description", "inputSchema"}) for tool in await server.list_tools()]
+        meta = {"file_data_present": False, "mcp_type": "tool"}
+        return JSONResponse([tool | {"meta": meta | {"endpoint_name": tool["name"]}} for tool in tools])
+
+    routes = [Route(f"{PATH}/schema", describe), Mount(PATH, app=server.streamable_http_app())]
 
     @asynccontextmanager
     async def lifespan(app):
         async with server.session_manager.run():
             yield
 
-    return {"routes": [route], "lifespan": lifespan}
+    return {"routes": routes, "lifespan": lifespan}

@@ -122,8 +122,8 @@ def count_faces(count: int) -> str:
     return "1 face was found." if count == 1 else f"{count} faces were found, numbered from left to right."
 
 
-def build_photo_page(pipe: AgeGenderPipeline) -> tuple[gr.Image, gr.Textbox, gr.Image]:
-    """Builds the tab; returns where the photo and its address go in and where the picture with the boxes comes out."""
+def build_photo_page(pipe: AgeGenderPipeline):
+    """Builds the tab."""
     source = gr.State()
     with gr.Row():
         with gr.Column(min_width=300):
@@ -177,4 +177,3 @@ def build_photo_page(pipe: AgeGenderPipeline) -> tuple[gr.Image, gr.Textbox, gr.
             api_visibility="private",
             concurrency_id=queue,
         )
-    return image, address, annotated

@@ -16,7 +16,7 @@ from http.client import HTTPException
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from transformers import AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
@@ -184,7 +184,10 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
             f"Expected a path, an address, a PIL image, an array or a tensor, got {type(image).__name__}."
         )
     try:
-        image = ImageOps.exif_transpose(image)  # decodes it first
+        image.load()
+        # Either makes a copy, even of what is upright already: gigabytes of the largest pictures.
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
     except UNREADABLE as error:
         raise ValueError(f"{name} cannot be read as a picture: {error}") from error
     image = to_8_bits(image)
@@ -192,7 +195,7 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
         # On white, as the image processor does; the colour that transparent pixels hide can be any.
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def open_image(source: str, timeout: float | None = None) -> Image.Image:

@@ -42,6 +42,10 @@ MAX_SECONDS = 1800.0
 MAX_DIRECTORY_BYTES = 2 * 10**6
 CHUNK_BYTES = 2**16
 
+# Pillow's own blocks of 16 MB glibc soon keeps for itself, and with them gigabytes after a few large pictures. Those of more
+# than 32 MB it always gives back.
+Image.core.set_block_size(2**26)
+
 
 def read_picture(source: str | Path | bytes) -> Image.Image:
     """

@@ -1,5 +1,6 @@
 """What visitors send is bounded when it comes in and soon forgotten, where gradio left to itself does neither."""
 
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
@@ -27,8 +28,10 @@ def guard_visits(demo: gr.Blocks):
     A program may name a file by an address, which gradio would download whatever its size. Of each visitor it remembers
     what every component last received and showed, pictures in text included, until many others have come; only its deep
     links, which this page has none of, read that. And what deletes old files every minute goes through sets of them which
-    requests add to: the first time that meets, it ends and never deletes again.
+    requests add to: the first time that meets, it ends and never deletes again. And whoever calls an endpoint with data of
+    another kind than it takes would get no word of why, and the log a traceback.
     """
+    demo.preprocess_data = partial(preprocess_or_explain, demo.preprocess_data)
     SessionState._update_value_in_config = lambda self, key, value: None
     demo.upload_file_set = SteadySet(demo.upload_file_set)
     components = [block for block in demo.blocks.values() if isinstance(block, gr.components.Component)]
@@ -48,6 +51,17 @@ async def fetch_or_move(folder: str, move: Callable[[str], Awaitable[str]], sour
             raise gr.Error(str(error), print_exception=False) from error
         source = save_bytes_to_cache(content, "file", folder)
     return await move(source)
+
+
+async def preprocess_or_explain(preprocess: Callable[..., Awaitable[list]], block_fn, inputs: list, *rest) -> list:
+    """What gradio makes of the data of a call; of data that it can make nothing of, a sentence that says what it takes."""
+    try:
+        return await preprocess(block_fn, inputs, *rest)
+    except gr.Error:
+        raise
+    except Exception as error:  # strangers' data may make gradio and pydantic raise anything
+        example = json.dumps([component.example_payload() for component in block_fn.inputs])
+        raise gr.Error(f"This call cannot be read: send data such as {example}.", print_exception=False) from error
 
 
 def keep_briefly(picture: Image.Image, component: gr.components.Component) -> dict:

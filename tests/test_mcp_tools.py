@@ -100,6 +100,15 @@ def test_broken_data_address_gets_a_sentence(ask, photo):
     assert answer == {"file": "file 1", "error": NOT_A_PICTURE}
 
 
+def test_api_page_is_told_of_the_tools(url, ask):
+    """Else it would say that the page is no MCP server."""
+    told = httpx.get(f"{url}gradio_api/mcp/schema").json()
+    expected = [(tool.name, tool.description, tool.inputSchema) for tool in ask().tools]
+    assert [(tool["name"], tool["description"], tool["inputSchema"]) for tool in told] == expected
+    endpoints = httpx.get(f"{url}gradio_api/info").json()["named_endpoints"]
+    assert {f"/{tool['meta']['endpoint_name']}" for tool in told} == set(endpoints)
+
+
 def test_page_is_still_there(url):
     assert "gradio" in httpx.get(url).text.lower()
 
