@@ -10,6 +10,7 @@ from face_cards import LINKS_STYLE, describe_gender, make_link
 from face_table import error_row, face_rows, to_csv
 from photo_page import FILES_QUEUE, find_faces, find_upload
 from pipeline_agegender import AgeGenderPipeline
+from results import name_count
 from safe_reading import count_pictures, read_pictures
 
 
@@ -80,11 +81,6 @@ def fill_table(
         f", {failed} could not be read." if failed else "."
     )
     yield show_rows(rows, sentence)
-
-
-def name_count(count: int, thing: str) -> str:
-    """A number of things in words: `1 file`, `2 files`."""
-    return f"{count:,} {thing}" + ("" if count == 1 else "s")
 
 
 def show_rows(rows: list[dict], sentence: str) -> tuple[list, str, str]:
