@@ -17,7 +17,7 @@ from safe_reading import count_pictures, read_pictures
 HELP = "Up to 1,000 photos at once, and 100 MB a file."
 NO_FILES = "Choose files first: photos, or zip archives of photos."
 CANCELLED = "Cancelled. The table and its CSV hold what was done."
-# Why a file has no numbers stands below its name: a phone has no room for a column more.
+# Why a file has no numbers stands beside its name: a phone has no room for a column more.
 HEADERS = ["File", "Face", "Age", "Range", "Gender"]
 WIDTHS = ["26%", "16%", "13%", "20%", "25%"]
 SECONDS_BETWEEN_UPDATES = 1.0
@@ -92,7 +92,7 @@ def show_rows(rows: list[dict], sentence: str) -> tuple[list, str, str]:
 def format_row(row: dict) -> list:
     """A row as the table shows it."""
     if row["face"] is None:
-        return [f"{row['file']}\n{row['error'] or 'no face found'}", "", "", "", ""]
+        return [f"{row['file']}: {row['error'] or 'no face found'}", "", "", "", ""]
     interval = f"{row['age_low']:.0f}–{row['age_high']:.0f}"
     return [row["file"], row["face"], round(row["age"]), interval, describe_gender(row)]
 

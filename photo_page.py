@@ -34,7 +34,7 @@ HINT = "Drop, paste or take a photo, or give its address."
 # On a phone the answer is below what was pressed.
 SHOW_ANSWER = """(...values) => {
   const answer = document.getElementById("answer");
-  if (values[0] && answer.getBoundingClientRect().top > 0.7 * window.innerHeight) {
+  if (values[0] && answer.getBoundingClientRect().top > 0.4 * window.innerHeight) {
     answer.scrollIntoView({behavior: "smooth"});
   }
   return values;

@@ -31,7 +31,7 @@ def test_table_has_a_line_for_each_face_and_each_bad_file(uploads):
     rows, sentence, link = list(files_page.fill_table(pipe, uploads))[-1]
     assert len(rows) == 7 and all(len(row) == len(files_page.HEADERS) for row in rows)
     assert rows[1] == ["photo.png", 2, 31, "24–43", "female, 98%"]
-    assert rows[2] == [f"notes.jpg\n{NOT_A_PICTURE}", "", "", "", ""]
+    assert rows[2] == [f"notes.jpg: {NOT_A_PICTURE}", "", "", "", ""]
     assert sentence == "4 files, 6 faces, 1 could not be read." and "download='faces.csv'" in link
 
 
@@ -47,7 +47,7 @@ def test_table_fills_while_it_works(monkeypatch, uploads):
 
 def test_picture_without_a_face_says_so(uploads):
     rows, sentence, _ = list(files_page.fill_table(FixedFaces(), uploads[:1]))[-1]
-    assert rows == [["photo.png\nno face found", "", "", "", ""]] and sentence == "1 file, 0 faces."
+    assert rows == [["photo.png: no face found", "", "", "", ""]] and sentence == "1 file, 0 faces."
 
 
 def test_gender_near_one_half_is_unsure_in_the_table_and_a_number_in_the_csv(uploads):
