@@ -4,6 +4,8 @@ import math
 
 from PIL import Image, ImageDraw, ImageFont
 
+from face_cards import name_gender
+
 
 # The bound is on the area, so that a panorama keeps enough height for its faces to be seen. JPEG ends at 65,535.
 MAX_SHOWN_PIXELS = 2048 * 2048
@@ -39,7 +41,7 @@ def draw_faces(picture: Image.Image, faces: list[dict]) -> Image.Image:
     for number, (face, box) in enumerate(zip(faces, boxes), start=1):
         width = box[2] - box[0]
         text_size = max(min(max(width * TEXT_PER_BOX, scale * SMALLEST_TEXT), scale * LARGEST_TEXT), 11)
-        text = f"{number}: {face['gender']}, {face['age']:.0f}"
+        text = f"{number}: {name_gender(face)}, {face['age']:.0f}"
         is_too_wide = draw.textlength(text, ImageFont.load_default(text_size)) > WIDEST_LABEL * width
         if len(faces) > MOST_LABELS or (len(faces) > 1 and is_too_wide):
             text = str(number)

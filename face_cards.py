@@ -14,6 +14,8 @@ CROP_SIDE = 112  # pixels
 SURE = 0.75
 CROWD = 12  # faces beyond which a table comes before the cards
 PLOT_WIDTH, PLOT_HEIGHT, PLOT_FOOT = 202, 44, 14
+# Age, text and where it stands; the last bar is of all ages from there on.
+TICKS = [(0, "0", "start"), *((age, str(age), "middle") for age in (20, 40, 60, 80)), (100, "100+", "end")]
 
 # Handlebars, for gr.HTML. The crops are files of their own, so that they end like every other file.
 TEMPLATE = """
@@ -58,6 +60,7 @@ STYLE = (
 .card svg .likely { fill: var(--color-accent); }
 .crowd { max-height: 70vh; overflow-y: auto; margin-bottom: 10px; }
 .crowd table { width: 100%; margin: 0; border: 0 !important; border-collapse: collapse; }
+.crowd tr { border: 0; }
 .crowd th { white-space: nowrap; }
 .crowd tbody th { min-width: 92px; }
 .crowd thead th { position: sticky; top: 0; background: var(--background-fill-primary); }
@@ -96,15 +99,25 @@ def make_cards(file: str, faces: list[dict], keep: Callable[[Image.Image], dict]
 def make_card(number: int, face: dict, keep: Callable[[Image.Image], dict]) -> dict:
     """What `TEMPLATE` shows of a face."""
     low, high = (round(age) for age in face["age_interval"])
-    said = f"{face['gender']}, {face['gender_score']:.0%}"
     return {
         "number": number,
         "crop": keep(face["crop"].resize((CROP_SIDE, CROP_SIDE))),
         "age": round(face["age"]),
         "range": f"{low}–{high}",
-        "gender": said if face["gender_score"] >= SURE else f"unsure ({said})",
+        "gender": describe_gender(face),
         "plot": plot_distribution(face["age_distribution"], face["age_interval"]),
     }
+
+
+def name_gender(face: dict) -> str:
+    """The likelier gender in one word; `unsure` where it is not likely enough."""
+    return face["gender"] if face["gender_score"] >= SURE else "unsure"
+
+
+def describe_gender(face: dict) -> str:
+    """The likelier gender and its probability: `female, 98%` or `unsure (female, 55%)`."""
+    said = f"{face['gender']}, {face['gender_score']:.0%}"
+    return said if name_gender(face) == face["gender"] else f"unsure ({said})"
 
 
 def plot_distribution(probabilities: list[float], interval: list[float]) -> str:
@@ -117,8 +130,8 @@ def plot_distribution(probabilities: list[float], interval: list[float]) -> str:
         place = f"x='{age * width:.1f}' y='{PLOT_HEIGHT - height:.1f}' width='{width:.2f}' height='{height:.1f}'"
         bars.append(f"<rect class='{kind}' {place}/>")
     ticks = "".join(
-        f"<text x='{(age + 0.5) * width:.0f}' y='{PLOT_HEIGHT + PLOT_FOOT - 3}' text-anchor='{anchor}'>{age}</text>"
-        for age, anchor in ((0, "start"), (20, "middle"), (40, "middle"), (60, "middle"), (80, "middle"), (100, "end"))
+        f"<text x='{(age + 0.5) * width:.0f}' y='{PLOT_HEIGHT + PLOT_FOOT - 3}' text-anchor='{anchor}'>{tick}</text>"
+        for age, tick, anchor in TICKS
         if age < len(probabilities)
     )
     label = f"Probability of each age; nine times of ten {interval[0]:.0f} to {interval[1]:.0f} years"

@@ -6,17 +6,20 @@ from functools import partial
 
 import gradio as gr
 
-from face_cards import LINKS_STYLE, make_link
+from face_cards import LINKS_STYLE, describe_gender, make_link
 from face_table import error_row, face_rows, to_csv
 from photo_page import FILES_QUEUE, find_faces, find_upload
 from pipeline_agegender import AgeGenderPipeline
+from results import name_count
 from safe_reading import count_pictures, read_pictures
 
 
+HELP = "Up to 1,000 photos at once, and 100 MB a file."
 NO_FILES = "Choose files first: photos, or zip archives of photos."
 CANCELLED = "Cancelled. The table and its CSV hold what was done."
-HEADERS = ["File", "Face", "Age", "Range", "Gender", "Score", "Remark"]
-WIDTHS = [220, 70, 70, 90, 100, 80, 500]  # pixels: a narrow screen shows a part of the table
+# Why a file has no numbers stands beside its name: a phone has no room for a column more.
+HEADERS = ["File", "Face", "Age", "Range", "Gender"]
+WIDTHS = ["26%", "16%", "13%", "20%", "25%"]
 SECONDS_BETWEEN_UPDATES = 1.0
 
 
@@ -69,12 +72,14 @@ def fill_table(
         else:
             rows += face_rows(name, find_faces(pipe, picture))
         done += 1
-        progress((done, total), unit="photos")
+        progress(done / total)
         if time.monotonic() - shown_at >= SECONDS_BETWEEN_UPDATES:
-            yield show_rows(rows, f"{done} of {total} files")
+            yield show_rows(rows, f"{done} of {name_count(total, 'file')}")
             shown_at = time.monotonic()
     faces = sum(row["face"] is not None for row in rows)
-    sentence = f"{done} files, {faces} faces" + (f", {failed} could not be read." if failed else ".")
+    sentence = f"{name_count(done, 'file')}, {name_count(faces, 'face')}" + (
+        f", {failed} could not be read." if failed else "."
+    )
     yield show_rows(rows, sentence)
 
 
@@ -87,9 +92,9 @@ def show_rows(rows: list[dict], sentence: str) -> tuple[list, str, str]:
 def format_row(row: dict) -> list:
     """A row as the table shows it."""
     if row["face"] is None:
-        return [row["file"], "", "", "", "", "", row["error"] or "no face found"]
+        return [f"{row['file']}: {row['error'] or 'no face found'}", "", "", "", ""]
     interval = f"{row['age_low']:.0f}–{row['age_high']:.0f}"
-    return [row["file"], row["face"], round(row["age"]), interval, row["gender"], f"{row['gender_score']:.0%}", ""]
+    return [row["file"], row["face"], round(row["age"]), interval, describe_gender(row)]
 
 
 def build_files_page(pipe: AgeGenderPipeline):
@@ -99,13 +104,16 @@ def build_files_page(pipe: AgeGenderPipeline):
     )
     with gr.Row():
         start = gr.Button("Start", variant="primary")
-        cancel = gr.Button("Cancel")
-    summary = gr.Markdown("Up to 1,000 photos at once.", elem_classes="announced")
+        cancel = gr.Button("Cancel", interactive=False)
+    # The height is that of the progress, which is shown in its place.
+    summary = gr.Markdown(HELP, elem_classes="announced", min_height=60)
     link = gr.HTML(css_template=LINKS_STYLE)
     table = gr.Dataframe(
         headers=HEADERS, interactive=False, label="Faces", max_height=500, wrap=True, column_widths=WIDTHS
     )
-    filling = start.click(
+    private = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+    starting = start.click(lambda: gr.update(interactive=True), None, cancel, **private)
+    filling = starting.then(
         partial(fill_table, pipe),
         files,
         [table, summary, link],
@@ -114,4 +122,6 @@ def build_files_page(pipe: AgeGenderPipeline):
         concurrency_id=FILES_QUEUE,
         show_progress_on=summary,
     )
-    cancel.click(lambda: CANCELLED, None, summary, cancels=[filling], api_visibility="private", queue=False)
+    for ending in (filling.then, filling.failure):  # gradio 6.31 calls only the second after an error
+        ending(lambda: gr.update(interactive=False), None, cancel, **private)
+    cancel.click(lambda: CANCELLED, None, summary, cancels=[filling], **private)

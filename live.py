@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from drawing import BOX_COLOUR
+from face_cards import describe_gender, name_gender
 from face_detection import FaceDetector
 from photo_page import QUEUE, find_faces
 from pipeline_agegender import UNREADABLE, AgeGenderPipeline
@@ -204,11 +205,11 @@ def answer_frame(pipe: AgeGenderPipeline, tracker: FaceTracker, value: dict | No
 
 def describe(face: dict) -> dict:
     """What the browser shows of a face."""
-    name, (low, high) = f"{face['track']}: {face['gender']}", face["age_interval"]
+    number, (low, high) = face["track"], face["age_interval"]
     return {
         "box": [face["box"][side] for side in SIDES],
-        "label": f"{name}, {face['age']:.0f}",
-        "line": f"{name} ({face['gender_score']:.0%}), about {face['age']:.0f} years, range {low:.0f}–{high:.0f}",
+        "label": f"{number}: {name_gender(face)}, {face['age']:.0f}",
+        "line": f"{number}: {describe_gender(face)}, about {face['age']:.0f} years, range {low:.0f}–{high:.0f}",
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 import pandas as pd
 
-from results import format_value
+from results import format_value, name_count
 
 
 # As in metrics.py and utkface.py, whose imports would make the page slow to start.
@@ -114,16 +114,19 @@ def describe_training(training: dict) -> str:
     text = f"It was trained on {format_value(images.get('train'), ',')} images of {data}"
     if training.get("extra_images"):
         names = ", ".join(f"`{name}`" for name in arguments.get("extra_data") or [])
-        text += f" and {training['extra_images']:,} images of {names or 'other data'}"
+        text += f" and {name_count(training['extra_images'], 'further face')} with ages" + (
+            f" ({names})" if names else ""
+        )
     if arguments.get("teacher"):
-        text += f", and on the answers of {len(arguments['teacher'])} other model(s)"
+        text += f", and on the answers of {name_count(len(arguments['teacher']), 'other model')}"
     text += "."
     if images.get("validation"):
         text += f" Another {images['validation']:,} were kept back to measure it."
     if training.get("training_seconds") and training.get("date"):
-        epochs, minutes = len(training.get("history") or []), training["training_seconds"] / 60
-        text += f" That took {minutes:.0f} minutes for {epochs} epochs and ended on {training['date']}."
-    return text + (f"\n\nStart: {training['start']}" if training.get("start") else "")
+        epochs = name_count(len(training.get("history") or []), "epoch")
+        minutes = name_count(round(training["training_seconds"] / 60), "minute")
+        text += f" That took {minutes} for {epochs} and ended on {training['date']}."
+    return text
 
 
 def describe_metrics(metrics: dict) -> str:
@@ -207,12 +210,17 @@ def make_error_plots(errors: dict) -> list[tuple[type, dict]]:
 
 
 def describe_curves(training: dict) -> str:
-    """What the curves of a training cover, as a sentence."""
-    history = training.get("history") or []
+    """What the curves of a training cover, and what it began with, as sentences."""
+    history, arguments = training.get("history") or [], training.get("arguments") or {}
     if not history:
         return "There is no record of it beside these weights."
-    text = f"The curves cover the last training alone, the {len(history)} epochs that gave these weights."
-    return text + (f" It began with: {training['start']}" if training.get("start") else "")
+    text = (
+        f"The curves cover the last training alone, the {name_count(len(history), 'epoch')} that gave these weights."
+    )
+    if arguments.get("from_scratch"):
+        return f"{text} It began with random weights."
+    model = arguments.get("model")
+    return text + (f" It began with weights that had been trained before (`{model}`)." if model else "")
 
 
 def make_curve_plots(history: list[dict]) -> list[tuple[type, dict]]:

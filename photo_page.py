@@ -31,6 +31,14 @@ BATCH_SIZE = 8  # faces of a picture that go through the network at once
 NO_PHOTO = "Choose a photo first."
 NO_FACE = "No face was found in this photo."
 HINT = "Drop, paste or take a photo, or give its address."
+# On a phone the answer is below what was pressed.
+SHOW_ANSWER = """(...values) => {
+  const answer = document.getElementById("answer");
+  if (values[0] && answer.getBoundingClientRect().top > 0.4 * window.innerHeight) {
+    answer.scrollIntoView({behavior: "smooth"});
+  }
+  return values;
+}"""
 
 
 def find_upload(image: dict) -> str | None:
@@ -89,18 +97,23 @@ def find_faces(pipe: AgeGenderPipeline, picture: Image.Image, **options) -> list
         return pipe([picture], batch_size=BATCH_SIZE, **options)[0]
 
 
-def show(pipe: AgeGenderPipeline, cards: gr.HTML, whole: bool, source: dict | str | None) -> tuple:
+def show(
+    pipe: AgeGenderPipeline, cards: gr.HTML, whole: bool, source: dict | str | None, shown: dict | str | None
+) -> tuple:
     """
-    What the tab shows for a photo: the picture, a sentence, the cards, a button and what the button is to be pressed for.
+    What the tab shows for a photo: the picture, a sentence, the cards, a button, what the button is to be pressed for, and
+    the photo itself, which is taken away if it is not the one that is shown.
 
     Args:
         cards: The component that shows the cards.
         whole: Whether to take the whole picture as one face.
-        source: See `read_source`.
+        source: See `read_source`; None where the visitor, or this function, took the photo away.
+        shown: The source of the answer that is shown.
     """
     button = gr.Button(visible=False)
     if not source:
-        return None, HINT, None, button, None
+        # Taken away by a visitor, a photo takes its answer along.
+        return (None, HINT, None, button, None, gr.skip()) if isinstance(shown, dict) else (gr.skip(),) * 6
     try:
         picture = read_source(source)
         options = {"detect_faces": not whole, "return_crops": True, "return_age_distribution": True}
@@ -108,11 +121,12 @@ def show(pipe: AgeGenderPipeline, cards: gr.HTML, whole: bool, source: dict | st
     except gr.Error as error:
         # The answer to the photo before must not stay, which it would if this were raised.
         gr.Warning(error.message)
-        return None, error.message, None, button, None
+        return None, error.message, None, button, None, None
     if not faces:
         button = gr.Button(visible=True)
-    shown = make_cards("photo", faces, partial(keep_briefly, component=cards))
-    return draw_faces(picture, faces), count_faces(len(faces)), shown, button, source
+    answer = make_cards("photo", faces, partial(keep_briefly, component=cards))
+    photo = None if isinstance(source, str) else gr.skip()
+    return draw_faces(picture, faces), count_faces(len(faces)), answer, button, source, photo
 
 
 def count_faces(count: int) -> str:
@@ -154,9 +168,11 @@ def build_photo_page(pipe: AgeGenderPipeline):
                 format="jpeg",
                 alt_text="The photo with a box around each face",
                 label="Faces",
+                show_label=False,  # it would cover a part of the picture
                 interactive=False,
                 height=380,
                 buttons=["download", "fullscreen"],
+                elem_id="answer",
             )
             summary = gr.Markdown(HINT, elem_classes="announced")
             whole = gr.Button("Treat the whole picture as one face", visible=False)
@@ -170,9 +186,10 @@ def build_photo_page(pipe: AgeGenderPipeline):
     ):
         trigger(
             partial(show, pipe, cards, takes_whole),
-            value,
-            [annotated, summary, cards, whole, source],
+            [value, source],
+            [annotated, summary, cards, whole, source, image],
             preprocess=False,
+            js=SHOW_ANSWER,
             show_progress_on=annotated,
             api_visibility="private",
             concurrency_id=queue,

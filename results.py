@@ -75,3 +75,8 @@ def is_measured(value: float | None) -> bool:
 def format_value(value: float | None, style: str) -> str:
     """A metric for a table, a dash where it was not measured."""
     return format(value, style) if is_measured(value) else "–"
+
+
+def name_count(count: int, thing: str) -> str:
+    """A number of things in words: `1 file`, `1,000 files`."""
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")

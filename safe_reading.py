@@ -28,6 +28,7 @@ FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM
 HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 
 NOT_A_ZIP = "This archive is broken."
+NO_MEMBERS = "This archive holds no files."
 TOO_MANY_MEMBERS = "This archive lists too many files: choose one with at most some 10,000."
 NESTED = "Archives inside archives are not read."
 ENCRYPTED = "This file is encrypted."
@@ -41,6 +42,7 @@ MAX_SECONDS = 1800.0
 # Of the list of an archive's files, which is read whole and takes some ten times as much memory.
 MAX_DIRECTORY_BYTES = 2 * 10**6
 CHUNK_BYTES = 2**16
+ZIP_START = b"PK\x03\x04"
 
 # Pillow's own blocks of 16 MB glibc soon keeps for itself, and with them gigabytes after a few large pictures. Those of more
 # than 32 MB it always gives back.
@@ -137,7 +139,10 @@ def find_sources(paths: Iterable[str | Path]) -> Iterator[tuple[str, Path | Call
             continue
         try:
             with open_archive(path) as archive:
-                for member in list_members(archive):
+                members = list_members(archive)
+                if not members:
+                    raise BrokenArchive(NO_MEMBERS)
+                for member in members:
                     name = clean_name(member.filename)
                     if left <= 0:
                         yield name, ValueError(TOO_MUCH_IN_ALL.format(MAX_TOTAL_BYTES // 10**9))
@@ -149,7 +154,7 @@ def find_sources(paths: Iterable[str | Path]) -> Iterator[tuple[str, Path | Call
 
 
 class BrokenArchive(Exception):
-    """An archive that cannot be opened, with a sentence for the visitor."""
+    """An archive of which no file can be read, with a sentence for the visitor."""
 
 
 class BoundedFile(io.BufferedReader):
@@ -162,11 +167,16 @@ class BoundedFile(io.BufferedReader):
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file ends as a zip archive does."""
+    """Whether a file ends as a zip archive does or, as one that was cut off, begins so."""
     try:
-        return zipfile.is_zipfile(path)
+        if zipfile.is_zipfile(path):
+            return True
+        with open(path, "rb") as file:
+            return file.read(len(ZIP_START)) == ZIP_START
     except zipfile.BadZipFile:  # one that spans several disks
         return True
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -193,7 +203,8 @@ def list_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
         for member in archive.infolist()
         if not member.is_dir()
         and "__MACOSX" not in member.filename
-        and not PurePosixPath(member.filename).name.startswith(".")
+        and (name := PurePosixPath(clean_name(member.filename)).name)
+        and not name.startswith(".")
     ]
 
 
@@ -227,6 +238,6 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, max_bytes: in
         raise ValueError(UNKNOWN_PACKING) from error
     if len(content) > max_bytes:
         raise ValueError(TOO_MUCH_DATA.format(max_bytes // 10**6))
-    if content.startswith(b"PK\x03\x04"):
+    if content.startswith(ZIP_START):
         raise ValueError(NESTED)
     return bytes(content)

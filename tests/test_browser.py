@@ -13,6 +13,7 @@ from PIL import Image
 
 import app
 from browser import CAMERA, open_browser, write_camera
+from safe_reading import HEIC, NOT_A_PICTURE
 
 
 ASTRONAUT = app.FOLDER / "assets" / "astronaut.jpg"
@@ -20,7 +21,7 @@ TIMEOUT = 60_000  # milliseconds
 # What stands in a tab and in no other.
 TAB_MARKS = {
     "Photo": "Address of a photo",
-    "Many photos": "Up to 1,000 photos at once.",
+    "Many photos": "Up to 1,000 photos at once",
     "Live": "Switch on the camera",
     "The model": "What it learnt from",
 }
@@ -41,6 +42,23 @@ NAMELESS = """() => [...document.querySelectorAll('button, a[href]:not(:has(butt
   .filter((it) => ![it.ariaLabel, it.labels?.[0]?.innerText, it.innerText, it.title, it.querySelector('img')?.alt]
     .some((name) => name?.trim()))
   .map((it) => it.outerHTML.slice(0, 200))"""
+
+
+DISABLED_CANCEL = "button:disabled:text-is('Cancel')"
+BAR_IS_SEEN = """() => {
+  const bar = document.querySelector('.progress-bar'), block = bar?.closest('.block');
+  const [inner, outer] = [bar, block].map((element) => element?.getBoundingClientRect());
+  return inner && inner.height > 0 && inner.top >= outer.top && inner.bottom <= outer.bottom;
+}"""
+ANSWER_IS_IN_SIGHT = """() => {
+  const {top, bottom} = document.querySelector('#answer').getBoundingClientRect();
+  return top >= 0 && bottom <= window.innerHeight;
+}"""
+# What lies on top in the upper left corner of an element.
+CORNER = """element => {
+  const {left, top} = element.getBoundingClientRect();
+  return document.elementFromPoint(left + 12, top + 12).innerText;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +133,7 @@ def test_uploaded_photo_gets_a_card_and_downloads(page, tmp_path):
     assert page.get_by_text("1 face was found.").is_visible()
     # Beside the photo, below the picture with the boxes and in sight without scrolling.
     place = card.bounding_box()
-    assert place["x"] > 640 and place["y"] + place["height"] < 900
+    assert place["x"] > 640 and place["y"] + place["height"] < 900 and page.evaluate("scrollY") == 0
     rows = list(csv.DictReader(save_link(page, "Save as CSV", tmp_path).open()))
     faces = json.loads(save_link(page, "Save as JSON", tmp_path).read_text())
     assert age == round(faces[0]["age"]) and float(rows[0]["age"]) == round(faces[0]["age"], 1)
@@ -155,10 +173,25 @@ def test_dropped_picture_gets_a_card(page):
 
 def test_photo_at_an_address_gets_a_card(page, monkeypatch):
     monkeypatch.setattr("photo_page.fetch", {"https://a.example/b.jpg": ASTRONAUT.read_bytes()}.__getitem__)
+    upload(page, app.FOLDER / "assets" / "collage.jpg")
+    page.locator(".card").nth(1).wait_for()
     page.get_by_label("Address of a photo").fill("https://a.example/b.jpg")
     page.get_by_role("button", name="Open").click()
-    page.locator(".card").wait_for()
-    assert page.get_by_text("1 face was found.").is_visible()
+    page.get_by_text("1 face was found.").wait_for()
+    # The photo of the answer before does not stay beside this one.
+    page.get_by_alt_text("The photo that you chose").wait_for(state="detached")
+    page.wait_for_timeout(1000)
+    assert page.locator(".card").count() == 1
+
+
+def test_photo_that_no_browser_shows_leaves_its_sentence_alone(page, tmp_path):
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    upload(page, tmp_path / "phone.heic")
+    sentence = page.locator(".prose.announced", has_text=HEIC)
+    sentence.wait_for()
+    page.get_by_alt_text("The photo that you chose").wait_for(state="detached")
+    page.wait_for_timeout(1000)
+    assert sentence.is_visible()
 
 
 def test_keyboard_is_enough(page):
@@ -227,6 +260,9 @@ def test_forty_faces_are_a_table(page, tmp_path):
     crowd.save(tmp_path / "crowd.jpg")
     upload(page, tmp_path / "crowd.jpg")
     page.get_by_text("40 faces were found, numbered from left to right.").wait_for()
+    # Nothing lies on the first face, and no frame is around the rows.
+    assert "Faces" not in page.locator("#answer").evaluate(CORNER)
+    assert page.locator(".crowd tr").first.evaluate("row => getComputedStyle(row).borderLeftWidth") == "0px"
     assert page.locator(".crowd tbody tr").count() == 40
     assert page.locator(".card").first.is_hidden()
     page.get_by_text("A card for each face").click()
@@ -267,6 +303,7 @@ def test_many_photos_fill_a_table(page, tmp_path):
     wait_for_file(page, "more")
     page.get_by_role("button", name="Start").click()
     page.get_by_text("21 files, 20 faces, 1 could not be read.").wait_for()
+    page.locator(DISABLED_CANCEL).wait_for()
     rows = list(csv.DictReader(save_link(page, "Save as CSV", tmp_path).open()))
     assert len(rows) == 21 and sum(row["gender"] == "female" for row in rows) == 20
 
@@ -276,14 +313,19 @@ def test_many_photos_can_be_cancelled(page, tmp_path):
         for index in range(900):
             archive.write(ASTRONAUT, f"{index}.jpg")
     open_tab(page, "Many photos")
+    page.locator(DISABLED_CANCEL).wait_for()
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("Choose files first").wait_for()
+    page.locator(DISABLED_CANCEL).wait_for()
     upload(page, tmp_path / "many.zip")
     wait_for_file(page, "many")
     page.get_by_role("button", name="Start").click()
     page.locator(".progress-bar").first.wait_for()
-    page.get_by_text(re.compile(r"\d+/900 photos")).wait_for()
+    page.wait_for_function(BAR_IS_SEEN)
     page.get_by_text(re.compile(r"^\d+ of 900 files$")).wait_for()
     page.get_by_role("button", name="Cancel").click()
     page.get_by_text("Cancelled. The table and its CSV hold what was done.").wait_for()
+    page.locator(DISABLED_CANCEL).wait_for()
     rows = list(csv.DictReader(save_link(page, "Save as CSV", tmp_path).open()))
     assert 1 <= len(rows) < 900 and all(row["gender"] == "female" for row in rows)
     # The queue is free again.
@@ -323,6 +365,27 @@ def test_phone_needs_no_sideways_scrolling(browser, url, theme):
     )
     brightness = [sum(int(value) for value in re.findall(r"\d+", text)[:3]) for text in (colour, background)]
     assert abs(brightness[0] - brightness[1]) > 300 and (brightness[0] > brightness[1]) == (theme == "dark")
+    page.close()
+
+
+def test_phone_shows_the_answer_and_why_a_file_failed(browser, url, tmp_path):
+    page = browser.new_page(viewport=PHONE)
+    page.set_default_timeout(TIMEOUT)
+    page.goto(url)
+    page.get_by_role("tab", name="Photo", exact=True).wait_for()
+    upload(page, ASTRONAUT)
+    page.locator(".card").wait_for()
+    page.wait_for_function(ANSWER_IS_IN_SIGHT)
+    (tmp_path / "notes.jpg").write_text("dear diary")
+    open_tab(page, "Many photos")
+    upload(page, tmp_path / "notes.jpg", ASTRONAUT)
+    page.locator(".file-preview tr").nth(1).wait_for()
+    page.get_by_role("button", name="Start").click()
+    for text in (NOT_A_PICTURE, "female, "):
+        cell = page.locator("[role=tabpanel]:visible").get_by_text(text).locator("visible=true").last
+        cell.wait_for()
+        place = cell.bounding_box()
+        assert 0 <= place["x"] and place["x"] + place["width"] <= PHONE["width"]
     page.close()
 
 

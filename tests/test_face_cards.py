@@ -60,6 +60,7 @@ def test_plot_has_a_bar_a_year_and_colours_the_interval():
     assert len(bars) == 101 and heights[30] == pytest.approx(2 * heights[31]) and max(heights) == heights[30]
     assert [age for age, bar in enumerate(bars) if bar.get("class") == "likely"] == list(range(24, 44))
     assert "24 to 43 years" in plot.get("aria-label")
+    assert [tick.text for tick in plot.findall("text")] == ["0", "20", "40", "60", "80", "100+"]
 
 
 def test_links_save_the_numbers_without_the_crops():

@@ -8,6 +8,7 @@ import gradio as gr
 import pytest
 from PIL import Image
 
+import app
 import files_page
 from conftest import make_face
 from safe_reading import NOT_A_PICTURE
@@ -29,8 +30,8 @@ def test_table_has_a_line_for_each_face_and_each_bad_file(uploads):
     pipe = FixedFaces(make_face(0, 0, 9, 9), make_face(20, 0, 29, 9))
     rows, sentence, link = list(files_page.fill_table(pipe, uploads))[-1]
     assert len(rows) == 7 and all(len(row) == len(files_page.HEADERS) for row in rows)
-    assert rows[1] == ["photo.png", 2, 31, "24–43", "female", "98%", ""]
-    assert rows[2] == ["notes.jpg", "", "", "", "", "", NOT_A_PICTURE]
+    assert rows[1] == ["photo.png", 2, 31, "24–43", "female, 98%"]
+    assert rows[2] == [f"notes.jpg: {NOT_A_PICTURE}", "", "", "", ""]
     assert sentence == "4 files, 6 faces, 1 could not be read." and "download='faces.csv'" in link
 
 
@@ -45,8 +46,20 @@ def test_table_fills_while_it_works(monkeypatch, uploads):
 
 
 def test_picture_without_a_face_says_so(uploads):
-    rows, _, _ = list(files_page.fill_table(FixedFaces(), uploads[:1]))[-1]
-    assert rows == [["photo.png", "", "", "", "", "", "no face found"]]
+    rows, sentence, _ = list(files_page.fill_table(FixedFaces(), uploads[:1]))[-1]
+    assert rows == [["photo.png: no face found", "", "", "", ""]] and sentence == "1 file, 0 faces."
+
+
+def test_gender_near_one_half_is_unsure_in_the_table_and_a_number_in_the_csv(uploads):
+    face = make_face(0, 0, 9, 9) | {"gender_score": 0.59}
+    rows, sentence, link = list(files_page.fill_table(FixedFaces(face), uploads[:1]))[-1]
+    assert rows == [["photo.png", 1, 31, "24–43", "unsure (female, 59%)"]] and sentence == "1 file, 1 face."
+    assert "female,0.59," in base64.b64decode(re.search("base64,([^']+)'", link).group(1)).decode()
+
+
+def test_bound_on_a_file_is_that_of_the_server():
+    size, unit = re.fullmatch(r"(\d+)(mb)", app.MAX_UPLOAD).groups()
+    assert f"{size} {unit.upper()} a file" in files_page.HELP
 
 
 def test_answers_for_programs(uploads):

@@ -12,6 +12,7 @@ from PIL import Image
 
 import live
 from conftest import FACE_BOX, make_face
+from face_cards import describe_gender, name_gender
 from live import FaceTracker, FrameDetector, answer_frame, read_frame
 
 
@@ -154,12 +155,16 @@ def test_answer_to_a_frame(estimator, photo, monkeypatch):
         (answer,) = answer_frame(estimator, tracker, {"number": 1, "frame": encode(photo)})["faces"]
     (face,) = estimator(read_frame(encode(photo)))
     assert answer["box"] == list(face["box"].values())
-    assert answer["label"] == f"1: {face['gender']}, {face['age']:.0f}"
-    assert answer["line"].startswith(
-        f"1: {face['gender']} ({face['gender_score']:.0%}), about {face['age']:.0f} years"
-    )
+    assert answer["label"] == f"1: {name_gender(face)}, {face['age']:.0f}"
+    assert answer["line"].startswith(f"1: {describe_gender(face)}, about {face['age']:.0f} years")
     low, high = face["age_interval"]
     assert answer["line"].endswith(f"range {low:.0f}–{high:.0f}")
+
+
+def test_gender_near_one_half_is_unsure():
+    answer = live.describe(face_at(0, gender_score=0.59, track=1))
+    assert answer["label"] == "1: unsure, 31"
+    assert answer["line"] == "1: unsure (female, 59%), about 31 years, range 24–43"
 
 
 def test_answer_to_a_frame_without_a_face(estimator, noise):

@@ -30,7 +30,7 @@ def make_band(ages: str, number: int, **changes) -> dict:
 
 
 TRAINING = {
-    "arguments": {"data_dir": "faces.zip", "extra_data": ["more.zip"], "teacher": []},
+    "arguments": {"data_dir": "faces.zip", "extra_data": ["more.zip"], "teacher": [], "from_scratch": True},
     "start": "random weights.",
     "split_images": {"train": 12345, "validation": 1111},
     "is_utkface": True,
@@ -141,8 +141,11 @@ def test_curves_leave_out_what_was_not_measured():
 
 def test_sentences_carry_the_numbers(folder):
     text = texts(build(folder))
-    assert "trained on 12,345 images of UTKFace and 2,222 images of `more.zip`. Another 1,111 were kept" in text
-    assert "10 minutes for 2 epochs" in text and "Start: random weights." in text
+    assert (
+        "trained on 12,345 images of UTKFace and 2,222 further faces with ages (`more.zip`). Another 1,111 were kept"
+        in text
+    )
+    assert "10 minutes for 2 epochs" in text and text.count("random weights") == 1
     assert "| mean error, years | 4.13 | 4.65 |" in text and "| gender as labelled | – | 97.8% |" in text
     assert "gender at 0–3 years: 63.8% of its answers there are as labelled, of all ages 95.0%" in text
     assert "76–120 years too young, by 3.9 years on average; only 111 of the 1,111 images" in text
@@ -199,4 +202,12 @@ def test_page_of_this_folder_has_all_its_parts():
 
 def test_page_says_what_the_curves_cover():
     text = model_page.describe_curves(TRAINING)
-    assert f"the {len(TRAINING['history'])} epochs" in text and text.endswith("It began with: random weights.")
+    assert f"the {len(TRAINING['history'])} epochs" in text and text.endswith("It began with random weights.")
+    training = TRAINING | {"arguments": {"model": "first"}, "history": TRAINING["history"][:1]}
+    text = model_page.describe_curves(training)
+    assert "the 1 epoch that" in text and text.endswith("weights that had been trained before (`first`).")
+
+
+@pytest.mark.parametrize(("teachers", "words"), [(["a"], "1 other model."), (["a", "b"], "2 other models.")])
+def test_other_models_are_counted_in_words(teachers, words):
+    assert words in model_page.describe_training(TRAINING | {"arguments": {"teacher": teachers}})

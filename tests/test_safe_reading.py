@@ -112,6 +112,9 @@ def test_files_and_archives_give_a_picture_or_a_sentence_each(tmp_path):
         "../../climbs.png": encode(RED),
         "/absolute.png": encode(RED),
         "folder/inner.zip": inner,
+        "..\\windows.png": encode(RED),
+        "folder\\.hidden": b"x",
+        "..": b"x",
         "__MACOSX/._a.png": b"x",
         ".hidden": b"x",
         "empty.png": b"",
@@ -125,6 +128,7 @@ def test_files_and_archives_give_a_picture_or_a_sentence_each(tmp_path):
         ("climbs.png", (60, 40)),
         ("absolute.png", (60, 40)),
         ("folder/inner.zip", safe_reading.NESTED),
+        ("windows.png", (60, 40)),
         ("empty.png", EMPTY),
     ]
     assert safe_reading.count_pictures(paths) == len(answers)
@@ -179,7 +183,14 @@ def test_broken_and_locked_archives_get_a_sentence(tmp_path):
     answers = [
         str(answer) for _, answer in read_pictures(tmp_path / f"{name}.zip" for name in ("locked", "broken", "cut"))
     ]
-    assert answers == [safe_reading.ENCRYPTED, safe_reading.UNKNOWN_PACKING, NOT_A_PICTURE]
+    assert answers == [safe_reading.ENCRYPTED, safe_reading.UNKNOWN_PACKING, safe_reading.NOT_A_ZIP]
+
+
+@pytest.mark.parametrize("members", [{}, {"folder/": b"", "__MACOSX/._a.png": b"x", ".hidden": b"x"}])
+def test_archive_without_files_gets_a_sentence(tmp_path, members):
+    path = write_zip(tmp_path / "a.zip", members)
+    assert [(name, str(answer)) for name, answer in read_pictures([path])] == [("a.zip", safe_reading.NO_MEMBERS)]
+    assert safe_reading.count_pictures([path]) == 1
 
 
 def test_number_of_files_is_bounded(tmp_path):
