@@ -6,9 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import weakref
-import zipfile
 from pathlib import Path
 
 import datasets
@@ -21,6 +19,7 @@ import image_sources
 import predict
 from face_table import face_rows
 from labelling_parts import FACE_COLUMNS
+from picture_sources import make_table, write_folder, write_table, write_tar, write_zip
 from training_setup import ROOT
 
 
@@ -64,40 +63,6 @@ def expected(pictures, estimator) -> list[dict]:
     rows = [{column: row[column] for column in FACE_COLUMNS} for row in rows if row["face"]]
     assert [row["face"] for row in rows] == [1, 1, 2, 1, 1]
     return rows
-
-
-def write_folder(path: Path, pictures: dict) -> str:
-    for name, content in pictures.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(content)
-    (path / "notes.txt").write_text("No picture, and not taken for one.")
-    return str(path)
-
-
-def write_zip(path: Path, pictures: dict) -> str:
-    with zipfile.ZipFile(path.with_suffix(".zip"), "w") as archive:
-        for name, content in pictures.items():
-            archive.writestr(name, content)
-    return str(path.with_suffix(".zip"))
-
-
-def write_tar(path: Path, pictures: dict) -> str:
-    with tarfile.open(path.with_suffix(".tar.gz"), "w:gz") as archive:
-        for name, content in pictures.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return str(path.with_suffix(".tar.gz"))
-
-
-def make_table(pictures: dict) -> datasets.Dataset:
-    rows = {"image": [{"bytes": content, "path": None} for content in pictures.values()], "file_name": list(pictures)}
-    return datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
-
-
-def write_table(path: Path, pictures: dict) -> str:
-    make_table(pictures).to_parquet(path.with_suffix(".parquet"))
-    return str(path.with_suffix(".parquet"))
 
 
 @pytest.fixture(scope="module")
