@@ -325,10 +325,13 @@ def test_revision_reaches_the_hub(monkeypatch):
     calls = []
 
     def from_pretrained(repo, **kwargs):
-        calls.append((repo, kwargs["revision"], kwargs.get("trust_remote_code")))
+        calls.append((repo, kwargs["revision"], kwargs.get("trust_remote_code", False)))
         raise OSError("We couldn't connect.\nA second line.")
 
+    monkeypatch.setattr(
+        "model_loading.snapshot_download", lambda repo, **kwargs: calls.append((repo, kwargs["revision"]))
+    )
     monkeypatch.setattr(AgeGenderModel, "from_pretrained", from_pretrained)
     with pytest.raises(ValueError, match="me/model@v1.*We couldn't connect.$"):
         app.load_pipeline("me/model@v1")
-    assert calls == [("me/model", "v1", None)]
+    assert calls == [("me/model", "v1"), ("me/model", "v1", False)]

@@ -26,7 +26,7 @@ ALLOWED_SIBLINGS = {
     "hub_errors": set(),
     "model_loading": {"configuration_agegender", "hub_errors", "image_processing_agegender", "modeling_agegender"},
     "distillation": {"configuration_agegender", "model_loading", "modeling_agegender"},
-    "image_sources": set(),
+    "image_sources": {"hub_errors"},
     "near_duplicates": set(),
     "utkface": {"configuration_agegender", "image_sources", "near_duplicates"},
 }
