@@ -268,9 +268,9 @@ def test_kills_lose_and_double_no_row(model_folder, folder, expected, run_predic
     assert not list(tmp_path.glob("*.merged"))
 
 
-def test_whole_parts_are_kept_and_the_rest_is_done(run_predict, folder, expected, tmp_path, monkeypatch):
-    """After an interruption; what was done is not read again, with another batch size."""
-    read_entry, seen = predict.read_entry, []
+def interrupt_at_sixth(seen: list[str]):
+    """`predict.read_entry` that adds what it reads to `seen` and is interrupted when it is to read a sixth picture."""
+    read_entry = predict.read_entry
 
     def interrupt(entry):
         if len(seen) == 5:
@@ -278,7 +278,13 @@ def test_whole_parts_are_kept_and_the_rest_is_done(run_predict, folder, expected
         seen.append(entry.path)
         return read_entry(entry)
 
-    monkeypatch.setattr(predict, "read_entry", interrupt)
+    return interrupt
+
+
+def test_whole_parts_are_kept_and_the_rest_is_done(run_predict, folder, expected, tmp_path, monkeypatch):
+    """After an interruption; what was done is not read again, with another batch size."""
+    read_entry, seen = predict.read_entry, []
+    monkeypatch.setattr(predict, "read_entry", interrupt_at_sixth(seen))
     words = ("--pictures_per_part", "2", "--per_device_eval_batch_size")
     with pytest.raises(KeyboardInterrupt):
         run_predict(folder, *words, "1")
@@ -292,16 +298,8 @@ def test_own_table_and_parts_may_lie_among_the_pictures(run_predict, pictures, e
     """They are no pictures to label, and what else is written there makes the folder no other one."""
     folder = write_folder(tmp_path / "photos", pictures)
     output, words = f"photos/faces.{kind}", ("--pictures_per_part", "2", "--per_device_eval_batch_size", "1")
-    read_entry, seen = predict.read_entry, []
-
-    def interrupt(entry):
-        if len(seen) == 5:
-            raise KeyboardInterrupt
-        seen.append(entry.path)
-        return read_entry(entry)
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(predict, "read_entry", interrupt)
+        patch.setattr(predict, "read_entry", interrupt_at_sixth([]))
         run_predict(folder, *words, output=output)
     assert list(Path(folder, f"faces.{kind}.parts").glob("part-*.parquet"))
     Path(folder, "more notes.txt").write_text("Written meanwhile.")

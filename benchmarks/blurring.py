@@ -1,0 +1,88 @@
+"""
+What a model says of the validation faces when they are blurred or small: error, and width and coverage of the age interval.
+
+    python benchmarks/blurring.py --data_dir UTKFace.tar.gz --output benchmarks/blurring.json
+
+Half of the validation images calibrated the intervals.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from accelerate import Accelerator
+from PIL import Image, ImageFilter
+
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from evaluation import compute_metrics, make_dataloader, predict  # noqa: E402
+from metrics import describe_errors  # noqa: E402
+from model_loading import load_model  # noqa: E402
+from results import describe_machine, weights_sha256, write_json  # noqa: E402
+from utkface import load_utkface  # noqa: E402
+
+
+SIDE = 200  # pixels, of UTKFace's images
+
+
+def reduce(side: int) -> Callable[[Image.Image], Image.Image]:
+    """To fewer pixels and back."""
+    return lambda image: image.resize((side, side), Image.Resampling.BICUBIC).resize(
+        (SIDE, SIDE), Image.Resampling.BICUBIC
+    )
+
+
+CHANGES = {
+    "as it is": lambda image: image,
+    **{
+        f"blurred by {radius} px": lambda image, r=radius: image.filter(ImageFilter.GaussianBlur(r))
+        for radius in (2, 4, 8)
+    },
+    **{f"reduced to {side} px": reduce(side) for side in (50, 25)},
+}
+
+
+class ChangedImages:
+    """An image processor before which every image is changed."""
+
+    def __init__(self, processor, change: Callable[[Image.Image], Image.Image]):
+        self.processor, self.change = processor, change
+
+    def __call__(self, images: list[Image.Image], **options):
+        return self.processor([self.change(image.convert("RGB")) for image in images], **options)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--model", default=str(ROOT), help="Model folder or Hub id. Default: the project's own.")
+    parser.add_argument("--data_dir", required=True, help="UTKFace: folder, archive, Parquet folder or data set id.")
+    parser.add_argument("--every", type=int, default=4, help="Takes one of so many validation images.")
+    parser.add_argument("--output", type=Path, help="JSON file for the results.")
+    arguments = parser.parse_args()
+    accelerator = Accelerator(cpu=True)
+    images = load_utkface(arguments.data_dir)["validation"]
+    images = images.select(range(0, len(images), arguments.every))
+    model, processor = load_model(arguments.model)
+    results = {"images": len(images), "split": "validation", "changes": {}}
+    for name, change in CHANGES.items():
+        predictions = predict(model, make_dataloader(images, ChangedImages(processor, change), 16, 0), accelerator)
+        metrics, overall = compute_metrics(model, predictions), describe_errors(predictions)["by_age"][0]
+        results["changes"][name] = {
+            **{key: round(metrics[key], 4) for key in ("age_mae", "gender_accuracy")},
+            **{key: round(overall[key], 4) for key in ("interval_coverage", "interval_width")},
+        }
+        print(name, results["changes"][name])
+    results |= {"weights_sha256": weights_sha256(arguments.model), **describe_machine()}
+    print(json.dumps(results, indent=2))
+    if arguments.output:
+        write_json(arguments.output, results)
+
+
+if __name__ == "__main__":
+    main()
