@@ -115,8 +115,8 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
 
     Args:
         predictions: `ages` and `age_labels` (years, NaN where not known), `age_classes` (the labels as whole years that
-            the model has, older ones as its last), `age_intervals` (images, 2), `gender_logits` (images, 2) and `gender_labels` (-100 where not
-            known).
+            the model has, older ones as its last), `age_intervals` (images, 2), `gender_logits` (images, 2) and
+            `gender_labels` (-100 where not known).
 
     Returns:
         `by_age`, one dict for all ages and one for each of `AGE_BANDS` that has images, with error, bias (years too old),

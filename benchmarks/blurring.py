@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from PIL import Image, ImageFilter
 
@@ -69,6 +70,7 @@ def main():
     images = load_utkface(arguments.data_dir)["validation"]
     images = images.select(range(0, len(images), arguments.every))
     model, processor = load_model(arguments.model)
+    model = model.to(memory_format=torch.channels_last)  # as the batches are
     results = {"images": len(images), "split": "validation", "changes": {}}
     for name, change in CHANGES.items():
         predictions = predict(model, make_dataloader(images, ChangedImages(processor, change), 16, 0), accelerator)
