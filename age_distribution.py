@@ -17,13 +17,28 @@ def find_mean_age(age_logits: torch.Tensor) -> torch.Tensor:
 
 
 def find_median_age(age_logits: torch.Tensor) -> torch.Tensor:
-    """Median of the distribution, years, float32, (batch,)."""
-    # The probability of a class is spread evenly over its year, from half a year before to half a year after.
+    """Median of the distribution: the first age up to which lies half of it, whole years, float32, (batch,)."""
+    cumulative = age_logits.float().softmax(dim=-1).cumsum(dim=-1)
+    age = (cumulative < 0.5).sum(dim=-1).float()
+    return torch.where(cumulative[..., -1].isnan(), torch.nan, age)
+
+
+def find_interpolated_median_age(age_logits: torch.Tensor) -> torch.Tensor:
+    """Median of the distribution if each age's probability is spread evenly over its year, years, float32, (batch,)."""
+    # From half a year before the age to half a year after.
     probabilities = age_logits.float().softmax(dim=-1)
     cumulative = probabilities.cumsum(dim=-1)
     index = (cumulative < 0.5).sum(dim=-1, keepdim=True)
     beyond = (cumulative.gather(-1, index) - 0.5) / probabilities.gather(-1, index)
     return (index + 0.5 - beyond).squeeze(-1).clamp(0, age_logits.shape[-1] - 1)
+
+
+# What `AgeGenderConfig.age_statistic` may be.
+AGE_STATISTICS = {
+    "median": find_median_age,
+    "interpolated_median": find_interpolated_median_age,
+    "mean": find_mean_age,
+}
 
 
 def find_centrality(age_logits: torch.Tensor) -> torch.Tensor:

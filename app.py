@@ -51,8 +51,8 @@ new MutationObserver(() => document.querySelectorAll(".prose.announced:not([aria
   .observe(document, {childList: true, subtree: true});
 </script>
 """
-# The charts of the data are drawn on white.
-CSS = ".dark .chart img { filter: invert(0.9) hue-rotate(180deg) }"
+# The charts of the data are drawn on white, with a legend where gradio's buttons would lie.
+CSS = ".dark .chart img { filter: invert(0.9) hue-rotate(180deg) } .chart img { margin-top: 2rem }"
 INTRODUCTION = """
 # Apparent age and gender
 

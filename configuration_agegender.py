@@ -90,7 +90,8 @@ class AgeGenderConfig(PreTrainedConfig):
         gender_head_dropout (`float`, *optional*, defaults to 0.2):
             Dropout probability before each fully connected layer of the gender head.
         age_statistic (`str`, *optional*, defaults to `"median"`):
-            What of the age distribution `AgeGenderOutput.age` is: `"median"`, which makes the absolute error small, or
+            What of the age distribution `AgeGenderOutput.age` is: `"median"`, a whole year as labels are, which makes the
+            absolute error small; `"interpolated_median"`, with the fraction of the year up to which half of it lies; or
             `"mean"`.
         mirror_averaging (`bool`, *optional*, defaults to `True`):
             Whether the (first) body of a model in eval mode looks at each image and at its mirror image and averages their
@@ -144,7 +145,7 @@ class AgeGenderConfig(PreTrainedConfig):
         "batch_norm_eps",
         "batch_norm_momentum",
     )
-    allowed_age_statistics: ClassVar[tuple[str, ...]] = ("median", "mean")
+    allowed_age_statistics: ClassVar[tuple[str, ...]] = ("median", "interpolated_median", "mean")
     allowed_activations: ClassVar[tuple[str, ...]] = ("relu", "relu6", "gelu", "silu", "hardswish")
 
     num_channels: int = 3

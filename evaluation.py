@@ -19,6 +19,7 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
+from age_distribution import find_interpolated_median_age
 from calibration import LEAST_LABELS, calibrate, recount
 from configuration_agegender import AgeGenderConfig
 from metrics import AgeGenderMetric, describe_errors, format_errors, format_metrics
@@ -184,15 +185,16 @@ def report_metrics(arguments: argparse.Namespace, model: AgeGenderModel, predict
     agreeing = find_agreeing(images)
     agreed = compute_metrics(model, {name: values[agreeing] for name, values in predictions.items()})
     print(f"Without images whose near-duplicates have other labels:\n{format_metrics(agreed)}")
-    # Of whole years eleven lie within five years, of fractions of years ten: to compare with models that give whole years.
-    rounded = compute_metrics(model, predictions | {"ages": predictions["ages"].round()})
-    print(f"With ages rounded to whole years, as labels are:\n{format_metrics(rounded)}")
+    # Of whole years eleven lie within five years, of fractions of years ten: to compare with models that give fractions.
+    fractions = find_interpolated_median_age(torch.from_numpy(predictions["age_logits"])).numpy()
+    interpolated = compute_metrics(model, predictions | {"ages": fractions})
+    print(f"With ages in fractions of years (interpolated median):\n{format_metrics(interpolated)}")
     if arguments.split == "validation":
         print("Half of these images calibrated the intervals and probabilities, if this model is calibrated.")
     return {
         "metrics": metrics,
         "metrics_where_duplicates_agree": agreed,
-        "metrics_of_whole_years": rounded,
+        "metrics_of_interpolated_median": interpolated,
         "errors": errors,
     }
 

@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 
 try:
-    from .age_distribution import find_age_interval, find_mean_age, find_median_age, make_age_classes
+    from .age_distribution import AGE_STATISTICS, find_age_interval, find_mean_age, make_age_classes
     from .configuration_agegender import AgeGenderConfig
 except ImportError:
     if __package__:  # remote code: what is missing is not this file but what it says
         raise
-    from age_distribution import find_age_interval, find_mean_age, find_median_age, make_age_classes
+    from age_distribution import AGE_STATISTICS, find_age_interval, find_mean_age, make_age_classes
     from configuration_agegender import AgeGenderConfig
 
 from transformers import PreTrainedModel
@@ -36,8 +36,8 @@ class AgeGenderOutput(ModelOutput):
         gender_logits (`torch.FloatTensor` of shape `(batch_size, 2)`):
             Scores of the classes of `config.id2label`, before the softmax, divided by `config.gender_temperature`.
         age (`torch.FloatTensor` of shape `(batch_size,)`):
-            Age in years: the median or the mean of the distribution, as `config.age_statistic` says. float32 under any
-            autocast.
+            Age in years: the median or the mean of the distribution, as `config.age_statistic` says; a median is a whole
+            number and has no gradient. float32 under any autocast.
         age_interval (`torch.FloatTensor` of shape `(batch_size, 2)`):
             First and last age, years, of an interval that holds the labelled age nine times of ten once the model is
             calibrated (`config.age_interval_levels`), float32. It holds `age` too.
@@ -311,7 +311,7 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         loss = None
         if age_labels is not None or gender_labels is not None:
             loss = self.compute_loss(age_logits, gender_logits, age_labels, gender_labels)
-        age = (find_mean_age if self.config.age_statistic == "mean" else find_median_age)(age_logits)
+        age = AGE_STATISTICS[self.config.age_statistic](age_logits)
         return AgeGenderOutput(
             loss=loss,
             age_logits=age_logits,

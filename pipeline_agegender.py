@@ -41,7 +41,7 @@ class AgeGenderPipeline(ChunkPipeline):
 
     >>> estimator = pipeline("age-gender-estimation", model=".", trust_remote_code=True)
     >>> estimator("photo.jpg")
-    [{'age': 31.4, 'age_interval': [24.0, 43.0], 'gender': 'female', 'gender_score': 0.98,
+    [{'age': 31.0, 'age_interval': [24.0, 43.0], 'gender': 'female', 'gender_score': 0.98,
       'box': {'xmin': 12, 'ymin': 30, 'xmax': 99, 'ymax': 140}, 'detection_score': 0.93}]
     ```
     """

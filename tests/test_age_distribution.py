@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from age_distribution import AGE_STATISTICS
+from configuration_agegender import AgeGenderConfig
 from conftest import make_model
 from modeling_agegender import AgeGenderModel
 
@@ -29,20 +31,32 @@ def set_ages(model: AgeGenderModel, probabilities: dict[int, float]) -> AgeGende
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "age"),
+    ("probabilities", "age", "interpolated_age"),
     [
-        ({30: 1.0}, 30.0),
-        ({30: 0.25, 31: 0.5, 80: 0.25}, 31.0),
-        ({30: 0.5, 31: 0.5}, 30.5),
-        ({20: 0.4, 60: 0.6}, 59.5 + 1 / 6),  # a sixth of the year around 60 is below the median
-        ({0: 1.0}, 0.0),
-        ({100: 1.0}, 100.0),
-        ({0: 0.9, 1: 0.1}, 0.5 / 0.9 - 0.5),
+        ({30: 1.0}, 30.0, 30.0),
+        ({30: 0.25, 31: 0.5, 80: 0.25}, 31.0, 31.0),
+        ({30: 0.3, 31: 0.7}, 31.0, 30.5 + 2 / 7),
+        ({20: 0.4, 60: 0.6}, 60.0, 59.5 + 1 / 6),  # a sixth of the year around 60 is below the median
+        ({0: 1.0}, 0.0, 0.0),
+        ({100: 1.0}, 100.0, 100.0),
+        ({0: 0.9, 1: 0.1}, 0.0, 0.5 / 0.9 - 0.5),
     ],
 )
-def test_median_age(pixel_values, probabilities, age):
+def test_median_age(pixel_values, probabilities, age, interpolated_age):
     output = set_ages(make_model(), probabilities)(pixel_values)
-    assert output.age.tolist() == pytest.approx([age] * 3, abs=1e-4)
+    assert output.age.tolist() == [age] * 3 and output.age.dtype == torch.float32
+    output = set_ages(make_model(age_statistic="interpolated_median"), probabilities)(pixel_values)
+    assert output.age.tolist() == pytest.approx([interpolated_age] * 3, abs=1e-4)
+
+
+@pytest.mark.parametrize("age_statistic", sorted(AGE_STATISTICS))
+def test_ages_of_broken_weights_are_no_ages(pixel_values, age_statistic):
+    model = set_ages(make_model(age_statistic=age_statistic), {30: math.nan})
+    assert model(pixel_values).age.isnan().all()
+
+
+def test_statistics_of_the_configuration_are_those_that_there_are():
+    assert set(AgeGenderConfig.allowed_age_statistics) == set(AGE_STATISTICS)
 
 
 def test_age_interval(pixel_values):
