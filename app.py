@@ -28,7 +28,7 @@ from model_page import build_model_page
 from own_folder import use_own_folder
 from photo_page import ADDRESS_QUEUE, FILES_QUEUE, QUEUE, build_photo_page, predict, predict_url
 from pipeline_agegender import AgeGenderPipeline
-from visits import guard_visits
+from visits import CALL_HANDLERS, guard_visits
 
 
 gc.freeze()  # what was imported stays: no collection need look at it again
@@ -186,7 +186,7 @@ def launch_options(pipe: AgeGenderPipeline) -> dict:
         "head": HEAD,
         "css": CSS,
         "mcp_server": False,  # see mcp_tools.py
-        "app_kwargs": mcp_options(pipe),
+        "app_kwargs": {"exception_handlers": CALL_HANDLERS} | mcp_options(pipe),
     }
 
 

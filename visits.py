@@ -8,8 +8,11 @@ import anyio
 import gradio as gr
 from gradio.data_classes import FileData
 from gradio.processing_utils import save_bytes_to_cache, save_pil_to_cache
+from gradio.route_utils import FnIndexInferError
 from gradio.state_holder import SessionState
 from PIL import Image
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from safe_fetching import fetch
 
@@ -62,6 +65,19 @@ async def preprocess_or_explain(preprocess: Callable[..., Awaitable[list]], bloc
     except Exception as error:  # strangers' data may make gradio and pydantic raise anything
         example = json.dumps([component.example_payload() for component in block_fn.inputs])
         raise gr.Error(f"This call cannot be read: send data such as {example}.", print_exception=False) from error
+
+
+async def explain_call(request: Request, error: Exception) -> JSONResponse:
+    """The answer to a call of an endpoint that is not there or has other parameters, which would be status 500 alone."""
+    if "/gradio_api/call/" not in request.url.path:
+        raise error
+    reason = str(error).split(" Please click")[0].rstrip(".")
+    sentence = f"There is no such call: {reason}. /gradio_api/info lists the endpoints and what they take."
+    return JSONResponse({"detail": sentence}, status_code=422 if isinstance(error, TypeError) else 404)
+
+
+# What gradio raises at such calls; to be given to its server.
+CALL_HANDLERS = dict.fromkeys((KeyError, TypeError, FnIndexInferError), explain_call)
 
 
 def keep_briefly(picture: Image.Image, component: gr.components.Component) -> dict:

@@ -17,7 +17,7 @@ import app
 import visits
 from browser import open_browser
 from safe_fetching import REFUSED_ADDRESS
-from visits import guard_visits, keep_briefly
+from visits import CALL_HANDLERS, guard_visits, keep_briefly
 
 
 ASTRONAUT = Path(app.FOLDER) / "assets" / "astronaut.jpg"
@@ -37,7 +37,9 @@ def folder(monkeypatch, tmp_path) -> Path:
 def demo(estimator, folder, request):
     """The page, which looks every second for files that are too old; their age in seconds may be a parameter."""
     demo = app.build_demo(estimator, delete_cache=(1, getattr(request, "param", 600)))
-    demo.launch(prevent_thread_lock=True, quiet=True, run_history=False)
+    demo.launch(
+        prevent_thread_lock=True, quiet=True, run_history=False, app_kwargs={"exception_handlers": CALL_HANDLERS}
+    )
     yield demo
     demo.close()
 
@@ -115,6 +117,21 @@ def test_file_that_is_an_address_is_read_within_bounds(demo, folder, monkeypatch
     assert REFUSED_ADDRESS in ask_by_address(demo, f"{demo.local_url}favicon.ico")
     delete_files_created_by_app(demo, age=0)
     assert list_files(folder) == first
+
+
+@pytest.mark.parametrize(
+    ("call", "body", "status", "reason"),
+    [
+        ("v2/predict", {"photo": "a.jpg"}, 422, "Parameter `photo` is not a valid key-word argument"),
+        ("v2/predict", {}, 422, "No value provided for required argument: image"),
+        ("v2/nothing", {}, 404, "'/nothing'"),
+        ("nothing", {"data": []}, 404, "nothing"),
+    ],
+)
+def test_call_of_what_is_not_there_gets_a_sentence(demo, call, body, status, reason):
+    answer = httpx.post(f"{demo.local_url}gradio_api/call/{call}", json=body)
+    assert answer.status_code == status
+    assert answer.json()["detail"].startswith("There is no such call: ") and reason in answer.json()["detail"]
 
 
 def test_deletion_goes_on_while_visitors_come(folder, tmp_path):
