@@ -134,14 +134,15 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
         errors = predictions["ages"][chosen] - labels[chosen]
         first, last = predictions["age_intervals"][chosen].T
         classes = predictions["age_classes"][chosen]
-        known = chosen & (genders != -100)
+        summary = summarize(np.abs(predictions["ages"] - labels), labels, predicted == genders, genders, chosen)
+        gender_accuracy = summary["gender_accuracy"]
         rows.append(
             {
                 "ages": "all" if high == np.inf else f"{low}–{high}",
-                "num_images": int(chosen.sum()),
-                "age_mae": float(np.abs(errors).mean()),
+                "num_images": summary["num_images"],
+                "age_mae": summary["age_mae"],
                 "age_bias": float(errors.mean()),
-                "gender_accuracy": float((predicted == genders)[known].mean()) if known.any() else None,
+                "gender_accuracy": None if np.isnan(gender_accuracy) else gender_accuracy,
                 "interval_standard_error": float(np.sqrt(INTERVAL_COVERAGE * (1 - INTERVAL_COVERAGE) / chosen.sum())),
                 "interval_coverage": float(((first <= classes) & (classes <= last)).mean()),
                 "interval_width": float((last - first).mean()),
