@@ -124,9 +124,10 @@ def describe_training(
     arguments: Arguments, config: AgeGenderConfig, processor: AgeGenderImageProcessor, images: dict, num_processes: int
 ) -> dict:
     """What a checkpoint says of its training, as read back from JSON; `images` is of `describe_split`, or more."""
+    stored = config.to_dict()  # the fields, without what is the same for all configurations
     description = {
         "arguments": name_paths(arguments.to_dict()) | {"num_processes": num_processes},
-        "network": {name: getattr(config, name) for name in AgeGenderConfig.__annotations__ if hasattr(config, name)},
+        "network": {name: stored[name] for name in AgeGenderConfig.__annotations__ if name in stored},
         "processor": {name: getattr(processor, name) for name in ("size", "image_mean", "image_std")},
         "images": images,
     }

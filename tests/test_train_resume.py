@@ -209,6 +209,12 @@ def test_a_checkpoint_of_another_training_is_refused_by_name(run_train, one_epoc
     assert len(find_checkpoints(one_epoch)) == 1
 
 
+def test_a_checkpoint_holds_the_configuration_and_not_what_newer_code_may_add_to(one_epoch):
+    network = json.loads((find_checkpoints(one_epoch)[0] / DESCRIPTION).read_text())["network"]
+    stored = json.loads((one_epoch / "config.json").read_text())
+    assert {"hidden_sizes", "age_statistic", "age_label_sigma"} <= network.keys() <= stored.keys()
+
+
 def test_what_may_change_is_told(run_train, one_epoch, tmp_path, capsys):
     shutil.copytree(one_epoch, tmp_path / "run")
     run_train(tmp_path / "run", resume_from_checkpoint="latest", num_train_epochs=2, early_stopping_patience=7)
