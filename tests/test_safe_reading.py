@@ -8,13 +8,29 @@ import pytest
 from PIL import Image
 
 import safe_reading
-from safe_reading import EMPTY, HEIC, NOT_A_PICTURE, SVG, TOO_LARGE, read_picture, read_pictures
+from safe_reading import (
+    EMPTY,
+    HEIC,
+    NOT_A_PICTURE,
+    SVG,
+    TEXT,
+    TOO_LARGE,
+    TOO_MANY_SCANS,
+    read_picture,
+    read_pictures,
+)
 
 
 def encode(image: Image.Image, format: str = "PNG", **options) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
+
+
+def repeat_last_scan(jpeg: bytes, times: int) -> bytes:
+    """A valid picture that takes as many times as long."""
+    start = jpeg.rindex(b"\xff\xda")
+    return jpeg[:start] + jpeg[start:-2] * times + jpeg[-2:]
 
 
 RED = Image.new("RGB", (60, 40), (200, 0, 0))
@@ -29,6 +45,10 @@ GOOD = {
     "16 bit.png": (encode(Image.fromarray(np.full((40, 60), 40000, np.uint16))), (60, 40)),
     "alpha.webp": (encode(RED.convert("RGBA"), "WEBP"), (60, 40)),
     "animated.gif": (encode(RED, "GIF", save_all=True, append_images=[Image.new("RGB", (60, 40))]), (60, 40)),
+    "few scans.jpg": (repeat_last_scan(encode(RED, "JPEG", progressive=True), 50), (60, 40)),
+    # A film behind the picture, as telephones put it, may hold whatever marks a scan.
+    "with film.jpg": (encode(RED, "JPEG", progressive=True) + b"\xff\xda\0\2" * 500, (60, 40)),
+    "with thumbnail.jpg": (encode(RED, "JPEG", comment=b"\xff\xda\0\2" * 500), (60, 40)),
     "rotated.jpg": (encode(RED, "JPEG", exif=EXIF), (40, 60)),
 }
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), dtype=np.uint8))
@@ -38,6 +58,8 @@ BAD = {
     "page.jpg": (b"<!doctype html><html><body>dear diary</body></html>", NOT_A_PICTURE),
     "bomb.ppm": (b"P6 20000 20000 255\n", TOO_LARGE),
     "drawing.svg": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', SVG),
+    "text.ppm": (b"P3 1 1 255\n" + b"#\n" * 1000 + b"1 2 3\n", TEXT),
+    "many scans.jpg": (repeat_last_scan(encode(RED, "JPEG", progressive=True), 500), TOO_MANY_SCANS),
     "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), HEIC),
 }
 
