@@ -24,6 +24,7 @@ from face_cards import describe_gender, name_gender
 from face_detection import FaceDetector
 from photo_page import QUEUE, find_faces
 from pipeline_agegender import UNREADABLE, AgeGenderPipeline
+from safe_reading import MAX_SCANS, count_scans
 
 
 # Else gradio makes a table of its last 10,000 events after each, and each frame is one. Read when a gr.Blocks begins.
@@ -185,6 +186,8 @@ def read_frame(frame: str | None) -> Image.Image:
         with Image.open(io.BytesIO(encoded), formats=["JPEG"]) as picture:
             if max(picture.size) > FRAME_SIDE:
                 raise ValueError(f"larger than {FRAME_SIDE} pixels")
+            if count_scans(encoded) > MAX_SCANS:
+                raise ValueError("drawn in too many steps")
             return picture.convert("RGB")
     except UNREADABLE as error:
         raise gr.Error(f"This is no frame of a camera: {error}.", print_exception=False) from error

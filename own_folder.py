@@ -16,13 +16,14 @@ def use_own_folder():
     """
     Has gradio write into a folder of this process alone, which is deleted at its end; SIGTERM then ends it as Ctrl-C does.
 
-    Folders of processes that were killed are deleted too. Whoever has set `GRADIO_TEMP_DIR` keeps their own.
+    It lies where `GRADIO_TEMP_DIR` says, or where the system has such files. Folders of processes that were killed are
+    deleted too.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if os.environ.get(VARIABLE):
-        return
-    delete_left_folders(Path(tempfile.gettempdir()))
-    folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
+    parent = Path(os.environ.get(VARIABLE) or tempfile.gettempdir())
+    parent.mkdir(parents=True, exist_ok=True)
+    delete_left_folders(parent)
+    folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=parent.resolve())  # as gradio writes its paths
     os.environ[VARIABLE] = folder
     # Not sooner: threads that still work on an answer would make the folder anew.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

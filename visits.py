@@ -1,8 +1,10 @@
 """What visitors send is bounded when it comes in and soon forgotten, where gradio left to itself does neither."""
 
 import json
-from collections.abc import Awaitable, Callable, Iterator
+import os
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
+from pathlib import Path
 
 import anyio
 import gradio as gr
@@ -10,6 +12,7 @@ from gradio.data_classes import FileData
 from gradio.processing_utils import save_bytes_to_cache, save_pil_to_cache
 from gradio.route_utils import FnIndexInferError
 from gradio.state_holder import SessionState
+from gradio.utils import get_upload_folder
 from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -17,11 +20,27 @@ from starlette.responses import JSONResponse
 from safe_fetching import fetch
 
 
-class SteadySet(set):
-    """A set that can be gone through while another thread adds to it."""
+class FilesBelow:
+    """All files in a folder, in the place of the sets of those that gradio knows of, where it looks for old ones."""
 
-    def __iter__(self) -> Iterator:
-        return set.__iter__(self.copy())
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __iter__(self) -> Iterator[str]:
+        return (str(Path(parent, name)) for parent, _, names in os.walk(self.folder) for name in names)
+
+    def __isub__(self, deleted: set[str]) -> "FilesBelow":
+        return self
+
+
+class ForgetfulSet(set):
+    """A set that stays empty, whatever gradio puts into it."""
+
+    def add(self, item: str):
+        pass
+
+    def update(self, *items: Iterable[str]):
+        pass
 
 
 def guard_visits(demo: gr.Blocks):
@@ -30,19 +49,21 @@ def guard_visits(demo: gr.Blocks):
 
     A program may name a file by an address, which gradio would download whatever its size. Of each visitor it remembers
     what every component last received and showed, pictures in text included, until many others have come; only its deep
-    links, which this page has none of, read that. And what deletes old files every minute goes through sets of them which
-    requests add to: the first time that meets, it ends and never deletes again. And whoever calls an endpoint with data of
-    another kind than it takes would get no word of why, and the log a traceback.
+    links, which this page has none of, read that. It deletes old files every minute, but not those of an upload that was cut
+    off; and if a program names a folder as its photo, or a request comes while it looks for them, it never deletes again. And
+    whoever calls an endpoint with data of another kind than it takes would get no word of why, and the log a traceback.
+
+    Gradio's folder for files must be the page's own (`own_folder.py`): whatever is old in it is deleted.
     """
     demo.preprocess_data = partial(preprocess_or_explain, demo.preprocess_data)
     SessionState._update_value_in_config = lambda self, key, value: None
-    demo.upload_file_set = SteadySet(demo.upload_file_set)
+    demo.upload_file_set = ForgetfulSet()
+    demo.temp_file_sets = [FilesBelow(Path(get_upload_folder()))]
     components = [block for block in demo.blocks.values() if isinstance(block, gr.components.Component)]
     for component in components:
-        component.temp_files = SteadySet(component.temp_files)
+        component.temp_files = ForgetfulSet()
         move = component.async_move_resource_to_block_cache
         component.async_move_resource_to_block_cache = partial(fetch_or_move, component.GRADIO_CACHE, move)
-    demo.temp_file_sets = [demo.upload_file_set, *(component.temp_files for component in components)]
 
 
 async def fetch_or_move(folder: str, move: Callable[[str], Awaitable[str]], source: str | None) -> str | None:
@@ -88,5 +109,4 @@ def keep_briefly(picture: Image.Image, component: gr.components.Component) -> di
         The file as gradio sends it to the browser, which finds its address as `url`.
     """
     path = save_pil_to_cache(picture, component.GRADIO_CACHE, format="jpeg")
-    component.move_resource_to_block_cache(path)  # which lies there already: from now on it is known as one to delete
     return FileData(path=path).model_dump()

@@ -14,6 +14,7 @@ import live
 from conftest import FACE_BOX, make_face
 from face_cards import describe_gender, name_gender
 from live import FaceTracker, FrameDetector, answer_frame, read_frame
+from picture_sources import repeat_last_scan
 
 
 def face_at(x: float, y: float = 100, side: int = 80, **changes) -> dict:
@@ -21,11 +22,18 @@ def face_at(x: float, y: float = 100, side: int = 80, **changes) -> dict:
     return make_face(round(x), round(y), round(x) + side, round(y) + side) | changes
 
 
+def save(picture: Image.Image, format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
 def encode(picture: Image.Image, format: str = "JPEG") -> str:
     """A picture as the browser sends a frame."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format)
-    return f"data:image/{format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/{format.lower()};base64,{base64.b64encode(save(picture, format)).decode()}"
+
+
+MANY_SCANS = repeat_last_scan(save(Image.new("RGB", (20, 20)), "JPEG", progressive=True), 500)
 
 
 def test_track_stays_with_a_moving_face():
@@ -201,6 +209,7 @@ def test_detector_finds_faces_of_a_camera(photo, height):
         encode(Image.new("RGB", (20, 20)), "PNG"),
         encode(Image.new("RGB", (20, 20)), "PNG").replace("image/png", "image/jpeg"),
         encode(Image.new("RGB", (live.FRAME_SIDE + 1, 20))),
+        live.FRAME_PREFIX + base64.b64encode(MANY_SCANS).decode(),
         "data:image/jpeg;base64," + "A" * live.MAX_FRAME_CHARACTERS,
     ],
 )

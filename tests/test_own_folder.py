@@ -52,15 +52,18 @@ def test_neither_disk_nor_memory_keeps_what_was_sent(tmp_path):
     assert not list_files(own) and not folder.exists()
 
 
-def test_user_may_choose_the_folder(monkeypatch, tmp_path):
+def test_user_may_choose_where_the_folder_lies(monkeypatch, tmp_path):
     handler = signal.getsignal(signal.SIGTERM)
+    (tmp_path / "theirs").mkdir()
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     try:
         use_own_folder()
         assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGTERM, handler)
-    assert os.environ[VARIABLE] == str(tmp_path)
+    own = Path(os.environ[VARIABLE])
+    assert own.parent == tmp_path and own.name.startswith(PREFIX)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["theirs", own.name])
 
 
 def test_folders_of_killed_processes_are_deleted(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import safe_reading
+from picture_sources import repeat_last_scan
 from safe_reading import (
     EMPTY,
     HEIC,
@@ -25,12 +26,6 @@ def encode(image: Image.Image, format: str = "PNG", **options) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
-
-
-def repeat_last_scan(jpeg: bytes, times: int) -> bytes:
-    """A valid picture that takes as many times as long."""
-    start = jpeg.rindex(b"\xff\xda")
-    return jpeg[:start] + jpeg[start:-2] * times + jpeg[-2:]
 
 
 RED = Image.new("RGB", (60, 40), (200, 0, 0))
