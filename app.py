@@ -51,6 +51,14 @@ new MutationObserver(() => document.querySelectorAll(".prose.announced:not([aria
   .observe(document, {childList: true, subtree: true});
 </script>
 """
+# Gradio 6.31 sets bold text in a file of weight 600 that lacks most letters, and quiet text in light grey on white.
+THEME = gr.themes.Default(
+    font=(gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif")
+).set(
+    body_text_color_subdued="*neutral_500",
+    input_placeholder_color="*neutral_500",
+    input_placeholder_color_dark="*neutral_400",
+)
 # The charts of the data are drawn on white, with a legend where gradio's buttons would lie.
 CSS = ".dark .chart img { filter: invert(0.9) hue-rotate(180deg) } .chart img { margin-top: 2rem }"
 INTRODUCTION = """
@@ -183,6 +191,7 @@ def launch_options(pipe: AgeGenderPipeline) -> dict:
         "run_history": False,  # it would keep photos in the browser
         "footer_links": ["api", "gradio"],
         "favicon_path": FOLDER / "assets" / "favicon.png",
+        "theme": THEME,
         "head": HEAD,
         "css": CSS,
         "mcp_server": False,  # see mcp_tools.py

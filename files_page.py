@@ -21,6 +21,10 @@ CANCELLED = "Cancelled. The table and its CSV hold what was done."
 HEADERS = ["File", "Face", "Age", "Range", "Gender"]
 WIDTHS = ["26%", "16%", "13%", "20%", "25%"]
 SECONDS_BETWEEN_UPDATES = 1.0
+# The keyboard's focus would be nowhere when the button that has it is switched off.
+MOVE_FOCUS = """() => {
+  if (document.activeElement?.id === "cancel") document.getElementById("start").focus({preventScroll: true});
+}"""
 
 
 def read_uploads(files: list[dict] | None) -> list[str]:
@@ -103,8 +107,8 @@ def build_files_page(pipe: AgeGenderPipeline):
         label="Photos, or zip archives of photos", file_count="multiple", file_types=["image", ".zip"], height=180
     )
     with gr.Row():
-        start = gr.Button("Start", variant="primary")
-        cancel = gr.Button("Cancel", interactive=False)
+        start = gr.Button("Start", variant="primary", elem_id="start")
+        cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
     # The height is that of the progress, which is shown in its place.
     summary = gr.Markdown(HELP, elem_classes="announced", min_height=60)
     link = gr.HTML(css_template=LINKS_STYLE)
@@ -123,5 +127,5 @@ def build_files_page(pipe: AgeGenderPipeline):
         show_progress_on=summary,
     )
     for ending in (filling.then, filling.failure):  # gradio 6.31 calls only the second after an error
-        ending(lambda: gr.update(interactive=False), None, cancel, **private)
+        ending(lambda: gr.update(interactive=False), None, cancel, js=MOVE_FOCUS, **private)
     cancel.click(lambda: CANCELLED, None, summary, cancels=[filling], **private)

@@ -20,7 +20,8 @@ function stop(reason) {
 }
 
 async function start() {
-  button.disabled = true;
+  if (!navigator.mediaDevices) return stop('The camera cannot be used: browsers allow it only over https or on localhost.');
+  button.ariaDisabled = 'true';  // `disabled` would take the keyboard's focus away
   status.textContent = 'Waiting for the camera…';
   try {
     const size = {width: {ideal: 640}, height: {ideal: 480}, facingMode: 'user'};
@@ -35,7 +36,7 @@ async function start() {
   } catch (error) {
     stop('The camera cannot be used: ' + error.message);
   }
-  button.disabled = false;
+  button.ariaDisabled = 'false';
 }
 
 function send() {
@@ -96,4 +97,7 @@ watch('value', () => {
   timer = setTimeout(send, Math.max(0, props.pause * 1000 - (performance.now() - sent)));
 });
 
-button.addEventListener('click', () => stream ? stop('') : start());
+button.addEventListener('click', () => {
+  if (button.ariaDisabled === 'true') return;
+  stream ? stop('') : start();
+});

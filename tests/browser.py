@@ -1,6 +1,7 @@
 """A real browser for the tests: Debian's Chromium, driven by Playwright."""
 
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,7 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import app
 
+
+ASTRONAUT = app.FOLDER / "assets" / "astronaut.jpg"
+TIMEOUT = 60_000  # milliseconds
+# What stands in a tab and in no other.
+TAB_MARKS = {
+    "Photo": "Address of a photo",
+    "Many photos": "Up to 1,000 photos at once",
+    "Live": "Switch on the camera",
+    "The model": "What it learnt from",
+}
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 
@@ -40,3 +52,33 @@ def write_camera(file: Path, photo: Image.Image | None) -> str:
                 frame.paste(photo.resize((480, 480)), (80 + x, y))
             frame.save(film, "JPEG", quality=90)
     return f"--use-file-for-fake-video-capture={file}"
+
+
+@contextmanager
+def serve_page() -> Iterator[str]:
+    """Serves the page with the shipped weights; yields its address."""
+    pipe = app.load_pipeline(str(app.FOLDER))
+    demo = app.build_demo(pipe)
+    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options(pipe))
+    yield address
+    demo.close()
+
+
+def open_page(browser, address: str, **options):
+    """The page in a new window, with its first tab open; options are Playwright's."""
+    page = browser.new_page(**options)
+    page.set_default_timeout(TIMEOUT)
+    page.goto(address)
+    page.get_by_role("tab", name="Photo", exact=True).wait_for()
+    return page
+
+
+def open_tab(page, name: str):
+    """Opens a tab and waits until it is the one that is shown, since each has an input for files."""
+    page.get_by_role("tab", name=name, exact=True).click()
+    page.locator("[role=tabpanel]:visible").filter(has_text=TAB_MARKS[name]).wait_for()
+
+
+def upload(page, *paths: Path):
+    """Into the input of the tab that is shown."""
+    page.locator("[role=tabpanel]:visible input[type=file]").first.set_input_files([str(path) for path in paths])

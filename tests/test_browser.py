@@ -12,20 +12,21 @@ import pytest
 from PIL import Image
 
 import app
-from browser import CAMERA, open_browser, write_camera
-from safe_reading import HEIC, NOT_A_PICTURE
+from browser import (
+    ASTRONAUT,
+    CAMERA,
+    TAB_MARKS,
+    TIMEOUT,
+    open_browser,
+    open_page,
+    open_tab,
+    serve_page,
+    upload,
+    write_camera,
+)
+from safe_reading import HEIC
 
 
-ASTRONAUT = app.FOLDER / "assets" / "astronaut.jpg"
-TIMEOUT = 60_000  # milliseconds
-# What stands in a tab and in no other.
-TAB_MARKS = {
-    "Photo": "Address of a photo",
-    "Many photos": "Up to 1,000 photos at once",
-    "Live": "Switch on the camera",
-    "The model": "What it learnt from",
-}
-PHONE = {"width": 390, "height": 844}
 COPY = """async (address) => {
   const picture = await (await fetch(address)).blob();
   await navigator.clipboard.write([new ClipboardItem({'image/png': picture})]);
@@ -42,17 +43,11 @@ NAMELESS = """() => [...document.querySelectorAll('button, a[href]:not(:has(butt
   .filter((it) => ![it.ariaLabel, it.labels?.[0]?.innerText, it.innerText, it.title, it.querySelector('img')?.alt]
     .some((name) => name?.trim()))
   .map((it) => it.outerHTML.slice(0, 200))"""
-
-
 DISABLED_CANCEL = "button:disabled:text-is('Cancel')"
 BAR_IS_SEEN = """() => {
   const bar = document.querySelector('.progress-bar'), block = bar?.closest('.block');
   const [inner, outer] = [bar, block].map((element) => element?.getBoundingClientRect());
   return inner && inner.height > 0 && inner.top >= outer.top && inner.bottom <= outer.bottom;
-}"""
-ANSWER_IS_IN_SIGHT = """() => {
-  const {top, bottom} = document.querySelector('#answer').getBoundingClientRect();
-  return top >= 0 && bottom <= window.innerHeight;
 }"""
 # What lies on top in the upper left corner of an element.
 CORNER = """element => {
@@ -63,11 +58,8 @@ CORNER = """element => {
 
 @pytest.fixture(scope="module")
 def url():
-    pipe = app.load_pipeline(str(app.FOLDER))
-    demo = app.build_demo(pipe)
-    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options(pipe))
-    yield address
-    demo.close()
+    with serve_page() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -80,26 +72,12 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def page(browser, url):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(TIMEOUT)
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
     errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(url)
-    page.get_by_role("tab", name="Photo", exact=True).wait_for()
-    yield page
-    page.close()
+    context.on("weberror", lambda error: errors.append(str(error.error)))
+    yield open_page(context, url)
+    context.close()
     assert errors == []
-
-
-def open_tab(page, name: str):
-    """Opens a tab and waits until it is the one that is shown, since each has an input for files."""
-    page.get_by_role("tab", name=name, exact=True).click()
-    page.locator("[role=tabpanel]:visible").filter(has_text=TAB_MARKS[name]).wait_for()
-
-
-def upload(page, *paths: Path):
-    """Into the input of the tab that is shown."""
-    page.locator("[role=tabpanel]:visible input[type=file]").first.set_input_files([str(path) for path in paths])
 
 
 def wait_for_file(page, stem: str):
@@ -319,74 +297,21 @@ def test_many_photos_can_be_cancelled(page, tmp_path):
     page.locator(DISABLED_CANCEL).wait_for()
     upload(page, tmp_path / "many.zip")
     wait_for_file(page, "many")
-    page.get_by_role("button", name="Start").click()
+    page.get_by_role("button", name="Start").press("Enter")
     page.locator(".progress-bar").first.wait_for()
     page.wait_for_function(BAR_IS_SEEN)
     page.get_by_text(re.compile(r"^\d+ of 900 files$")).wait_for()
-    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel").press("Enter")
     page.get_by_text("Cancelled. The table and its CSV hold what was done.").wait_for()
     page.locator(DISABLED_CANCEL).wait_for()
+    # The keyboard goes on from the button beside it, not from the top of the page.
+    assert page.evaluate("document.activeElement.innerText").strip() == "Start"
     rows = list(csv.DictReader(save_link(page, "Save as CSV", tmp_path).open()))
     assert 1 <= len(rows) < 900 and all(row["gender"] == "female" for row in rows)
     # The queue is free again.
     open_tab(page, "Photo")
     upload(page, ASTRONAUT)
     page.locator(".card").wait_for()
-
-
-@pytest.mark.parametrize(("theme", "filters"), [("light", ["none"] * 3), ("dark", ["invert(0.9)"] * 2 + ["none"])])
-def test_charts_of_the_data_are_dark_in_the_dark(browser, url, theme, filters):
-    page = browser.new_page()
-    page.set_default_timeout(TIMEOUT)
-    page.goto(f"{url}?__theme={theme}")
-    open_tab(page, "The model")
-    pictures = page.locator("[role=tabpanel]:visible img")
-    pictures.nth(2).wait_for()
-    found = pictures.evaluate_all("pictures => pictures.map(picture => getComputedStyle(picture).filter)")
-    assert [text.split()[0] for text in found] == filters
-    page.close()
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_phone_needs_no_sideways_scrolling(browser, url, theme):
-    page = browser.new_page(viewport=PHONE)
-    page.set_default_timeout(TIMEOUT)
-    page.goto(f"{url}?__theme={theme}")
-    page.get_by_role("tab", name="Photo", exact=True).wait_for()
-    upload(page, ASTRONAUT)
-    page.locator(".card").wait_for()
-    # The cards stand below the picture, and no tab is wider than the screen.
-    assert page.locator(".card").bounding_box()["y"] > page.get_by_alt_text("The photo with a box").bounding_box()["y"]
-    for name in reversed(TAB_MARKS):
-        open_tab(page, name)
-        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    colour, background = page.locator(".card").evaluate(
-        "card => [getComputedStyle(card).color, getComputedStyle(card).backgroundColor]"
-    )
-    brightness = [sum(int(value) for value in re.findall(r"\d+", text)[:3]) for text in (colour, background)]
-    assert abs(brightness[0] - brightness[1]) > 300 and (brightness[0] > brightness[1]) == (theme == "dark")
-    page.close()
-
-
-def test_phone_shows_the_answer_and_why_a_file_failed(browser, url, tmp_path):
-    page = browser.new_page(viewport=PHONE)
-    page.set_default_timeout(TIMEOUT)
-    page.goto(url)
-    page.get_by_role("tab", name="Photo", exact=True).wait_for()
-    upload(page, ASTRONAUT)
-    page.locator(".card").wait_for()
-    page.wait_for_function(ANSWER_IS_IN_SIGHT)
-    (tmp_path / "notes.jpg").write_text("dear diary")
-    open_tab(page, "Many photos")
-    upload(page, tmp_path / "notes.jpg", ASTRONAUT)
-    page.locator(".file-preview tr").nth(1).wait_for()
-    page.get_by_role("button", name="Start").click()
-    for text in (NOT_A_PICTURE, "female, "):
-        cell = page.locator("[role=tabpanel]:visible").get_by_text(text).locator("visible=true").last
-        cell.wait_for()
-        place = cell.bounding_box()
-        assert 0 <= place["x"] and place["x"] + place["width"] <= PHONE["width"]
-    page.close()
 
 
 def test_page_names_itself(page, url):

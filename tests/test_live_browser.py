@@ -15,6 +15,11 @@ COUNT_FRAMES = """() => {
   const observer = new MutationObserver(() => window.frames_seen++);
   observer.observe(document.querySelector('#live canvas'), {attributeFilter: ['data-answer']});
 }"""
+COUNT_CAMERAS = """() => {
+  window.cameras_asked = 0;
+  const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = (wish) => { window.cameras_asked++; return ask(wish); };
+}"""
 
 
 @pytest.fixture
@@ -33,13 +38,17 @@ def demo(estimator, tmp_path, monkeypatch):
 
 
 def open_camera(browser, address: str):
-    """The page with the tab open and the camera on."""
+    """The page with the tab open and the camera on, for which it was asked once."""
     page = browser.new_context(permissions=["camera"]).new_page()
     page.set_default_timeout(120_000)  # milliseconds
     page.goto(address)
     page.get_by_role("tab", name="Live").click()
-    page.get_by_role("button", name="Switch on the camera").click()
+    page.evaluate(COUNT_CAMERAS)
+    button = page.get_by_role("button", name="Switch on the camera")
+    button.focus()
+    button.evaluate("button => { button.click(); button.click(); }")
     page.locator("#live canvas").wait_for()
+    assert page.evaluate("cameras_asked") == 1
     return page
 
 
@@ -57,7 +66,9 @@ def test_follows_a_face(demo, photo, tmp_path):
         # No frame is written to disk.
         assert not [file for file in (tmp_path / "gradio").rglob("*") if file.is_file()]
 
-        page.get_by_role("button", name="Switch off the camera").click()
+        # The button that switched the camera on still has the focus.
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Switch on the camera").wait_for()
         page.wait_for_timeout(500)
         page.evaluate(COUNT_FRAMES)
         page.wait_for_timeout(1000)
@@ -85,6 +96,16 @@ def test_goes_on_without_a_face(demo, tmp_path):
         page.wait_for_function("frames_seen >= 4")
         assert page.locator("#live .faces").inner_text() == "No face is seen."
         assert not has_blue(page)
+
+
+def test_camera_of_a_page_without_https_gets_a_sentence(demo):
+    with open_browser("--host-resolver-rules=MAP page.test 127.0.0.1") as browser:
+        page = browser.new_page()
+        page.goto(demo.local_url.replace("127.0.0.1", "page.test"))
+        page.get_by_role("tab", name="Live").click()
+        page.get_by_role("button", name="Switch on the camera").click()
+        sentence = "The camera cannot be used: browsers allow it only over https or on localhost."
+        assert page.locator("#live [role=status]").inner_text() == sentence
 
 
 def has_blue(page) -> bool:
