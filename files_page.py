@@ -1,16 +1,21 @@
 """The page's tab for many photos: a table that fills while it works."""
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from face_cards import LINKS_STYLE, describe_gender, make_link
 from face_table import error_row, face_rows, to_csv
 from photo_page import FILES_QUEUE, find_faces, find_upload
 from pipeline_agegender import AgeGenderPipeline
 from results import name_count
+from safe_fetching import fetch_files, find_address
 from safe_reading import count_pictures, read_pictures
 
 
@@ -27,17 +32,26 @@ MOVE_FOCUS = """() => {
 }"""
 
 
-def read_uploads(files: list[dict] | None) -> list[str]:
+def find_path(file: dict) -> Path | None:
+    """The path of an upload."""
+    path = find_upload(file)
+    return Path(path) if path and not path.startswith("data:") else None
+
+
+def find_sources(files: list[dict] | None, find: Callable[[dict], Path | str | None] = find_path) -> list[Path | str]:
     """
-    The paths of uploaded files.
+    What uploads are to be read from.
+
+    Args:
+        find: Gives that of one of them; None where there is nothing that may be read.
 
     Raises:
         gr.Error: if there is none.
     """
-    paths = [path for file in files or [] if (path := find_upload(file)) and not path.startswith("data:")]
-    if not paths:
+    sources = [source for file in files or [] if (source := find(file))]
+    if not sources:
         raise gr.Error(NO_FILES, print_exception=False)
-    return paths
+    return sources
 
 
 def predict_files(pipe: AgeGenderPipeline, files: list[dict] | None) -> list[dict]:
@@ -45,20 +59,35 @@ def predict_files(pipe: AgeGenderPipeline, files: list[dict] | None) -> list[dic
     The faces of several pictures.
 
     Args:
-        files: Uploads as gradio sends them: pictures, or zip archives of pictures.
+        files: Uploads, or addresses, as gradio sends them: pictures, or zip archives of pictures.
 
     Returns:
-        For each picture a dict with `file` and either `faces`, the dicts of the pipeline, or `error`, a sentence.
+        As `answer_files`.
 
     Raises:
         gr.Error: if there are no files.
     """
-    answers = []
-    for name, picture in read_pictures(read_uploads(files)):
-        if isinstance(picture, ValueError):
-            answers.append({"file": name, "error": str(picture)})
-        else:
-            answers.append({"file": name, "faces": find_faces(pipe, picture)})
+    return answer_files(pipe, find_sources(files, lambda file: find_address(file) or find_path(file)))
+
+
+def answer_files(pipe: AgeGenderPipeline, sources: Iterable[Path | str]) -> list[dict]:
+    """
+    The faces of several pictures, each address fetched in its turn, within the bounds of `read_pictures` on all of it.
+
+    Args:
+        sources: See `fetch_files`.
+
+    Returns:
+        For each picture a dict with `file` and either `faces`, the dicts of the pipeline, or `error`, a sentence.
+    """
+    answers, parent = [], get_upload_folder()  # which goes even if the process is killed
+    os.makedirs(parent, exist_ok=True)
+    with TemporaryDirectory(dir=parent) as folder:
+        for name, picture in read_pictures(fetch_files(sources, Path(folder))):
+            if isinstance(picture, ValueError):
+                answers.append({"file": name, "error": str(picture)})
+            else:
+                answers.append({"file": name, "faces": find_faces(pipe, picture)})
     return answers
 
 
@@ -66,7 +95,7 @@ def fill_table(
     pipe: AgeGenderPipeline, files: list[dict] | None, progress: gr.Progress = gr.Progress()
 ) -> Iterator[tuple[list, str, str]]:
     """Yields the rows of the table so far, a sentence and a link to the CSV of them, which outlives a cancellation."""
-    paths = read_uploads(files)
+    paths = find_sources(files)
     total = count_pictures(paths)
     rows, done, failed, shown_at = [], 0, 0, time.monotonic()
     for name, picture in read_pictures(paths):

@@ -7,12 +7,8 @@ come as text on the disk. Here photos come as addresses, read as those of the pa
 
 import io
 import json
-import tempfile
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 import anyio
 from mcp.server.fastmcp import FastMCP, Image
@@ -26,14 +22,16 @@ from typing_extensions import TypedDict  # before Python 3.12 pydantic wants it 
 
 from api_types import Face, File
 from drawing import draw_faces
+from files_page import answer_files
 from photo_page import find_faces
 from pipeline_agegender import AgeGenderPipeline
-from safe_fetching import fetch
-from safe_reading import NOT_A_PICTURE, read_picture, read_pictures
+from safe_fetching import fetch, is_data, read_data
+from safe_reading import read_picture
 
 
 PATH = "/gradio_api/mcp"  # where clients look for it in a gradio app
 MAX_FILES = 20  # addresses of one call
+MAX_FETCHES = 4  # photos at addresses that are fetched, or wait in memory, at once
 Photo = Annotated[str, Field(description="A public http(s) address, or the photo itself as a data: address.")]
 Address = Annotated[str, Field(description="A public http or https address of a photo.")]
 Files = Annotated[
@@ -56,28 +54,6 @@ class Answers(TypedDict):
     files: list[File]
 
 
-def read(source: str) -> bytes:
-    """
-    What an address holds.
-
-    Raises:
-        ValueError: with a sentence, if it cannot be read.
-    """
-    source = source.strip()
-    if not source.startswith("data:"):
-        return fetch(source)
-    try:
-        with urlopen(source) as file:
-            return file.read()
-    except (OSError, ValueError) as error:  # of a data: address without a comma, or of broken base64
-        raise ValueError(NOT_A_PICTURE) from error
-
-
-def name_of(source: str, number: int) -> str:
-    """What to call the file at an address."""
-    return (Path(urlsplit(source).path).name if not source.startswith("data:") else "") or f"file {number}"
-
-
 def estimate(pipe: AgeGenderPipeline, content: bytes) -> CallToolResult:
     """The photo with its faces drawn in, and the faces as JSON."""
     picture = read_picture(content)
@@ -89,29 +65,8 @@ def estimate(pipe: AgeGenderPipeline, content: bytes) -> CallToolResult:
     return CallToolResult(content=[image, TextContent(type="text", text=json.dumps(answer))], structuredContent=answer)
 
 
-def estimate_files(pipe: AgeGenderPipeline, sources: list[str]) -> dict:
-    """What the faces of several photos are said to be; nothing of them stays on the disk."""
-    answers = []
-    with tempfile.TemporaryDirectory() as folder:
-        for number, source in enumerate(sources, start=1):
-            name = name_of(source, number)
-            try:
-                path = Path(folder) / "file"
-                path.write_bytes(read(source))
-            except ValueError as error:
-                answers.append({"file": name, "error": str(error)})
-                continue
-            for inner, picture in read_pictures([path]):
-                shown = name if inner == path.name else inner
-                if isinstance(picture, ValueError):
-                    answers.append({"file": shown, "error": str(picture)})
-                else:
-                    answers.append({"file": shown, "faces": find_faces(pipe, picture)})
-    return {"files": answers}
-
-
 def build_server(pipe: AgeGenderPipeline) -> FastMCP:
-    """The server with its three tools, of which one works at a time, as on the page."""
+    """The server with its three tools; as on the page, a photo waits for no address or many photos of others."""
     # Any site may ask, as any may ask the page: there is nothing on it that is not for all.
     security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     server = FastMCP(
@@ -121,24 +76,26 @@ def build_server(pipe: AgeGenderPipeline) -> FastMCP:
         log_level="WARNING",
         transport_security=security,
     )
-    one = anyio.CapacityLimiter(1)
+    photos, addresses, lots = (anyio.CapacityLimiter(count) for count in (1, MAX_FETCHES, 1))
 
     @server.tool()
     async def predict(image: Photo) -> Annotated[CallToolResult, Faces]:
         """Estimates the apparent age and gender of each face of a photo, and returns the photo with boxes."""
-        content = await anyio.to_thread.run_sync(read, image)
-        return await anyio.to_thread.run_sync(estimate, pipe, content, limiter=one)
+        if not is_data(image):
+            return await predict_url(image)
+        return await anyio.to_thread.run_sync(estimate, pipe, read_data(image), limiter=photos)
 
     @server.tool()
     async def predict_url(url: Address) -> Annotated[CallToolResult, Faces]:
         """Estimates the apparent age and gender of each face of the photo at an address, and returns it with boxes."""
-        content = await anyio.to_thread.run_sync(fetch, url)
-        return await anyio.to_thread.run_sync(estimate, pipe, content, limiter=one)
+        async with addresses:
+            content = await anyio.to_thread.run_sync(fetch, url)
+            return await anyio.to_thread.run_sync(estimate, pipe, content, limiter=photos)
 
     @server.tool()
     async def predict_files(files: Files) -> Answers:
         """Estimates the apparent age and gender of each face of several photos, or of those in zip archives."""
-        return await anyio.to_thread.run_sync(estimate_files, pipe, files, limiter=one)
+        return {"files": await anyio.to_thread.run_sync(answer_files, pipe, files, limiter=lots)}
 
     return server
 

@@ -62,7 +62,7 @@ def read_source(source: dict | str | None) -> Image.Image:
     """
     try:
         if isinstance(source, str) and source.strip():
-            return read_picture(fetch(source.strip()))
+            return read_picture(fetch(source))
         upload = find_upload(source) if isinstance(source, dict) else None
         if upload is None:
             raise ValueError(NO_PHOTO)

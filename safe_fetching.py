@@ -1,8 +1,12 @@
 """Reads addresses that strangers name: public sites alone, within bounds of size and time."""
 
 import ipaddress
+import re
 import socket
 import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from urllib.request import urlopen
 
 import httpcore
 import httpx
@@ -111,7 +115,7 @@ def fetch(address: str, max_bytes: int = 20 * 2**20, seconds: float = 10.0) -> b
     What an http(s) address of a public site holds.
 
     Args:
-        address: With or without redirects, of which five are followed.
+        address: With or without redirects, of which five are followed, and blanks around it.
         max_bytes: The longest answer.
         seconds: The longest time for all of it. A look-up of a name can take longer: it cannot be interrupted.
 
@@ -121,7 +125,7 @@ def fetch(address: str, max_bytes: int = 20 * 2**20, seconds: float = 10.0) -> b
     deadline = time.monotonic() + seconds
     try:
         with httpcore.ConnectionPool(network_backend=PublicBackend(deadline)) as pool:
-            url = httpx.URL(address)
+            url = httpx.URL(address.strip())
             for _ in range(MAX_REDIRECTS + 1):
                 check_url(url)
                 content, location = request(pool, url, max_bytes)
@@ -160,3 +164,54 @@ def request(pool: httpcore.ConnectionPool, url: httpx.URL, max_bytes: int) -> tu
             if len(content) > max_bytes:
                 raise ValueError(f"This file is too large: at most {max_bytes // 2**20} MB are read.")
     return bytes(content), None
+
+
+def find_address(upload: object) -> str | None:
+    """The http(s) address that a program names where it may name an upload."""
+    path = upload.get("path") if isinstance(upload, dict) else None
+    return path if isinstance(path, str) and path.startswith(("http://", "https://")) else None
+
+
+def is_data(address: str) -> bool:
+    """Whether an address is itself what it holds."""
+    return address.strip().startswith("data:")
+
+
+def read_data(address: str) -> bytes:
+    """
+    What a data: address holds.
+
+    Raises:
+        ValueError: with a sentence for the visitor.
+    """
+    try:
+        with urlopen(address.strip()) as file:
+            return file.read()
+    except (OSError, ValueError) as error:  # without a comma, or of broken base64
+        raise ValueError(NOT_A_PICTURE) from error
+
+
+def fetch_files(sources: Iterable[Path | str], folder: Path) -> Iterator[tuple[str, Path | ValueError]]:
+    """
+    Files with names to show.
+
+    Args:
+        sources: The path of a file, or as a string an address: http(s) or data:.
+        folder: Where what an address holds lies until the next is asked for.
+
+    Yields:
+        The name, and the path or a ValueError with a sentence that says why there is none.
+    """
+    fetched = folder / "file"
+    for number, source in enumerate(sources, start=1):
+        if isinstance(source, Path):
+            yield source.name, source
+            continue
+        path = "" if is_data(source) else re.split("[?#]", source.strip())[0]
+        name = PurePosixPath(path).name or f"file {number}"
+        try:
+            fetched.write_bytes(read_data(source) if is_data(source) else fetch(source))
+        except ValueError as error:
+            yield name, error
+        else:
+            yield name, fetched

@@ -124,13 +124,14 @@ def explain(error: BaseException, start: bytes) -> str:
 
 
 def read_pictures(
-    paths: Iterable[str | Path], max_files: int = 1000
+    files: Iterable[str | Path | tuple[str, Path | ValueError]], max_files: int = 1000
 ) -> Iterator[tuple[str, Image.Image | ValueError]]:
     """
     The pictures of several files, one at a time; those of zip archives without unpacking them to the disk.
 
     Args:
-        paths: Pictures, or zip archives of pictures.
+        files: Pictures, or zip archives of pictures: the path of each, or the name to show and either the path or what
+            says why there is none.
         max_files: The most files that are read.
 
     Yields:
@@ -139,7 +140,7 @@ def read_pictures(
         so.
     """
     end = time.monotonic() + MAX_SECONDS
-    for count, (name, source) in enumerate(find_sources(paths)):
+    for count, (name, source) in enumerate(find_sources(files)):
         if count == max_files:
             yield "…", ValueError(f"Only the first {max_files:,} files are read.")
             return
@@ -161,7 +162,9 @@ def count_pictures(paths: Iterable[str | Path], max_files: int = 1000) -> int:
     return sum(1 for _ in islice(find_sources(paths), max_files + 1))
 
 
-def find_sources(paths: Iterable[str | Path]) -> Iterator[tuple[str, Path | Callable[[], bytes] | ValueError]]:
+def find_sources(
+    files: Iterable[str | Path | tuple[str, Path | ValueError]],
+) -> Iterator[tuple[str, Path | Callable[[], bytes] | ValueError]]:
     """
     Names with the path of each file, or a function that reads a member of an archive as long as no other was asked for.
 
@@ -169,9 +172,10 @@ def find_sources(paths: Iterable[str | Path]) -> Iterator[tuple[str, Path | Call
     of it, and so the number of members does not hang on what is in them.
     """
     left = MAX_TOTAL_BYTES
-    for path in map(Path, paths):
-        if not is_archive(path):
-            yield path.name, path
+    for file in files:
+        shown, path = file if isinstance(file, tuple) else (Path(file).name, Path(file))
+        if isinstance(path, ValueError) or not is_archive(path):
+            yield shown, path
             continue
         try:
             with open_archive(path) as archive:
@@ -186,7 +190,7 @@ def find_sources(paths: Iterable[str | Path]) -> Iterator[tuple[str, Path | Call
                     yield name, partial(read_member, archive, member, min(left, MAX_MEMBER_BYTES))
                     left -= min(member.file_size, MAX_MEMBER_BYTES)
         except BrokenArchive as error:
-            yield path.name, ValueError(str(error))
+            yield shown, ValueError(str(error))
 
 
 class BrokenArchive(Exception):

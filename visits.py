@@ -6,18 +6,23 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-import anyio
 import gradio as gr
+from gradio.block_function import BlockFunction
 from gradio.data_classes import FileData
-from gradio.processing_utils import save_bytes_to_cache, save_pil_to_cache
+from gradio.processing_utils import save_pil_to_cache
 from gradio.route_utils import FnIndexInferError
 from gradio.state_holder import SessionState
 from gradio.utils import get_upload_folder
+from gradio_client.utils import is_http_url_like
 from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from safe_fetching import fetch
+from safe_fetching import find_address
+
+
+# The addresses below /gradio_api/ at which gradio takes calls.
+WAYS_TO_CALL = ("call/", "run/", "api/", "queue/join")
 
 
 class FilesBelow:
@@ -47,14 +52,17 @@ def guard_visits(demo: gr.Blocks):
     """
     Mends what gradio 6.31 does with what visitors send; to be called when the page is built.
 
-    A program may name a file by an address, which gradio would download whatever its size. Of each visitor it remembers
-    what every component last received and showed, pictures in text included, until many others have come; only its deep
-    links, which this page has none of, read that. It deletes old files every minute, but not those of an upload that was cut
-    off; and if a program names a folder as its photo, or a request comes while it looks for them, it never deletes again. And
-    whoever calls an endpoint with data of another kind than it takes would get no word of why, and the log a traceback.
+    A program may name a file by an address, which gradio would download whatever its size, and while photos of others wait.
+    Outside a Space it lets calls to `/run/` pass by the queues. Of each visitor it remembers what every component last
+    received and showed, pictures in text included, until many others have come; only its deep links, which this page has
+    none of, read that. It deletes old files every minute, but not those of an upload that was cut off; and if a program
+    names a folder as its photo, or a request comes while it looks for them, it never deletes again. And whoever calls an
+    endpoint with data of another kind than it takes would get no word of why, and the log a traceback.
 
     Gradio's folder for files must be the page's own (`own_folder.py`): whatever is old in it is deleted.
     """
+    demo.api_open = False
+    demo._queue.push = partial(queue_address, demo.fns, demo._queue.push)
     demo.preprocess_data = partial(preprocess_or_explain, demo.preprocess_data)
     SessionState._update_value_in_config = lambda self, key, value: None
     demo.upload_file_set = ForgetfulSet()
@@ -63,18 +71,21 @@ def guard_visits(demo: gr.Blocks):
     for component in components:
         component.temp_files = ForgetfulSet()
         move = component.async_move_resource_to_block_cache
-        component.async_move_resource_to_block_cache = partial(fetch_or_move, component.GRADIO_CACHE, move)
+        component.async_move_resource_to_block_cache = partial(move_or_leave, move)
 
 
-async def fetch_or_move(folder: str, move: Callable[[str], Awaitable[str]], source: str | None) -> str | None:
-    """The path in `folder` of a file that gradio found there or would move there, or of what is at an address."""
-    if source is not None and str(source).startswith(("http://", "https://")):
-        try:
-            content = await anyio.to_thread.run_sync(fetch, source)
-        except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        source = save_bytes_to_cache(content, "file", folder)
-    return await move(source)
+async def move_or_leave(move: Callable[[str], Awaitable[str]], source: str | None) -> str | None:
+    """The path of a file that gradio found in its folder or would move there; an address as it is, for others to fetch."""
+    return source if is_http_url_like(source) else await move(source)
+
+
+async def queue_address(fns: dict[int, BlockFunction], push: Callable[..., Awaitable[tuple]], body, **rest) -> tuple:
+    """Puts a call in line, a call of `/predict` that names an address as one of `/predict_url`, whose line it waits in."""
+    numbers = {fn.api_name: number for number, fn in fns.items()}
+    if body.fn_index is not None and body.fn_index == numbers.get("predict"):
+        if address := find_address(body.data[0] if body.data else None):
+            body.fn_index, body.data = numbers["predict_url"], [address]
+    return await push(body, **rest)
 
 
 async def preprocess_or_explain(preprocess: Callable[..., Awaitable[list]], block_fn, inputs: list, *rest) -> list:
@@ -90,7 +101,7 @@ async def preprocess_or_explain(preprocess: Callable[..., Awaitable[list]], bloc
 
 async def explain_call(request: Request, error: Exception) -> JSONResponse:
     """The answer to a call of an endpoint that is not there or has other parameters, which would be status 500 alone."""
-    if "/gradio_api/call/" not in request.url.path:
+    if not any(f"/gradio_api/{way}" in request.url.path for way in WAYS_TO_CALL):
         raise error
     reason = str(error).split(" Please click")[0].rstrip(".")
     sentence = f"There is no such call: {reason}. /gradio_api/info lists the endpoints and what they take."

@@ -11,7 +11,8 @@ from gradio_client import Client
 from pydantic import TypeAdapter
 
 import app
-import visits
+import photo_page
+import safe_fetching
 from api_types import EXAMPLE, Face, File
 from conftest import make_face
 
@@ -60,8 +61,8 @@ def test_answers_have_types(endpoints):
 
 
 def test_examples_are_what_the_endpoints_take(demo, endpoints, monkeypatch):
-    monkeypatch.setattr(visits, "fetch", {EXAMPLE: ASTRONAUT.read_bytes()}.__getitem__)
-    monkeypatch.setattr("photo_page.fetch", visits.fetch)
+    for module in (photo_page, safe_fetching):
+        monkeypatch.setattr(module, "fetch", {EXAMPLE: ASTRONAUT.read_bytes()}.__getitem__)
     for name, about in endpoints.items():
         [parameter] = about["parameters"]
         answer = call(demo, name.strip("/"), [parameter["example_input"]])
@@ -76,7 +77,7 @@ def test_written_calls_send_a_list_of_files(demo, endpoints, monkeypatch):
     assert all(json.dumps([FILE_DATA]) in snippets[language] for language in ("python", "javascript", "bash"))
     if shutil.which("curl") is None or shutil.which("bash") is None:
         pytest.skip("needs curl and bash")
-    monkeypatch.setattr(visits, "fetch", {EXAMPLE: ASTRONAUT.read_bytes()}.__getitem__)
+    monkeypatch.setattr(safe_fetching, "fetch", {EXAMPLE: ASTRONAUT.read_bytes()}.__getitem__)
     # In bash the last command of a pipe is one of a shell of its own.
     command = ["bash", "-c", "shopt -s lastpipe; " + snippets["bash"]]
     out = subprocess.run(command, capture_output=True, text=True, timeout=120)

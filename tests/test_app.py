@@ -121,19 +121,31 @@ def test_photo_does_not_wait_for_the_many_photos_of_another_visitor(client, astr
     assert len(answers) == 60 and all(answer["faces"] == faces for answer in answers)
 
 
-def test_photo_does_not_wait_for_the_slow_site_of_another_visitor(client, monkeypatch):
-    answer = threading.Event()
-    monkeypatch.setattr("photo_page.fetch", lambda address: answer.wait(100) and ASTRONAUT.read_bytes())
-    job = client.submit("https://slow.example/photo.jpg", api_name="/predict_url")
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [("/predict", handle_file), ("/predict_url", str), ("/predict_files", lambda address: [handle_file(address)])],
+)
+def test_photo_does_not_wait_for_the_slow_sites_of_other_visitors(client, monkeypatch, name, make):
+    answer, fetched = threading.Event(), []
+
+    def fetch(address: str) -> bytes:
+        fetched.append(address)
+        answer.wait(60)
+        return ASTRONAUT.read_bytes()
+
+    monkeypatch.setattr("photo_page.fetch", fetch)
+    monkeypatch.setattr("safe_fetching.fetch", fetch)
+    jobs = [client.submit(make(f"https://slow.example/{letter}.jpg"), api_name=name) for letter in "ab"]
     try:
-        while job.status().code != Status.PROCESSING:
-            assert not job.done()
+        while {job.status().code for job in jobs} != {Status.PROCESSING, Status.IN_QUEUE}:  # in whichever order
+            assert not any(job.done() for job in jobs)
             time.sleep(0.02)
         _, faces = predict(client, ASTRONAUT)
-        assert not job.done()
+        assert not any(job.done() for job in jobs) and len(fetched) == 1  # one at a time
     finally:
         answer.set()
-    assert job.result()[1] == faces
+    answers = [job.result() for job in jobs]
+    assert [one[0]["faces"] if name == "/predict_files" else one[1] for one in answers] == [faces] * 2
 
 
 def test_files_endpoint_without_files_gets_a_sentence(client):

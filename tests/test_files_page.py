@@ -1,6 +1,7 @@
 """The tab for many photos, without a server."""
 
 import base64
+import io
 import re
 import zipfile
 
@@ -65,6 +66,47 @@ def test_bound_on_a_file_is_that_of_the_server():
 def test_answers_for_programs(uploads):
     answers = files_page.predict_files(FixedFaces(make_face(0, 0, 9, 9)), uploads)
     assert [set(answer) for answer in answers] == [{"file", "faces"}, {"file", "error"}] + [{"file", "faces"}] * 2
+
+
+def test_addresses_are_files_too_and_lie_in_the_own_folder(monkeypatch, uploads, tmp_path):
+    contents = {
+        f"https://a.example/{name}?size=9": (tmp_path / name).read_bytes() for name in ("photo.png", "more.zip")
+    }
+    monkeypatch.setattr("safe_fetching.fetch", contents.__getitem__)
+    before, seen = sorted(tmp_path.rglob("*")), []
+    monkeypatch.setattr(files_page, "find_faces", lambda *_: seen.append(len(list(tmp_path.rglob("file")))) or [])
+    answers = files_page.predict_files(None, [*uploads[:2], *({"path": address} for address in contents)])
+    assert [answer["file"] for answer in answers] == ["photo.png", "notes.jpg", "photo.png", "one.png", "two.png"]
+    assert [set(answer) for answer in answers].count({"file", "faces"}) == 4
+    assert seen[1:] == [1, 1, 1] and sorted(tmp_path.rglob("*")) == before
+
+
+def test_bounds_hold_for_all_addresses_of_a_call_together(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    archive, fetched = io.BytesIO(), []
+    with zipfile.ZipFile(archive, "w") as file:
+        for number in range(600):
+            file.writestr(f"{number}.jpg", "dear diary")
+    monkeypatch.setattr("safe_fetching.fetch", lambda address: fetched.append(address) or archive.getvalue())
+    answers = files_page.answer_files(None, [f"https://a.example/{letter}.zip" for letter in "abc"])
+    assert len(answers) == 1001 and "first 1,000 files" in answers[-1]["error"] and len(fetched) == 2
+
+    def refuse(address):
+        fetched.append(address)
+        raise ValueError("refused")
+
+    monkeypatch.setattr("safe_fetching.fetch", refuse)
+    answers = files_page.answer_files(None, ["https://a.example/b.jpg"] * 2000)
+    assert len(answers) == 1001 and answers[0] == {"file": "b.jpg", "error": "refused"} and len(fetched) == 1003
+    monkeypatch.setattr("safe_reading.MAX_SECONDS", -1.0)
+    [answer] = files_page.answer_files(None, ["https://a.example/b.jpg"] * 2)
+    assert "at most" in answer["error"]
+
+
+def test_address_in_the_tab_is_no_file(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    with pytest.raises(gr.Error, match=files_page.NO_FILES):
+        next(files_page.fill_table(None, [{"path": "https://a.example/b.jpg"}]))
 
 
 @pytest.mark.parametrize("files", [None, [], [{"path": "/etc/hostname"}], [{"url": "data:image/gif;base64,R0"}]])

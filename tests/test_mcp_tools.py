@@ -5,7 +5,10 @@ import base64
 import io
 import json
 import sys
+import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -17,6 +20,7 @@ from safe_fetching import REFUSED_ADDRESS
 from safe_reading import NOT_A_PICTURE
 
 
+MAX_FETCHES = 4  # as in mcp_tools, which needs a package that few have
 ASTRONAUT = Path(app.FOLDER) / "assets" / "astronaut.jpg"
 
 
@@ -85,10 +89,42 @@ def test_files_get_faces_or_a_sentence_each(ask):
     assert [answers[1]["error"], answers[3]["error"]] == [NOT_A_PICTURE, REFUSED_ADDRESS]
 
 
+@pytest.mark.parametrize(
+    ("name", "fetches"), [("predict", MAX_FETCHES), ("predict_url", MAX_FETCHES), ("predict_files", 1)]
+)
+def test_photo_waits_for_no_address_or_many_photos_of_others(ask, monkeypatch, name, fetches):
+    answer, fetched = threading.Event(), []
+
+    def fetch(address: str) -> bytes:
+        fetched.append(address)
+        answer.wait(60)
+        return ASTRONAUT.read_bytes()
+
+    for module in ("mcp_tools", "safe_fetching"):
+        monkeypatch.setattr(f"{module}.fetch", fetch)
+    address = "https://slow.example/photo.jpg"
+    [key] = next(tool for tool in ask().tools if tool.name == name).inputSchema["properties"]
+    with ThreadPoolExecutor() as others:
+        try:
+            value = [address] if name == "predict_files" else address
+            asked = [others.submit(ask, name, **{key: value}) for _ in range(fetches + 1)]
+            while len(fetched) < fetches:
+                assert not any(one.done() for one in asked)
+                time.sleep(0.02)
+            photo = ask("predict", image=as_address(ASTRONAUT.read_bytes())).structuredContent["faces"]
+            assert len(photo) == 1 and not any(one.done() for one in asked) and len(fetched) == fetches
+        finally:
+            answer.set()
+    answers = [one.result().structuredContent for one in asked]
+    assert [one["files"][0]["faces"] if name == "predict_files" else one["faces"] for one in answers] == [photo] * len(
+        asked
+    )
+
+
 @pytest.mark.parametrize("name", ["predict", "predict_url"])
 def test_refused_address_gets_a_sentence(ask, name):
     key = "image" if name == "predict" else "url"
-    result = ask(name, **{key: "http://127.0.0.1:9/a.jpg"})
+    result = ask(name, **{key: " http://127.0.0.1:9/a.jpg "})
     assert result.isError and REFUSED_ADDRESS in result.content[0].text and "Traceback" not in result.content[0].text
 
 

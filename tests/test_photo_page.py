@@ -59,7 +59,7 @@ def test_data_address_is_a_picture():
 
 def test_address_is_fetched(monkeypatch, upload):
     monkeypatch.setattr(photo_page, "fetch", {"https://a.example/b.png": open(upload["path"], "rb").read()}.get)
-    picture, _ = photo_page.predict(FixedFaces(), " https://a.example/b.png ")
+    picture, _ = photo_page.predict(FixedFaces(), "https://a.example/b.png")
     assert picture.size == (60, 40)
 
 

@@ -174,6 +174,10 @@ def test_bad_answers_get_a_sentence(site, path, sentence):
     assert "/photo" not in site.served
 
 
+def test_blanks_around_an_address_are_none_of_it(site):
+    assert fetch(f"\t {site.url}/photo \n") == fetch(f"{site.url}/photo")
+
+
 def test_page_is_no_picture(site):
     with pytest.raises(ValueError, match="cannot be read as a picture"):
         read_picture(fetch(site.url + "/page"))

@@ -14,7 +14,6 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 import app
-import visits
 from browser import open_browser
 from safe_fetching import REFUSED_ADDRESS
 from visits import CALL_HANDLERS, guard_visits, keep_briefly
@@ -110,7 +109,7 @@ def ask_by_address(demo: gr.Blocks, address: str) -> str:
 
 def test_file_that_is_an_address_is_read_within_bounds(demo, folder, monkeypatch):
     first = list_files(folder)
-    monkeypatch.setattr(visits, "fetch", {"https://a.example/b.jpg": ASTRONAUT.read_bytes()}.__getitem__)
+    monkeypatch.setattr("photo_page.fetch", {"https://a.example/b.jpg": ASTRONAUT.read_bytes()}.__getitem__)
     answer = ask_by_address(demo, "https://a.example/b.jpg")
     assert "event: complete" in answer and "age_interval" in answer
     monkeypatch.undo()
@@ -126,10 +125,15 @@ def test_file_that_is_an_address_is_read_within_bounds(demo, folder, monkeypatch
         ("v2/predict", {}, 422, "No value provided for required argument: image"),
         ("v2/nothing", {}, 404, "'/nothing'"),
         ("nothing", {"data": []}, 404, "nothing"),
+        ("/run/nothing", {"data": []}, 404, "nothing"),
+        ("/run/predict", {"data": [], "fn_index": 999}, 404, "999"),
+        ("/api/nothing", {"data": []}, 404, "nothing"),
+        ("/queue/join", {"data": [], "fn_index": 999, "session_hash": "visitor"}, 404, "999"),
     ],
 )
 def test_call_of_what_is_not_there_gets_a_sentence(demo, call, body, status, reason):
-    answer = httpx.post(f"{demo.local_url}gradio_api/call/{call}", json=body)
+    way = call if call.startswith("/") else f"/call/{call}"
+    answer = httpx.post(f"{demo.local_url}gradio_api{way}", json=body)
     assert answer.status_code == status
     assert answer.json()["detail"].startswith("There is no such call: ") and reason in answer.json()["detail"]
 
@@ -166,6 +170,11 @@ def test_nothing_that_a_visitor_does_keeps_photos_or_ends_the_deletion(demo, fol
     while list_files(folder) != first and time.monotonic() < deadline:
         time.sleep(0.5)
     assert list_files(folder) == first
+
+
+def test_no_call_passes_by_the_queues(demo):
+    answer = httpx.post(f"{demo.local_url}gradio_api/run/predict", json={"data": [{"url": DOT}]}, timeout=60)
+    assert answer.status_code == 404 and "join the queue" in answer.json()["detail"]
 
 
 def test_deletion_goes_on_while_visitors_come(folder):
