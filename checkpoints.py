@@ -123,7 +123,7 @@ def open_output_folder(accelerator: Accelerator, arguments: TrainArguments) -> P
 def describe_training(
     arguments: Arguments, config: AgeGenderConfig, processor: AgeGenderImageProcessor, images: dict, num_processes: int
 ) -> dict:
-    """What a checkpoint says of its training, as read back from JSON; `images` is of `describe_split`, or more."""
+    """What a checkpoint says of its training, as read back from JSON; `images` is of `TrainingData.describe`."""
     stored = config.to_dict()  # the fields, without what is the same for all configurations
     description = {
         "arguments": name_paths(arguments.to_dict()) | {"num_processes": num_processes},
@@ -159,8 +159,12 @@ def compare_trainings(checkpoint: Path, then: dict, now: dict) -> list[str]:
             if old != new and (group != "arguments" or is_binding(name)):
                 sentences = told if name in TOLD else refused
                 sentences.append(f"{prefix}{name} was {old} and is {new}")
-    if then["images"] != now["images"]:
-        refused.append("--data_dir had other images or another split")
+    known = then["images"].keys() & now["images"].keys()
+    differing = {name for name in known if then["images"][name] != now["images"][name]}
+    if any(name.startswith("extra_") for name in differing):
+        refused.append("--extra_data had other images")
+    if any(not name.startswith("extra_") for name in differing):
+        refused.append("--data_dir had other images, other labels or another split")
     if refused:
         raise ValueError(
             f"{checkpoint} is of another training: {'; '.join(sorted(refused))}. Resume with what it had, or start anew "

@@ -40,11 +40,15 @@ from image_sources import (
     rename_splits,
 )
 from training_arguments import Arguments, DataArguments
-from utkface import check_labels, is_utkface, load_utkface, read_list, to_model_inputs
+from utkface import FEATURES, check_labels, is_utkface, load_utkface, read_list, to_model_inputs
 
 
 logger = datasets.logging.get_logger(__name__)
 
+# What `read_names` gives.
+NAMES = datasets.Features(
+    {name: FEATURES[name] for name in ("file_name", "age", "gender")} | {"shard": datasets.Value("int32")}
+)
 ADVICE = "Go on with the same command and --resume_from_checkpoint latest."
 
 
@@ -91,7 +95,7 @@ def is_parquet(file: str) -> bool:
 
 def read_names(files: tuple[str, ...], keys: tuple[str, ...]) -> Iterator[dict]:
     """
-    The name of each training image and the number of its file, read without the images.
+    Name, age and gender of each training image and the number of its file, read without the images.
 
     Args:
         files: Parquet files, in a tuple, since `datasets` would divide a list between several calls.
@@ -112,7 +116,7 @@ def read_names(files: tuple[str, ...], keys: tuple[str, ...]) -> Iterator[dict]:
                 for row in pa.Table.from_batches([batch]).flatten().to_pylist():
                     name = name_row(row, f"train-{len(seen)}")
                     try:
-                        check_labels(name_labels(row, features))
+                        labels = check_labels(name_labels(row, features))
                         if name in seen:
                             raise ValueError("another image has the same name")
                     except ValueError as error:
@@ -120,19 +124,19 @@ def read_names(files: tuple[str, ...], keys: tuple[str, ...]) -> Iterator[dict]:
                             f"{name} in {file}: {error}. --streaming needs usable images alone."
                         ) from error
                     seen.add(name)
-                    yield {"file_name": name, "shard": number}
+                    yield {"file_name": name, "age": labels["age"], "gender": labels["gender"], "shard": number}
 
 
 def load_streamed_faces(arguments: DataArguments) -> tuple[datasets.DatasetDict, Shards]:
     """
-    What a training knows before its first image: the images that measure, and of those to train on the names alone.
+    What a training knows before its first image: the images that measure, and of those to train on names and labels alone.
 
-    The first call reads the names, which takes a small request for each row group of files on the Hub; later ones find them
+    The first call reads these, which takes a small request for each row group of files on the Hub; later ones find them
     in the cache of `datasets`, unless the files have changed.
 
     Returns:
-        `train` with the column file_name; `validation`, and `test` where there is one, as from `load_utkface`, near-duplicates
-        across the two left out; and the files of `train`.
+        `train` with the columns file_name, age and gender; `validation`, and `test` where there is one, as from
+        `load_utkface`, near-duplicates across the two left out; and the files of `train`.
 
     Raises:
         ValueError: if the data cannot be streamed, or if an image that measures is among those to train on.
@@ -148,7 +152,9 @@ def load_streamed_faces(arguments: DataArguments) -> tuple[datasets.DatasetDict,
     file_systems = [fsspec.core.url_to_fs(file) for file in files]
     keys = tuple(file_system.ukey(path) for file_system, path in file_systems)
     try:
-        names = datasets.Dataset.from_generator(read_names, gen_kwargs={"files": tuple(files), "keys": keys})
+        names = datasets.Dataset.from_generator(
+            read_names, features=NAMES, gen_kwargs={"files": tuple(files), "keys": keys}
+        )
     except DatasetGenerationError as error:
         raise error.__cause__ from None
     measuring = {name for split in held_out.values() for name in split["file_name"]}
@@ -161,7 +167,7 @@ def load_streamed_faces(arguments: DataArguments) -> tuple[datasets.DatasetDict,
             "data with publish_data.py, or leave --streaming out."
         )
     sizes = np.bincount(names["shard"], minlength=len(files)).tolist()
-    train = names.select_columns(["file_name"])
+    train = names.remove_columns("shard")
     return datasets.DatasetDict({"train": train, **held_out}), Shards(files, sizes)
 
 

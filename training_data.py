@@ -1,5 +1,7 @@
 """What a training reads: the faces of a data set, more faces beside them, and the batches of both."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -97,13 +99,31 @@ def check_splits(dataset: datasets.DatasetDict, arguments: Arguments, num_proces
         )
 
 
+def hash_content(images: datasets.Dataset) -> str:
+    """
+    sha256 of names, ages and genders, and of the images as they are encoded, whatever the order of the rows.
+
+    Where there is no column image, as in what is known of a stream before it is read, the labels have to do.
+    """
+    columns = [name for name in ("file_name", "age", "gender", "image") if name in images.column_names]
+    images = images.select_columns(columns)
+    if "image" in columns:
+        images = images.cast_column("image", datasets.Image(decode=False))
+    rows = []
+    for batch in images.iter(1000):
+        if "image" in columns:
+            batch["image"] = [hashlib.sha256(image["bytes"]).hexdigest() for image in batch["image"]]
+        rows += [json.dumps(row) for row in zip(*(batch[name] for name in columns))]
+    return hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()
+
+
 @dataclass
 class TrainingData:
     """
     All images of a training.
 
     Args:
-        splits: train, validation and maybe test; of a stream, train has only names.
+        splits: train, validation and maybe test; of a stream, train has only names, ages and genders.
         extra: More images to train on.
         mixer: Draws an epoch from both; only where there are extra ones.
         shards: Where a stream reads its training images.
@@ -138,7 +158,13 @@ class TrainingData:
     def describe(self) -> dict:
         """What tells these images, and the order in which they come, from others."""
         description = describe_split(self.splits) | {"extra_images": self.num_extra_images}
-        return description | ({"shards": self.shards.sizes} if self.shards else {})
+        for split in ("train", "validation"):
+            description[f"{split}_content_sha256"] = hash_content(self.splits[split])
+        if self.extra is not None:
+            description["extra_content_sha256"] = hash_content(self.extra)
+        if self.shards:
+            description["shards"] = self.shards.sizes
+        return description
 
 
 def load_training_data(arguments: Arguments, accelerator: Accelerator) -> TrainingData:

@@ -4,8 +4,10 @@ Kills a small training again and again (kill -9) and looks whether it ends as if
     python benchmarks/recovery.py --output benchmarks/recovery.json
 
 Each attempt goes on with `--resume_from_checkpoint latest` where the one before was killed; when a training reaches its
-end, its weights and history are compared with those of an uninterrupted run, bit for bit, and the next one starts. After
-each kill all checkpoints are read in full. Attempts are forked, so that no kill is spent on imports.
+end, its weights and history are compared with those of an uninterrupted run, bit for bit, and the next one starts. No kill
+misses its moment: the training is stopped (SIGSTOP) first, and goes on where it is not in the middle of what the moment
+names. After each kill all checkpoints must be whole, and are read in full. Attempts are forked, so that no kill is spent on
+imports.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -36,15 +39,39 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import train  # noqa: E402
-from checkpoints import find_checkpoints, is_whole  # noqa: E402
+from checkpoints import DESCRIPTION, find_checkpoints, read_description  # noqa: E402
 from results import describe_machine, write_json  # noqa: E402
 from training_setup import NETWORK, assert_same_end, make_command, write_faces  # noqa: E402
 
 
-OPTIONS = {"num_train_epochs": 4, "checkpointing_steps": 3, "checkpoints_total_limit": 2, "validation_share": 0.2}
+OPTIONS = {"num_train_epochs": 3, "checkpointing_steps": 3, "checkpoints_total_limit": 2, "validation_share": 0.2}
 IMAGES = 120
-# How many kills at each of the moments, which `wait_for` explains.
-MOMENTS = {"building data": 4, "anywhere": 6, "writing a checkpoint": 6, "after a checkpoint": 4}
+# So many trainings, killed or not, for each kill at most.
+PATIENCE = 10
+
+
+class Moment(NamedTuple):
+    """
+    When to kill.
+
+    Args:
+        kills: How many.
+        sight: What `Attempt.look` sees then.
+        delay: The training is stopped up to so long after the moment has begun, as a share of the time that an
+            uninterrupted one takes.
+    """
+
+    kills: int
+    sight: str
+    delay: float
+
+
+MOMENTS = {
+    "building data": Moment(4, "unfinished_data", 0.04),
+    "anywhere": Moment(6, "before_the_last_checkpoint", 1.0),
+    "writing a checkpoint": Moment(6, "files_of_an_unfinished_checkpoint", 0.02),
+    "deleting a checkpoint": Moment(4, "files_left_of_a_deleted_checkpoint", 0.01),
+}
 
 
 def start_attempt(folder: Path, output_dir: Path, cache: Path) -> int:
@@ -67,48 +94,108 @@ def start_attempt(folder: Path, output_dir: Path, cache: Path) -> int:
         os._exit(code)
 
 
-def has_ended(child: int) -> bool:
-    """True once a child is dead or done; it stays a zombie until waited for."""
-    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+def find_newest(output_dir: Path) -> int:
+    """The highest number of a checkpoint; -1 where there is none."""
+    return max(find_checkpoints(output_dir), default=-1)
 
 
-def wait_until(child: int, condition: Callable[[], bool]) -> bool:
-    """Looks twice a millisecond whether a condition holds; False if the child ends before."""
-    while not condition():
-        if has_ended(child):
-            return False
-        time.sleep(0.0005)
-    return True
-
-
-def wait_for(moment: str, child: int, output_dir: Path, cache: Path, seconds: float, generator: random.Random) -> bool:
+class Attempt:
     """
-    Waits for the moment of a kill.
+    A training that goes on from where the one before was killed.
 
     Args:
-        moment: `building data`: up to 0.1 s after the data set's folder appears in the cache; `anywhere`: up to `seconds`
-            after the start; `writing a checkpoint`: up to 0.05 s after its unfinished folder appears; `after a checkpoint`:
-            up to 0.02 s after one gets its name, when older ones are deleted.
-        child: The training.
+        folder: With the images and the network.
         output_dir: Of the training.
         cache: Of `datasets`.
-        seconds: That an uninterrupted training takes.
-        generator: Draws the delay.
-
-    Returns:
-        False if the training ends before.
     """
-    before = set(find_checkpoints(output_dir))
-    condition, delay = {
-        "building data": (lambda: any(cache.rglob("*.incomplete")), 0.1),
-        "anywhere": (lambda: True, seconds),
-        "writing a checkpoint": ((output_dir / "checkpoints" / "partial").is_dir, 0.05),
-        "after a checkpoint": (lambda: not set(find_checkpoints(output_dir)) <= before, 0.02),
-    }[moment]
-    if not wait_until(child, condition):
-        return False
-    end = time.monotonic() + generator.uniform(0, delay)
-    return wait_until(child, lambda: time.monotonic() >= end)
+
+    def __init__(self, folder: Path, output_dir: Path, cache: Path):
+        self.output_dir, self.cache = output_dir, cache
+        self.partial = output_dir / "checkpoints" / "partial"
+        self.start, self.start_ns = time.monotonic(), time.time_ns()
+        self.child = start_attempt(folder, output_dir, cache)
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self.start
+
+    def has_ended(self) -> bool:
+        """True once the training is dead or done; it stays a zombie until waited for."""
+        return os.waitid(os.P_PID, self.child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def wait(self) -> int:
+        """The exit code, or minus the number of the signal that ended it."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
+
+    def wait_until(self, condition: Callable[[], bool]) -> bool:
+        """Looks twice a millisecond whether a condition holds; False if the training ends before."""
+        while not condition():
+            if self.has_ended():
+                return False
+            time.sleep(0.0005)
+        return True
+
+    def is_building(self) -> bool:
+        return any(self.cache.rglob("*.incomplete"))
+
+    def look(self, last: int) -> dict:
+        """
+        What a training that is stopped or dead has begun and not finished.
+
+        Args:
+            last: The number of an uninterrupted training's last checkpoint.
+        """
+        checkpoints = find_checkpoints(self.output_dir)
+        newest = max(((folder / DESCRIPTION).stat().st_ctime_ns for folder in checkpoints.values()), default=0)
+        # One folder serves both in turn: files of a checkpoint that is written are younger than the newest whole one, those
+        # of one that is deleted older. What the attempt before has left there is neither.
+        times = [path.stat().st_ctime_ns for path in self.partial.rglob("*") if path.is_file()]
+        is_written = bool(times) and min(times) >= max(newest, self.start_ns)
+        is_deleted = bool(times) and max(times) < newest and newest > self.start_ns
+        return {
+            "checkpoints": list(checkpoints),
+            "unfinished_data": self.is_building(),
+            "before_the_last_checkpoint": find_newest(self.output_dir) < last,
+            "files_of_an_unfinished_checkpoint": len(times) * is_written,
+            "files_left_of_a_deleted_checkpoint": len(times) * is_deleted,
+        }
+
+    def stop_at(self, moment: str, last: int, seconds: float, generator: random.Random) -> bool:
+        """
+        Stops the training in the middle of what a moment names; if it is over already, waits for the next.
+
+        Args:
+            moment: One of `MOMENTS`.
+            last: As `look` takes it.
+            seconds: That an uninterrupted training takes.
+            generator: Draws the delay.
+
+        Returns:
+            False if the training ends before.
+        """
+        while True:
+            newest = find_newest(self.output_dir)
+            begun = {
+                "building data": self.is_building,
+                "anywhere": lambda: newest < last,
+                "writing a checkpoint": self.partial.is_dir,
+                "deleting a checkpoint": lambda: find_newest(self.output_dir) > newest,
+            }[moment]
+            if not self.wait_until(begun):
+                return False
+            # A training that goes on has less before it than a whole one.
+            left = (last - newest) / (last + 1) if moment == "anywhere" else 1
+            end = time.monotonic() + generator.uniform(0, MOMENTS[moment].delay * seconds * left)
+            if not self.wait_until(lambda: time.monotonic() >= end):
+                return False
+            os.kill(self.child, signal.SIGSTOP)
+            os.waitid(os.P_PID, self.child, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            if self.has_ended():
+                return False
+            if self.look(last)[MOMENTS[moment].sight]:
+                return True
+            os.kill(self.child, signal.SIGCONT)
 
 
 def read_in_full(checkpoint: Path):
@@ -120,51 +207,50 @@ def read_in_full(checkpoint: Path):
             torch.load(file, weights_only=False)
 
 
-def describe_kill(moment: str, output_dir: Path, cache: Path, seconds: float) -> dict:
-    """What a kill left behind."""
-    checkpoints = find_checkpoints(output_dir)
-    for checkpoint in checkpoints.values():
-        if is_whole(checkpoint):
-            read_in_full(checkpoint)
-    return {
-        "moment": moment,
-        "seconds_after_start": round(seconds, 3),
-        "checkpoints": list(checkpoints),
-        "not_whole": [number for number, checkpoint in checkpoints.items() if not is_whole(checkpoint)],
-        "unfinished_folder": (output_dir / "checkpoints" / "partial").is_dir(),
-        "unfinished_data": any(cache.rglob("*.incomplete")),
-    }
+def check_checkpoints(output_dir: Path):
+    """Raises ValueError if a checkpoint is not whole, or whatever reading it raises."""
+    for checkpoint in find_checkpoints(output_dir).values():
+        read_description(checkpoint)
+        read_in_full(checkpoint)
 
 
 def run_kills(folder: Path, moments: list[str], seconds: float, seed: int) -> tuple[list[dict], int]:
-    """One kill at each moment, in order; what they left, and how many trainings came to their end and were compared."""
+    """One kill at each moment, in order; what they left, and how many killed trainings came to their end and were compared."""
     generator, kills, compared = random.Random(seed), [], 0
-    output_dir, cache = folder / "killed", folder / "cache"
-    while True:
+    output_dir, cache, last = folder / "killed", folder / "cache", find_newest(folder / "whole")
+    killed = False
+    for _ in range(PATIENCE * len(moments)):
         moment = moments[len(kills)] if len(kills) < len(moments) else None
         if moment == "building data" and output_dir.exists():
             moment = None  # the killed training first goes on to its end
         elif moment == "building data":
             shutil.rmtree(cache)
-        child, start = start_attempt(folder, output_dir, cache), time.monotonic()
-        due = moment and wait_for(moment, child, output_dir, cache, seconds, generator)
-        if due:
-            os.kill(child, signal.SIGKILL)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        log = (folder / "log").read_text()
+        attempt = Attempt(folder, output_dir, cache)
+        try:
+            met = moment and attempt.stop_at(moment, last, seconds, generator)
+        except BaseException:
+            os.kill(attempt.child, signal.SIGKILL)  # or it might stay as it is, stopped
+            raise
+        if met:
+            os.kill(attempt.child, signal.SIGKILL)
+        code, ended = attempt.wait(), round(attempt.seconds, 3)
         if code == -signal.SIGKILL:
-            kills.append(describe_kill(moment, output_dir, cache, time.monotonic() - start))
+            killed = True
+            check_checkpoints(output_dir)
+            kills.append({"moment": moment, "seconds_after_start": ended} | attempt.look(last))
             print(json.dumps(kills[-1]), flush=True)
             continue
         if code != 0:
+            log = (folder / "log").read_text()
             raise ValueError(f"After {len(kills)} kills the training did not go on:\n{log}")
         assert_same_end(folder / "whole", output_dir)
-        compared += 1
-        if moment == "anywhere":
-            seconds = min(seconds, time.monotonic() - start)  # the machine is faster than before
+        if not killed:
+            seconds = ended  # the machine may be faster or slower than it was
+        compared, killed = compared + killed, False
         shutil.rmtree(output_dir)
         if len(kills) == len(moments):
             return kills, compared
+    raise ValueError(f"Only {len(kills)} of {len(moments)} kills met their moment: give them other delays.")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -179,27 +265,33 @@ def parse_arguments() -> argparse.Namespace:
 def main():
     arguments = parse_arguments()
     torch.set_num_threads(1)
-    moments = [moment for moment, count in MOMENTS.items() for _ in range(count)]
+    moments = [name for name, moment in MOMENTS.items() for _ in range(moment.kills)]
     random.Random(arguments.seed).shuffle(moments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_faces(folder / "faces", IMAGES, test_count=3)
         (folder / "tiny.json").write_text(json.dumps(NETWORK))
-        start = time.monotonic()
-        code = os.waitstatus_to_exitcode(os.waitpid(start_attempt(folder, folder / "whole", folder / "cache"), 0)[1])
-        if code:
+        whole = Attempt(folder, folder / "whole", folder / "cache")
+        if whole.wait() != 0:
             raise ValueError(f"The uninterrupted training failed:\n{(folder / 'log').read_text()}")
-        seconds = time.monotonic() - start
+        seconds = whole.seconds
         kills, compared = run_kills(folder, moments, seconds, arguments.seed)
+        checkpoint = find_checkpoints(folder / "whole")[find_newest(folder / "whole")]
+        num_files = sum(path.is_file() for path in checkpoint.rglob("*"))
+    sights = [moment.sight for moment in MOMENTS.values()]
     results = {
         "seed": arguments.seed,
         "kills": len(kills),
-        "trainings_that_ended_as_the_uninterrupted_one": compared,
+        "killed_trainings_that_ended_as_the_uninterrupted_one": compared,
+        "kills_that_left": {sight: sum(bool(kill[sight]) for kill in kills) for sight in sights},
         "seconds_of_the_uninterrupted_one": round(seconds, 1),
+        "files_of_a_whole_checkpoint": num_files,
         "each": kills,
         **describe_machine(),
     }
-    print(f"{len(kills)} kills; {compared} trainings ended with the weights and history of an uninterrupted one.")
+    print(
+        f"{len(kills)} kills; {compared} killed trainings ended with the weights and history of an uninterrupted one."
+    )
     if arguments.output:
         write_json(arguments.output, results)
         print(f"Wrote {arguments.output}")

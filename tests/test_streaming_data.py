@@ -12,7 +12,7 @@ from image_processing_agegender import AgeGenderImageProcessor
 from processes import read_logs, run_on_processes, run_train_here
 from streaming_data import FaceStream, RowDecoder, Shards, choose_strategy, load_streamed_faces
 from training_arguments import DataArguments
-from training_data import TrainingData
+from training_data import TrainingData, hash_content
 from training_setup import (
     STATE,
     TRAIN_IMAGES,
@@ -81,6 +81,9 @@ def test_what_is_streamed_is_what_is_built(published):
     for split in ("validation", "test"):
         columns = ["age", "gender", "race", "file_name"]
         assert streamed[split].select_columns(columns).to_list() == whole[split].select_columns(columns).to_list()
+    assert hash_content(streamed["train"]) == hash_content(
+        whole["train"].select_columns(["age", "gender", "file_name"])
+    )
 
     processor = AgeGenderImageProcessor(size={"height": 32, "width": 32})
     stream = FaceStream(shards, 5, 8, 0, 0, 1)

@@ -198,7 +198,7 @@ def test_a_new_training_does_not_mix_with_the_checkpoints_of_another(run_train, 
         ({"ema_decay": 0, "seed": 3}, "--ema_decay was 0.9 and is 0.0; --seed was 0 and is 3"),
         ({"rotation": 3}, "--rotation was 15.0 and is 3.0"),
         ({"validation_share": 0.3}, "--validation_share was 0.25 and is 0.3"),
-        ({"data_dir": "others"}, "--data_dir had other images or another split"),
+        ({"data_dir": "others"}, "--data_dir had other images, other labels or another split"),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused_by_name(run_train, one_epoch, tmp_path, changes, sentence):
