@@ -16,7 +16,7 @@ from huggingface_hub import ModelCard
 from evaluation import describe_split
 from hub_setup import last_line, make_environment, run_program
 from loopback_hub import READ_TOKEN, WRITE_TOKEN, Fault
-from training_setup import ROOT, make_command, read_results
+from training_setup import ROOT, make_command, read_results, write_faces
 from utkface import load_utkface
 
 
@@ -338,3 +338,16 @@ def test_a_training_that_is_killed_in_an_export_is_not_pushed_before_it_has_gone
     assert process.returncode == 0, process.stderr
     assert_commits_are_whole(hub, "somebody/killed")
     assert hub.read_file("somebody/killed", "model.safetensors") == (folder / "model.safetensors").read_bytes()
+
+
+def test_data_without_training_images_make_no_repo(hub, tmp_path):
+    """Images of the published test split alone; whoever has no login is told before they are read."""
+    environment = make_environment(hub, tmp_path / "home", token=None, HF_DATASETS_CACHE=str(tmp_path / "cache"))
+    faces = write_faces(tmp_path / "faces", 0, test_count=4)
+    command = ["publish_data.py", faces, "untrained"]
+    process = run_program(command, environment)
+    reason = "Nothing can be uploaded to untrained: there is no login that the Hub accepts"
+    assert last_line(process).startswith(f"publish_data.py: error: {reason}") and "Reading faces" not in process.stderr
+    sentence = last_line(run_program(command, environment | {"HF_TOKEN": WRITE_TOKEN}))
+    assert sentence.startswith(f"publish_data.py: error: {faces} has no train images, only ['test']")
+    assert not hub.repo("somebody/untrained", "datasets").exists
