@@ -35,14 +35,21 @@ MODEL_FILES = {
     "train_results.json",
 }
 READ_SPLITS = """
+import hashlib
 import json
 import sys
 
 sys.path.insert(0, sys.argv[1])
+from datasets import Image
 from utkface import load_utkface
 
-dataset = load_utkface("somebody/faces")
-print(json.dumps({name: split.remove_columns("image").to_list() for name, split in dataset.items()}))
+
+def hash_image(row):
+    return row | {"image": hashlib.sha256(row["image"]["bytes"]).hexdigest()}
+
+
+dataset = load_utkface(sys.argv[2]).cast_column("image", Image(decode=False))
+print(json.dumps({name: [hash_image(row) for row in split] for name, split in dataset.items()}))
 """
 # train.py as it is, but ended as by `kill -9` in its second export, before the card of the new weights is written.
 KILLED_TRAINING = """
@@ -152,10 +159,10 @@ def test_data_and_model_of_the_hub_train_and_failed_uploads_lose_nothing(pushed,
     assert repo.history() == ["Faces of faces: 36 train, 4 validation, 3 test", "Name licence and splits"]
     card = hub.read_file("somebody/faces", "README.md", "datasets").decode()
     assert "license_name: non-commercial-research" in card and "split: validation" in card
-    process = run_program(["-c", READ_SPLITS, Path(__file__).parents[1]], environment, cwd=tmp_path)
-    built = load_utkface(pushed.faces)
-    expected = {name: split.remove_columns("image").to_list() for name, split in built.items()}
-    found = json.loads(process.stdout)
+    expected, found = (
+        json.loads(run_program(["-c", READ_SPLITS, ROOT, source], environment, cwd=tmp_path).stdout)
+        for source in (pushed.faces, "somebody/faces")
+    )
     assert found["train"] != expected["train"]  # mixed, for those who stream them
     for split, rows in expected.items():
         assert sorted(found[split], key=itemgetter("file_name")) == sorted(rows, key=itemgetter("file_name"))
@@ -180,7 +187,7 @@ def test_data_and_model_of_the_hub_train_and_failed_uploads_lose_nothing(pushed,
     assert process.returncode == 0, process.stderr
     results = read_results(tmp_path / "streamed")
     assert results["split_images"] == {"train": 36, "validation": 4, "test": 3}
-    assert results["split"] == describe_split(built)
+    assert results["split"] == describe_split(load_utkface(pushed.faces))
     fetched = {file.name.split("-")[0] for file in (tmp_path / "other_home").rglob("*.parquet")}
     assert fetched == {"validation", "test"}
 
@@ -338,6 +345,34 @@ def test_a_training_that_is_killed_in_an_export_is_not_pushed_before_it_has_gone
     assert process.returncode == 0, process.stderr
     assert_commits_are_whole(hub, "somebody/killed")
     assert hub.read_file("somebody/killed", "model.safetensors") == (folder / "model.safetensors").read_bytes()
+
+
+def test_two_processes_push_each_best_epoch_once(hub, pushed, tmp_path):
+    environment = make_environment(hub, tmp_path / "home", HF_DATASETS_CACHE=str(tmp_path / "cache"))
+    folder = tmp_path / "run"
+    command = make_command(
+        pushed.faces,
+        pushed.network,
+        folder,
+        push_to_hub=True,
+        hub_model_id="two",
+        hub_strategy="best",
+        num_train_epochs=3,
+    )
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"]
+    process = run_program([*torchrun, *command], environment, timeout=300)
+    assert process.returncode == 0, process.stderr
+    results, repo = read_results(folder), hub.repo("somebody/two")
+    assert results["num_processes"] == 2
+    best = re.findall(r"^Epoch (\d):.*best so far$", process.stdout, re.MULTILINE)
+    assert len(best) > 1 and process.stdout.count("Uploaded to") == len(best) + 1
+    assert "The upload to" not in process.stdout  # none failed
+    # The last upload may find all its files there already.
+    titles = [title for title in repo.history() if f"epoch {results['best_epoch']}, " not in title]
+    assert [re.search(r"epoch (\d), ", title)[1] for title in titles] == best[-2::-1]
+    assert_commits_are_whole(hub, "somebody/two")
+    for name, file in repo.read()["files"].items():
+        assert hub.stored(file["oid"]).read_bytes() == (folder / name).read_bytes(), name
 
 
 def test_data_without_training_images_make_no_repo(hub, tmp_path):
