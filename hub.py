@@ -13,6 +13,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from hub_errors import plain_errors
+from results import weights_sha256, write_json
 
 
 def create_repo(repo_id: str, private: bool = False, repo_type: str = "model") -> str:
@@ -43,6 +44,33 @@ def create_repo(repo_id: str, private: bool = False, repo_type: str = "model") -
     return repo_id
 
 
+def read_results(folder: Path) -> dict:
+    """
+    The results of a finished training, once they are seen to be those of the weights beside them.
+
+    Raises:
+        ValueError: if there are none, or if they are cut off or of other weights.
+    """
+    file = folder / "train_results.json"
+    rewrite = "the training's own command with --resume_from_checkpoint latest writes"
+    if not file.is_file():
+        raise ValueError(
+            f"{folder} holds no train_results.json: give the --output_dir of a finished training; where its export was "
+            f"interrupted, {rewrite} it anew."
+        )
+    try:
+        results = json.loads(file.read_text())
+    except ValueError:
+        results = {}
+    weights = weights_sha256(folder)
+    if weights is None or results.get("weights_sha256") != weights:
+        raise ValueError(
+            f"{folder} is not pushed: its weights are not those of its train_results.json, so the export was interrupted "
+            f"or a file was cut off or changed since; {rewrite} both anew."
+        )
+    return results
+
+
 def describe_upload(results: dict) -> str:
     """The message of a commit: the data, the epoch and its metrics."""
     metrics, data = results["metrics"]["validation"], results["arguments"]["data_dir"]
@@ -54,26 +82,27 @@ def describe_upload(results: dict) -> str:
     return f"Train on {data}: {', '.join(words)} on validation"
 
 
-def push_to_hub(folder: Path, repo_id: str):
+def push_to_hub(folder: Path, repo_id: str, private: bool):
     """
     Uploads the files of a finished training, but not its checkpoints, in one commit into a repo that exists.
+
+    Args:
+        folder: The `--output_dir`.
+        repo_id: `user/name`; the card and the results name it from now on.
+        private: What the command that tries again says of the repo, which may be gone by then.
 
     Raises:
         ValueError: if the folder is none, or if the upload fails; with the command that tries again.
     """
-    results_file = folder / "train_results.json"
-    if not results_file.is_file():
-        raise ValueError(f"{folder} holds no train_results.json: give the --output_dir of a finished training.")
-    results = json.loads(results_file.read_text())
+    results = read_results(folder)
     if results["arguments"]["hub_model_id"] != repo_id:
-        # Only here: they import torch, which takes longer than many an upload.
-        from model_card import write_card
-        from results import write_json
+        from model_card import write_card  # only here: it imports torch, which takes longer than many an upload
 
         results["arguments"]["hub_model_id"] = repo_id
-        write_json(results_file, results)
         write_card(folder, results)
-    command = shlex.join(["python", os.path.relpath(__file__), "push", str(folder), repo_id])
+        write_json(folder / "train_results.json", results)
+    words = ["python", os.path.relpath(__file__), "push", str(folder), repo_id]
+    command = shlex.join([*words, "--private" if private else "--no-private"])
     with plain_errors(
         f"The upload to {repo_id} failed", f"Everything is in {folder}; this pushes it again: {command}"
     ):
@@ -86,10 +115,10 @@ def push_to_hub(folder: Path, repo_id: str):
     print(f"Uploaded to {commit.commit_url}")
 
 
-def push_epoch(folder: Path, repo_id: str):
+def push_epoch(folder: Path, repo_id: str, private: bool):
     """Uploads what a training has so far; where that fails, says so and lets the training go on."""
     try:
-        push_to_hub(folder, repo_id)
+        push_to_hub(folder, repo_id, private)
     except ValueError as error:
         print(f"{error}\nThe training goes on.")
 
@@ -99,9 +128,15 @@ def main():
     parser.add_argument("command", choices=["push"])
     parser.add_argument("folder", type=Path, help="The --output_dir of a finished training.")
     parser.add_argument("repo_id", help="user/name; made where there is none yet.")
-    parser.add_argument("--private", action="store_true", help="Make it a private repo.")
+    parser.add_argument(
+        "--private",
+        action=argparse.BooleanOptionalAction,
+        help="Make it a private repo, or not. Default: as the training was told.",
+    )
     arguments = parser.parse_args()
-    push_to_hub(arguments.folder, create_repo(arguments.repo_id, arguments.private))
+    trained = read_results(arguments.folder)["arguments"]  # before a repo is made for them
+    private = trained["hub_private_repo"] if arguments.private is None else arguments.private
+    push_to_hub(arguments.folder, create_repo(arguments.repo_id, private), private)
 
 
 if __name__ == "__main__":

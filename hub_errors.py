@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from httpx2 import HTTPError
-from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 
 REASONS = {
@@ -36,6 +41,8 @@ def explain(error: Exception) -> str:
         return "the Hub knows no such branch, tag or commit of it"
     if isinstance(cause, RepositoryNotFoundError):
         status = 404  # 401 to whoever is not logged in
+    if isinstance(cause, LocalTokenNotFoundError):
+        status = 401  # which the client foresees without asking
     if status in REASONS:
         return REASONS[status]
     if status and status >= 500:

@@ -76,10 +76,10 @@ METRIC_NAMES = {"age_mae": "Age MAE (years)", "age_cs5": "CS@5", "gender_accurac
 
 
 def write_results(folder: Path, results: dict):
-    """Writes `train_results.json`, `curves.png` and the card `README.md` into a model folder."""
-    write_json(folder / "train_results.json", results)
+    """Writes `curves.png`, the card `README.md` and, last, `train_results.json` into a model folder."""
     draw_curves(results["history"], folder / "curves.png")
     write_card(folder, results)
+    write_json(folder / "train_results.json", results)
 
 
 def draw_curves(history: list[dict], file: Path):

@@ -94,9 +94,13 @@ def main():
     parser.add_argument("repo_id", help="user/name; made where there is none yet.")
     parser.add_argument("--public", action="store_true", help="For everybody to see. Default: a private repo.")
     arguments = parser.parse_args()
-    # Before the minutes that a new data set takes.
+    with plain_errors(f"Nothing can be uploaded to {arguments.repo_id}"):
+        HfApi().whoami()  # before the minutes that a new data set takes
+    dataset = load_utkface(arguments.data_dir)
+    if "train" not in dataset:
+        raise ValueError(f"{arguments.data_dir} has no train images, only {sorted(dataset)}: nothing is uploaded.")
     repo_id = create_repo(arguments.repo_id, private=not arguments.public, repo_type="dataset")
-    publish(load_utkface(arguments.data_dir), repo_id, name_data(arguments.data_dir))
+    publish(dataset, repo_id, name_data(arguments.data_dir))
 
 
 if __name__ == "__main__":

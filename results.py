@@ -9,8 +9,6 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 
 PATH_ARGUMENTS = {"model", "config", "data_dir", "output_dir", "extra_data", "teacher", "resume_from_checkpoint"}
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate", "kornia")
@@ -18,6 +16,8 @@ PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate", "korn
 
 def describe_machine() -> dict:
     """What a result depends on beside the command: date, hardware and versions."""
+    import torch  # only here: whoever reads or uploads results need not wait for it
+
     processor = platform.processor() or platform.machine()
     cpu_info = Path("/proc/cpuinfo")
     if cpu_info.exists():

@@ -257,7 +257,7 @@ class Training:
             with torch.random.fork_rng(devices=[]):  # uses up no random numbers of the training
                 self.export()
             if self.accelerator.is_main_process:
-                push_epoch(self.output_dir, train.hub_model_id)
+                push_epoch(self.output_dir, train.hub_model_id, train.hub_private_repo)
 
     @property
     def best_candidate(self) -> AgeGenderModel:
@@ -388,7 +388,7 @@ def main():
     accelerator.free_memory()
     accelerator.end_training()
     if finished and arguments.train.push_to_hub and accelerator.is_main_process:
-        push_to_hub(arguments.train.output_dir, arguments.train.hub_model_id)
+        push_to_hub(arguments.train.output_dir, arguments.train.hub_model_id, arguments.train.hub_private_repo)
 
 
 if __name__ == "__main__":

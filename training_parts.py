@@ -69,6 +69,8 @@ def round_kernels(model: AgeGenderModel):
 
 def save_result(model: AgeGenderModel, processor: AgeGenderImageProcessor, arguments: TrainArguments):
     """Writes a complete model folder; with half-precision weights, kernels, nearly all of the file, as float16."""
+    # Those of earlier weights. New ones are written last of all, so that what a kill leaves is not taken for a result.
+    (arguments.output_dir / "train_results.json").unlink(missing_ok=True)
     AgeGenderPipeline(model=model, image_processor=processor).save_pretrained(arguments.output_dir)
     if arguments.half_precision_weights:
         file = arguments.output_dir / "model.safetensors"

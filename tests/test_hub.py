@@ -8,6 +8,7 @@ import shutil
 import uuid
 from operator import itemgetter
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 from huggingface_hub import ModelCard
@@ -15,7 +16,7 @@ from huggingface_hub import ModelCard
 from evaluation import describe_split
 from hub_setup import last_line, make_environment, run_program
 from loopback_hub import READ_TOKEN, WRITE_TOKEN, Fault
-from training_setup import make_command, read_results
+from training_setup import ROOT, make_command, read_results, write_faces
 from utkface import load_utkface
 
 
@@ -34,14 +35,43 @@ MODEL_FILES = {
     "train_results.json",
 }
 READ_SPLITS = """
+import hashlib
 import json
 import sys
 
 sys.path.insert(0, sys.argv[1])
+from datasets import Image
 from utkface import load_utkface
 
-dataset = load_utkface("somebody/faces")
-print(json.dumps({name: split.remove_columns("image").to_list() for name, split in dataset.items()}))
+
+def hash_image(row):
+    return row | {"image": hashlib.sha256(row["image"]["bytes"]).hexdigest()}
+
+
+dataset = load_utkface(sys.argv[2]).cast_column("image", Image(decode=False))
+print(json.dumps({name: [hash_image(row) for row in split] for name, split in dataset.items()}))
+"""
+# train.py as it is, but ended as by `kill -9` in its second export, before the card of the new weights is written.
+KILLED_TRAINING = """
+import os
+import sys
+
+sys.path.insert(0, sys.argv.pop(1))
+import model_card
+import train
+
+write_card, calls = model_card.write_card, []
+
+
+def kill(*arguments):
+    calls.append(arguments)
+    if len(calls) == 2:
+        os.kill(os.getpid(), 9)
+    write_card(*arguments)
+
+
+model_card.write_card = kill
+train.main()
 """
 
 
@@ -69,6 +99,20 @@ def run_printed(sentence: str, environment: dict):
     words = shlex.split(sentence.rpartition("again: ")[2])
     assert words[0] == "python"
     return run_program(words[1:], environment)
+
+
+def assert_commits_are_whole(hub, repo_id: str):
+    """Each commit has the files of a model, and the card and results of the weights."""
+    commit = hub.repo(repo_id).read()
+    while commit["parent"]:
+        files = commit["files"]
+        assert files.keys() == MODEL_FILES
+        results = json.loads(hub.stored(files["train_results.json"]["oid"]).read_text())
+        assert results["weights_sha256"] == files["model.safetensors"]["oid"]
+        card = hub.stored(files["README.md"]["oid"]).read_text()
+        assert f"weights of epoch {results['best_epoch']}," in " ".join(card.split())
+        assert f"epoch {results['best_epoch']}, " in commit["title"]
+        commit = hub.repo(repo_id).read(commit["parent"])
 
 
 def test_a_training_makes_a_private_repo_in_one_commit(pushed, hub):
@@ -115,10 +159,10 @@ def test_data_and_model_of_the_hub_train_and_failed_uploads_lose_nothing(pushed,
     assert repo.history() == ["Faces of faces: 36 train, 4 validation, 3 test", "Name licence and splits"]
     card = hub.read_file("somebody/faces", "README.md", "datasets").decode()
     assert "license_name: non-commercial-research" in card and "split: validation" in card
-    process = run_program(["-c", READ_SPLITS, Path(__file__).parents[1]], environment, cwd=tmp_path)
-    built = load_utkface(pushed.faces)
-    expected = {name: split.remove_columns("image").to_list() for name, split in built.items()}
-    found = json.loads(process.stdout)
+    expected, found = (
+        json.loads(run_program(["-c", READ_SPLITS, ROOT, source], environment, cwd=tmp_path).stdout)
+        for source in (pushed.faces, "somebody/faces")
+    )
     assert found["train"] != expected["train"]  # mixed, for those who stream them
     for split, rows in expected.items():
         assert sorted(found[split], key=itemgetter("file_name")) == sorted(rows, key=itemgetter("file_name"))
@@ -143,7 +187,7 @@ def test_data_and_model_of_the_hub_train_and_failed_uploads_lose_nothing(pushed,
     assert process.returncode == 0, process.stderr
     results = read_results(tmp_path / "streamed")
     assert results["split_images"] == {"train": 36, "validation": 4, "test": 3}
-    assert results["split"] == describe_split(built)
+    assert results["split"] == describe_split(load_utkface(pushed.faces))
     fetched = {file.name.split("-")[0] for file in (tmp_path / "other_home").rglob("*.parquet")}
     assert fetched == {"validation", "test"}
 
@@ -235,15 +279,110 @@ def test_a_training_without_a_login_does_not_begin(hub, pushed, tmp_path):
 
 
 def test_a_push_under_another_name_writes_it_into_the_card(hub, changed, environment):
-    assert push(changed, environment, repo_id="somebody/renamed").returncode == 0
+    assert push(changed, environment, "--no-private", repo_id="somebody/renamed").returncode == 0
     card = hub.read_file("somebody/renamed", "README.md").decode()
     assert 'model="somebody/renamed"' in card and "somebody/tiny" not in card
     assert json.loads(hub.read_file("somebody/renamed", "train_results.json"))["arguments"]["hub_model_id"] == (
         "somebody/renamed"
     )
+    assert not hub.repo("somebody/renamed").private  # as the word said, and not as the training was
     sentence = last_line(push(changed, environment, "--private", repo_id="somebody/renamed"))
     assert re.search("somebody/renamed is on the Hub already and public: make it private", sentence)
 
 
+@pytest.mark.parametrize("trained_private", [True, False])
+@pytest.mark.parametrize("word", [None, "--private", "--no-private"])
+def test_a_repo_that_is_gone_is_made_again_as_private_as_it_was(hub, changed, environment, trained_private, word):
+    """As the training was told or else the word says, also by the command that a failed upload names."""
+    results = read_results(changed)
+    results["arguments"] |= {"hub_model_id": "somebody/again", "hub_private_repo": trained_private}
+    (changed / "train_results.json").write_text(json.dumps(results))
+    private = {None: trained_private, "--private": True, "--no-private": False}[word]
+    repo = hub.repo("somebody/again")
+    hub.faults.append(Fault("/preupload/", 403))
+    sentence = last_line(push(changed, environment, *[word] * bool(word), repo_id="somebody/again"))
+    assert repo.private == private
+    shutil.rmtree(repo.folder)
+    hub.faults.clear()
+    assert run_printed(sentence, environment).returncode == 0
+    assert repo.private == private
+    shutil.rmtree(repo.folder)
+
+
 def test_a_folder_without_results_is_no_training(hub, tmp_path, environment):
-    assert "holds no train_results.json: give the --output_dir" in last_line(push(tmp_path, environment))
+    sentence = last_line(push(tmp_path, environment, repo_id="somebody/nothing"))
+    assert "holds no train_results.json: give the --output_dir" in sentence
+    assert not hub.repo("somebody/nothing").exists
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "train_results.json"])
+def test_a_folder_whose_weights_and_results_differ_is_not_pushed(hub, changed, environment, file):
+    content = (changed / file).read_bytes()
+    (changed / file).write_bytes(content[:5000])
+    assert len(content) > 5000
+    commits = hub.repo("somebody/tiny").history()
+    sentence = last_line(push(changed, environment))
+    assert sentence.startswith(
+        f"hub.py: error: {changed} is not pushed: its weights are not those of its train_results"
+    )
+    assert sentence.endswith("the training's own command with --resume_from_checkpoint latest writes both anew.")
+    assert hub.repo("somebody/tiny").history() == commits
+
+
+def test_a_training_that_is_killed_in_an_export_is_not_pushed_before_it_has_gone_on(hub, pushed, tmp_path):
+    environment = make_environment(hub, tmp_path / "home", HF_DATASETS_CACHE=str(tmp_path / "cache"))
+    folder = tmp_path / "run"
+    command = make_command(
+        pushed.faces, pushed.network, folder, push_to_hub=True, hub_model_id="killed", hub_strategy="best"
+    )
+    process = run_program(["-c", KILLED_TRAINING, ROOT, *command], environment)
+    assert process.returncode == -SIGKILL, process.stderr
+    assert len(hub.repo("somebody/killed").history()) == 1
+    sentence = last_line(push(folder, environment, repo_id="somebody/killed"))
+    assert f"{folder} holds no train_results.json" in sentence and "--resume_from_checkpoint latest" in sentence
+    assert len(hub.repo("somebody/killed").history()) == 1
+    process = run_program(["train.py", *command, "--resume_from_checkpoint", "latest"], environment)
+    assert process.returncode == 0, process.stderr
+    assert_commits_are_whole(hub, "somebody/killed")
+    assert hub.read_file("somebody/killed", "model.safetensors") == (folder / "model.safetensors").read_bytes()
+
+
+def test_two_processes_push_each_best_epoch_once(hub, pushed, tmp_path):
+    environment = make_environment(hub, tmp_path / "home", HF_DATASETS_CACHE=str(tmp_path / "cache"))
+    folder = tmp_path / "run"
+    command = make_command(
+        pushed.faces,
+        pushed.network,
+        folder,
+        push_to_hub=True,
+        hub_model_id="two",
+        hub_strategy="best",
+        num_train_epochs=3,
+    )
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"]
+    process = run_program([*torchrun, *command], environment, timeout=300)
+    assert process.returncode == 0, process.stderr
+    results, repo = read_results(folder), hub.repo("somebody/two")
+    assert results["num_processes"] == 2
+    best = re.findall(r"^Epoch (\d):.*best so far$", process.stdout, re.MULTILINE)
+    assert len(best) > 1 and process.stdout.count("Uploaded to") == len(best) + 1
+    assert "The upload to" not in process.stdout  # none failed
+    # The last upload may find all its files there already.
+    titles = [title for title in repo.history() if f"epoch {results['best_epoch']}, " not in title]
+    assert [re.search(r"epoch (\d), ", title)[1] for title in titles] == best[-2::-1]
+    assert_commits_are_whole(hub, "somebody/two")
+    for name, file in repo.read()["files"].items():
+        assert hub.stored(file["oid"]).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_data_without_training_images_make_no_repo(hub, tmp_path):
+    """Images of the published test split alone; whoever has no login is told before they are read."""
+    environment = make_environment(hub, tmp_path / "home", token=None, HF_DATASETS_CACHE=str(tmp_path / "cache"))
+    faces = write_faces(tmp_path / "faces", 0, test_count=4)
+    command = ["publish_data.py", faces, "untrained"]
+    process = run_program(command, environment)
+    reason = "Nothing can be uploaded to untrained: there is no login that the Hub accepts"
+    assert last_line(process).startswith(f"publish_data.py: error: {reason}") and "Reading faces" not in process.stderr
+    sentence = last_line(run_program(command, environment | {"HF_TOKEN": WRITE_TOKEN}))
+    assert sentence.startswith(f"publish_data.py: error: {faces} has no train images, only ['test']")
+    assert not hub.repo("somebody/untrained", "datasets").exists

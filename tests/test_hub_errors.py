@@ -4,7 +4,12 @@ import errno
 
 import httpx2
 import pytest
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    LocalTokenNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from hub_errors import explain, find_cause, plain_errors
 
@@ -19,6 +24,7 @@ RESPONSE = httpx2.Response(401, request=httpx2.Request("GET", "http://127.0.0.1/
         (RepositoryNotFoundError("401 Client Error.", response=RESPONSE), "the Hub knows no such repo, or does not"),
         (RevisionNotFoundError("404 Client Error.", response=RESPONSE), "the Hub knows no such branch, tag or commit"),
         (HfHubHTTPError("Invalid credentials", response=RESPONSE), "there is no login that the Hub accepts"),
+        (LocalTokenNotFoundError("Token is required."), "there is no login that the Hub accepts"),
         (OSError(errno.ENOSPC, "No space left on device"), "there is no room left for a file (No space left"),
         (httpx2.ReadTimeout(""), "the connection to the Hub could not be made or broke (ReadTimeout)"),
         (OSError("one line\nand another"), "one line and another"),
