@@ -9,6 +9,7 @@ this file. Code comes from the folder of this file alone.
 
 import gc
 import os
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -136,6 +137,7 @@ def build_demo(pipe: AgeGenderPipeline, delete_cache: tuple[int, int] = DELETE_C
     Args:
         delete_cache: How often uploads and answers are looked through, and the age at which they are deleted, seconds.
     """
+    use_own_folder()
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=delete_cache) as demo:
         gr.Markdown(INTRODUCTION)
         with gr.Tab("Photo"):
@@ -200,7 +202,7 @@ def launch_options(pipe: AgeGenderPipeline) -> dict:
 
 
 def main():
-    use_own_folder()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does, so that no photo is left
     try:
         pipe = load_pipeline(os.environ.get("AGEGENDER_MODEL") or str(FOLDER))
     except ValueError as error:

@@ -1,12 +1,13 @@
 """What lies beside trained weights: results, curves and the model card."""
 
+import json
 import math
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from metrics import ADULT_AGES
-from results import format_value, is_measured, name_data, write_json
+from results import WHOLE_YEARS, format_value, is_measured, name_data, write_json
 from training_arguments import ModelArguments
 from utkface import HOME_PAGE
 
@@ -35,7 +36,7 @@ already do without: `estimator(picture, detect_faces=False)`.
 |---|---|---|---|---|---|---|---|
 {rows}
 
-CS@5 is the share of ages that are wrong by at most five years. Measured by `train.py` on {date} on {hardware}, with the
+CS@5 is the share of ages that are wrong by at most five years.{unit} Measured by `train.py` on {date} on {hardware}, with the
 weights of epoch {best_epoch}, which was chosen on half of the validation images. Near-duplicates of an image never lie on
 two sides of a split.
 
@@ -189,12 +190,14 @@ def write_card(folder: Path, results: dict):
     low, high = ADULT_AGES
     name = results["arguments"]["hub_model_id"] or folder.resolve().name
     hardware = results["hardware"]
+    config = json.loads((folder / "config.json").read_text())
     content = CARD.format(
         card_data=make_card_data(name, results).to_yaml(),
         name=name,
         megabytes=round((folder / "model.safetensors").stat().st_size / 1e6, 1),
         low=low,
         high=high,
+        unit=f" {WHOLE_YEARS}" if config["age_statistic"] == "median" else "",
         rows=format_rows([make_result_row(split, metrics) for split, metrics in results["metrics"].items()]),
         errors=format_rows([make_error_row(row) for row in results["errors"]["validation"]["by_age"]]),
         date=results["date"],

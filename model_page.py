@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 import pandas as pd
 
-from results import format_value, name_count
+from results import WHOLE_YEARS, format_value, name_count
 
 
 # As in metrics.py and utkface.py, whose imports would make the page slow to start.
@@ -129,8 +129,8 @@ def describe_training(training: dict) -> str:
     return text
 
 
-def describe_metrics(metrics: dict) -> str:
-    """How well the model does, of all ages and of adults, as a Markdown table with a sentence."""
+def describe_metrics(metrics: dict, age_statistic: str | None = None) -> str:
+    """How well the model does, of all ages and of adults, as a Markdown table with a sentence or two."""
     if not metrics:
         return "There are no measurements beside these weights."
     rows = ["| labelled age | all | " + ADULTS + " |", "|---|---|---|"]
@@ -143,7 +143,7 @@ def describe_metrics(metrics: dict) -> str:
         cells = [format_value(metrics.get(key + suffix), style) for suffix in ("", ADULT_SUFFIX)]
         rows.append(f"| {name} | {cells[0]} | {cells[1]} |")
     intro = "Measured on validation images, which nobody trained on; some of them chose the epoch of these weights."
-    return intro + "\n\n" + "\n".join(rows)
+    return "\n".join([intro, "", *rows, *(["", WHOLE_YEARS] if age_statistic == "median" else [])])
 
 
 def make_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -266,11 +266,11 @@ def build_model_page(folder: Path):
     Args:
         folder: Of the model, with `train_results.json`, `benchmarks/` and `assets/`; what it lacks is left out.
     """
-    results = read_results(folder)
+    results, age_statistic = read_results(folder), read_json(folder / "config.json").get("age_statistic")
     training, errors = results["training"], results["errors"]
     frame, history = make_error_frame(errors), training.get("history") or []
     gr.Markdown(f"## What it learnt from\n\n{describe_training(training)}")
-    gr.Markdown(f"## How well it does\n\n{describe_metrics(results['metrics'])}")
+    gr.Markdown(f"## How well it does\n\n{describe_metrics(results['metrics'], age_statistic)}")
     gr.Markdown(f"## Limits\n\n{describe_limits(frame, bool(training.get('is_utkface')))}")
     gr.Markdown("## Where it errs" + ("" if len(frame) else "\n\nThere are no errors by age beside these weights."))
     build_plots(make_error_plots(errors))

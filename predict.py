@@ -34,6 +34,14 @@ from safe_reading import read_picture
 
 
 SECONDS_BETWEEN_LOOKS = 0.5
+# What says of a picture what it says, beside the weights.
+ANSWERING_CODE = (
+    "age_distribution.py",
+    "face_detection.py",
+    "image_processing_agegender.py",
+    "modeling_agegender.py",
+    "pipeline_agegender.py",
+)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -85,6 +93,8 @@ def describe_run(arguments: argparse.Namespace, source: Source, pipe: AgeGenderP
     digest.update(pipe.image_processor.to_json_string().encode())
     for _, tensor in sorted(pipe.model.state_dict().items()):
         digest.update(tensor.cpu().numpy().tobytes())
+    for file in ANSWERING_CODE:
+        digest.update(Path(__file__).with_name(file).read_bytes())
     return {
         "data_dir": name_data(arguments.data_dir),
         "files": source.fingerprint(),

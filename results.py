@@ -12,6 +12,11 @@ from pathlib import Path
 
 PATH_ARGUMENTS = {"model", "config", "data_dir", "output_dir", "extra_data", "teacher", "resume_from_checkpoint"}
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate", "kornia")
+# What is to be said of CS@5 where a model's answer is the median of a distribution over whole years.
+WHOLE_YEARS = (
+    "Ages are whole years, as labels are, and eleven of those lie within five years of one; of fractions of years, in which "
+    "other models answer, ten do."
+)
 
 
 def describe_machine() -> dict:

@@ -34,8 +34,8 @@ TEXT_STARTS = (b"P1", b"P2", b"P3")  # which Pillow reads in Python, a comment a
 MAX_SCANS = 100
 SCAN = 0xDA
 END_OF_IMAGE = 0xD9
-# What begins a segment with a length, or ends a JPEG; not zeros after compressed data, fillers and what stands alone.
-MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]")
+# What begins a segment whose length libjpeg believes, or ends a JPEG.
+MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
 HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 
 NOT_A_ZIP = "This archive is broken."

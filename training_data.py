@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import datasets
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader, RandomSampler, Sampler
 
 from batches import EvenBatches, count_steps
@@ -101,7 +102,7 @@ def check_splits(dataset: datasets.DatasetDict, arguments: Arguments, num_proces
 
 def hash_content(images: datasets.Dataset) -> str:
     """
-    sha256 of names, ages and genders, and of the images as they are encoded, whatever the order of the rows.
+    Sum of the rows' sha256, of file name, age, gender and the image as it is encoded, whatever the order of the rows.
 
     Where there is no column image, as in what is known of a stream before it is read, the labels have to do.
     """
@@ -109,12 +110,13 @@ def hash_content(images: datasets.Dataset) -> str:
     images = images.select_columns(columns)
     if "image" in columns:
         images = images.cast_column("image", datasets.Image(decode=False))
-    rows = []
+    total = 0  # of the rows' hashes, which no order changes and nothing of which has to be kept
     for batch in images.iter(1000):
         if "image" in columns:
             batch["image"] = [hashlib.sha256(image["bytes"]).hexdigest() for image in batch["image"]]
-        rows += [json.dumps(row) for row in zip(*(batch[name] for name in columns))]
-    return hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()
+        for row in zip(*(batch[name] for name in columns)):
+            total += int.from_bytes(hashlib.sha256(json.dumps(row).encode()).digest())
+    return f"{total % 2**256:064x}"
 
 
 @dataclass
@@ -156,7 +158,10 @@ class TrainingData:
         )
 
     def describe(self) -> dict:
-        """What tells these images, and the order in which they come, from others."""
+        """What tells these images, and the order in which they come, from others; read by the main process, told to all."""
+        return broadcast_object_list([self._describe() if PartialState().is_main_process else None])[0]
+
+    def _describe(self) -> dict:
         description = describe_split(self.splits) | {"extra_images": self.num_extra_images}
         for split in ("train", "validation"):
             description[f"{split}_content_sha256"] = hash_content(self.splits[split])

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from starlette.responses import JSONResponse
 from safe_fetching import find_address
 
 
+HASH = re.compile("[0-9a-f]{64}")
 # The addresses below /gradio_api/ at which gradio takes calls.
 WAYS_TO_CALL = ("call/", "run/", "api/", "queue/join")
 
@@ -35,6 +38,11 @@ class FilesBelow:
         return (str(Path(parent, name)) for parent, _, names in os.walk(self.folder) for name in names)
 
     def __isub__(self, deleted: set[str]) -> "FilesBelow":
+        """Deletes the folders that are empty now, of those that gradio makes for each content."""
+        for folder in {Path(file).parent for file in deleted}:
+            if HASH.fullmatch(folder.name):
+                with suppress(OSError):  # not empty
+                    folder.rmdir()
         return self
 
 

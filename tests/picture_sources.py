@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import datasets
+from PIL import Image
 
 
 def write_folder(path: Path, pictures: dict) -> str:
@@ -40,6 +41,24 @@ def make_table(pictures: dict) -> datasets.Dataset:
 def write_table(path: Path, pictures: dict) -> str:
     make_table(pictures).to_parquet(path.with_suffix(".parquet"))
     return str(path.with_suffix(".parquet"))
+
+
+def hide_scans(times: int) -> bytes:
+    """
+    A JPEG with two scans in sight and more behind a marker (FF 02) that has no length for a decoder, which, since there is a
+    restart interval, looks for the next marker right behind it.
+    """
+    buffer = io.BytesIO()
+    Image.new("L", (64, 64), 128).save(buffer, "JPEG", progressive=True)
+    jpeg = buffer.getvalue()
+    start = jpeg.index(b"\xff\xda")
+    tables, position = b"", 2
+    while (found := jpeg.find(b"\xff\xc4", position)) >= 0:  # all of them
+        position = found + 2 + int.from_bytes(jpeg[found + 2 : found + 4])
+        tables += jpeg[found:position]
+    first, other = bytes.fromhex("ffda0008010100000001"), bytes.fromhex("ffda00080101 00013f02".replace(" ", ""))
+    hidden = b"\xff\x02" + (2 + times * len(other)).to_bytes(2) + times * other
+    return jpeg[:start] + bytes.fromhex("ffdd00040001") + tables + first + hidden + b"\xff\xd9"
 
 
 def repeat_last_scan(jpeg: bytes, times: int) -> bytes:

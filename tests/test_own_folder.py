@@ -53,26 +53,46 @@ def test_neither_disk_nor_memory_keeps_what_was_sent(tmp_path):
 
 
 def test_user_may_choose_where_the_folder_lies(monkeypatch, tmp_path):
-    handler = signal.getsignal(signal.SIGTERM)
     (tmp_path / "theirs").mkdir()
     monkeypatch.setenv(VARIABLE, str(tmp_path))
-    try:
-        use_own_folder()
-        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+    use_own_folder()
     own = Path(os.environ[VARIABLE])
     assert own.parent == tmp_path and own.name.startswith(PREFIX)
+    use_own_folder()  # for another page of the same process
+    assert os.environ[VARIABLE] == str(own)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["theirs", own.name])
 
 
+HOLD = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+os.environ["GRADIO_TEMP_DIR"] = {parent!r}
+from own_folder import use_own_folder
+use_own_folder()
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
 def test_folders_of_killed_processes_are_deleted(tmp_path):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    names = [f"{PREFIX}{ended.pid}-a", f"{PREFIX}{os.getpid()}-b", f"{PREFIX}{os.getppid()}-c", f"{PREFIX}d", "e"]
-    for name in names:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "photo.png").touch()
+    """And no others: not that of a process that runs, nor what has another name."""
+    (tmp_path / "theirs").mkdir()
+    code = HOLD.format(root=str(app.FOLDER), parent=str(tmp_path))
+    processes = []
+    for _ in range(2):
+        processes.append(subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE))
+        assert processes[-1].stdout.readline() == b"ready\n"
+    both = set(tmp_path.glob(f"{PREFIX}*"))
+    assert len(both) == 2
+    for folder in both:
+        (folder / "photo.png").touch()
     delete_left_folders(tmp_path)
-    # That of a running process stays, and whatever has another name.
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[2:])
+    assert set(tmp_path.glob(f"{PREFIX}*")) == both
+    processes[0].kill()
+    processes[0].communicate()
+    delete_left_folders(tmp_path)
+    assert len(set(tmp_path.glob(f"{PREFIX}*")) & both) == 1 and (tmp_path / "theirs").exists()
+    processes[1].kill()
+    processes[1].communicate()
+    delete_left_folders(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import safe_reading
-from picture_sources import repeat_last_scan
+from picture_sources import hide_scans, repeat_last_scan
 from safe_reading import (
     EMPTY,
     HEIC,
@@ -55,6 +55,7 @@ BAD = {
     "drawing.svg": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', SVG),
     "text.ppm": (b"P3 1 1 255\n" + b"#\n" * 1000 + b"1 2 3\n", TEXT),
     "many scans.jpg": (repeat_last_scan(encode(RED, "JPEG", progressive=True), 500), TOO_MANY_SCANS),
+    "hidden scans.jpg": (hide_scans(500), TOO_MANY_SCANS),
     "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), HEIC),
 }
 

@@ -202,4 +202,4 @@ def test_deletion_goes_on_while_visitors_come(folder):
         visitors.join()
     assert len(list_files(folder)) > 100 and not image.temp_files
     delete_files_created_by_app(demo, age=None)
-    assert list_files(folder) == set()
+    assert list_files(folder) == set() and not list(folder.iterdir())
