@@ -347,6 +347,9 @@ def test_parts_of_another_run_are_refused(run_predict, folder, tmp_path, monkeyp
     ):
         with pytest.raises(ValueError, match=rf"parts holds the parts of another run \({difference}"):
             run_predict(folder, *words)
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match=r"another run \(model "):
+        patch.setattr(predict, "ANSWERING_CODE", predict.ANSWERING_CODE[1:])  # as if it were other code
+        run_predict(folder)
     with pytest.raises(ValueError, match="another run .data_dir photos, now sub, .*pictures 6, now 3"):
         run_predict(f"{folder}/sub")
 
