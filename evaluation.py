@@ -59,7 +59,7 @@ def check_split(model: str, dataset: DatasetDict):
     """
     file = Path(model) / "train_results.json"
     if not file.is_file():
-        print(f"{model} has no train_results.json: whether it was trained on these validation images is not known.")
+        print(f"There is no {file} here: whether {model} was trained on these validation images is not known.")
     trained = json.loads(file.read_text()).get("split", {}) if file.is_file() else {}
     split = describe_split(dataset) if {"train", "validation"} <= set(dataset) else {}
     if all(trained.get(key) == split.get(key) for key in ("images_sha256", "validation_sha256")):
