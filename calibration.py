@@ -9,9 +9,9 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from age_distribution import find_age_interval, find_centrality
 from configuration_agegender import AgeGenderConfig
 from metrics import INTERVAL_COVERAGE
+from modeling_agegender import find_age_interval, find_centrality
 
 
 CALIBRATED_FIELDS = ("age_interval_ages", "age_interval_levels", "gender_temperature")

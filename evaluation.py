@@ -19,12 +19,11 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
-from age_distribution import find_interpolated_median_age
 from calibration import LEAST_LABELS, calibrate, recount
 from configuration_agegender import AgeGenderConfig
 from metrics import AgeGenderMetric, describe_errors, format_errors, format_metrics
 from model_loading import load_model
-from modeling_agegender import AgeGenderModel
+from modeling_agegender import AgeGenderModel, find_interpolated_median_age
 from results import describe_machine, name_data, weights_sha256, write_json
 from utkface import draw_calibration_half, load_utkface, to_model_inputs
 

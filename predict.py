@@ -36,7 +36,6 @@ from safe_reading import read_picture
 SECONDS_BETWEEN_LOOKS = 0.5
 # What says of a picture what it says, beside the weights.
 ANSWERING_CODE = (
-    "age_distribution.py",
     "face_detection.py",
     "image_processing_agegender.py",
     "modeling_agegender.py",

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from age_distribution import AGE_STATISTICS
 from configuration_agegender import AgeGenderConfig
 from conftest import make_model
-from modeling_agegender import AgeGenderModel
+from modeling_agegender import AGE_STATISTICS, AgeGenderModel
 
 
 def test_mean_age(pixel_values):
