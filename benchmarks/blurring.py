@@ -1,14 +1,13 @@
 """
 What a model says of the validation faces when they are blurred or small: error, and width and coverage of the age interval.
 
-    python benchmarks/blurring.py --data_dir UTKFace.tar.gz --output benchmarks/blurring.json
+    python -m benchmarks.blurring --data_dir UTKFace.tar.gz --output benchmarks/blurring.json
 
 Half of the validation images calibrated the intervals.
 """
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,15 +15,14 @@ import torch
 from accelerate import Accelerator
 from PIL import Image, ImageFilter
 
+from evaluation import compute_metrics, make_dataloader, predict
+from metrics import describe_errors
+from model_loading import load_model
+from results import describe_machine, weights_sha256, write_json
+from utkface import load_utkface
+
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from evaluation import compute_metrics, make_dataloader, predict  # noqa: E402
-from metrics import describe_errors  # noqa: E402
-from model_loading import load_model  # noqa: E402
-from results import describe_machine, weights_sha256, write_json  # noqa: E402
-from utkface import load_utkface  # noqa: E402
 
 
 SIDE = 200  # pixels, of UTKFace's images

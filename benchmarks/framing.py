@@ -3,33 +3,31 @@
 Validation images of UTKFace are turned, scaled and pasted into larger pictures; the pipeline has to find them, and its
 ages and genders there are compared with those of the images themselves.
 
-    python benchmarks/framing.py --data_dir PATH --output framing.json
+    python -m benchmarks.framing --data_dir PATH --output framing.json
 
 Two parts need no model: the share of faces found by their size, and where the detector sees the landmarks on UTKFace's
 own images, from which `face_detection.UTKFACE_TEMPLATE` is taken.
 
-    python benchmarks/framing.py --data_dir PATH --by_size --output found_by_size.json
-    python benchmarks/framing.py --data_dir PATH --template
+    python -m benchmarks.framing --data_dir PATH --by_size --output found_by_size.json
+    python -m benchmarks.framing --data_dir PATH --template
 """
 
 import argparse
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from face_detection import UTKFACE_TEMPLATE, FaceDetector, align_face
+from model_loading import load_model
+from pipeline_agegender import AgeGenderPipeline
+from results import describe_machine, name_data, weights_sha256, write_json
+from utkface import load_utkface
+
 
 # Scripts of this folder run from anywhere: the project's modules lie one folder up.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from face_detection import UTKFACE_TEMPLATE, FaceDetector, align_face  # noqa: E402
-from model_loading import load_model  # noqa: E402
-from pipeline_agegender import AgeGenderPipeline  # noqa: E402
-from results import describe_machine, name_data, weights_sha256, write_json  # noqa: E402
-from utkface import load_utkface  # noqa: E402
 
 
 FACE_SIDES = (24, 32, 40, 64, 100, 180, 300, 600)

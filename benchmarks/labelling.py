@@ -1,8 +1,8 @@
 """
 Images a second and memory over time of `predict.py` on very many images, made by repeating real ones.
 
-    python benchmarks/labelling.py --output benchmarks/labelling.json
-    python benchmarks/labelling.py --data_dir UTKFace.tar.gz --num_images 1000 --num_processes 2 --output labelling.json
+    python -m benchmarks.labelling --output benchmarks/labelling.json
+    python -m benchmarks.labelling --data_dir UTKFace.tar.gz --num_images 1000 --num_processes 2 --output labelling.json
 """
 
 import argparse
@@ -19,12 +19,11 @@ from tempfile import TemporaryDirectory
 
 import pyarrow.parquet as pq
 
+from image_sources import Source
+from results import describe_machine, weights_sha256, write_json
+
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from image_sources import Source  # noqa: E402
-from results import describe_machine, weights_sha256, write_json  # noqa: E402
 
 
 def repeat_images(data_dir: str, num_different: int, num_images: int, folder: Path) -> int:

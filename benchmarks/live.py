@@ -1,6 +1,6 @@
 """Frames a second of the tab for a camera with one face, counted in a real browser on the same machine.
 
-    python benchmarks/live.py --output benchmarks/live.json
+    python -m benchmarks.live --output benchmarks/live.json
 
 Needs Playwright and Debian's Chromium, which take their share of the machine.
 """
@@ -8,7 +8,6 @@ Needs Playwright and Debian's Chromium, which take their share of the machine.
 import argparse
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -16,15 +15,14 @@ import gradio as gr
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from live import build_live_page
+from model_loading import load_model
+from pipeline_agegender import AgeGenderPipeline
+from results import describe_machine, weights_sha256, write_json
+from test_live_browser import CAMERA, COUNT_FRAMES, open_camera, write_camera
+
 
 FOLDER = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(FOLDER), str(FOLDER / "tests")]
-
-from live import build_live_page  # noqa: E402
-from model_loading import load_model  # noqa: E402
-from pipeline_agegender import AgeGenderPipeline  # noqa: E402
-from results import describe_machine, weights_sha256, write_json  # noqa: E402
-from test_live_browser import CAMERA, COUNT_FRAMES, open_camera, write_camera  # noqa: E402
 
 
 def main():

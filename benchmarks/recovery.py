@@ -1,7 +1,7 @@
 """
 Kills a small training again and again (kill -9) and looks whether it ends as if nothing had happened.
 
-    python benchmarks/recovery.py --output benchmarks/recovery.json
+    python -m benchmarks.recovery --output benchmarks/recovery.json
 
 Each attempt goes on with `--resume_from_checkpoint latest` where the one before was killed; when a training reaches its
 end, its weights and history are compared with those of an uninterrupted run, bit for bit, and the next one starts. No kill
@@ -24,24 +24,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import datasets
+import torch
+from safetensors.torch import load_file
+
+import train
+from checkpoints import DESCRIPTION, find_checkpoints, read_description
+from results import describe_machine, write_json
+from training_setup import NETWORK, assert_same_end, make_command, write_faces
+
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Else the last bit of a matrix product hangs on where in memory the weights lie, another place after loading.
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
 
-import datasets  # noqa: E402
-import torch  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
-
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-import train  # noqa: E402
-from checkpoints import DESCRIPTION, find_checkpoints, read_description  # noqa: E402
-from results import describe_machine, write_json  # noqa: E402
-from training_setup import NETWORK, assert_same_end, make_command, write_faces  # noqa: E402
 
 
 OPTIONS = {"num_train_epochs": 3, "checkpointing_steps": 3, "checkpoints_total_limit": 2, "validation_share": 0.2}

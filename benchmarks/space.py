@@ -1,7 +1,7 @@
 """
 How the page bears its visitors: start, 64 at once, memory, 500 photos.
 
-    python benchmarks/space.py --output benchmarks/space.json
+    python -m benchmarks.space --output benchmarks/space.json
 
 Each part starts `app.py` in a process of its own and asks it over HTTP.
 """
@@ -27,11 +27,10 @@ from gradio_client import Client, handle_file
 from PIL import Image
 from tqdm.auto import tqdm
 
+from results import describe_machine, write_json
+
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from results import describe_machine, write_json  # noqa: E402
 
 
 PHOTO = ROOT / "assets" / "astronaut.jpg"

@@ -1,24 +1,22 @@
 """
 Faces a second of a model beside a ViT-B/16 with random weights at 224 px: fp32, batch 8, on the CPU, in turns.
 
-    python benchmarks/speed.py --model . --output benchmarks/speed.json
+    python -m benchmarks.speed --model . --output benchmarks/speed.json
 """
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
 import torch
 from transformers import ViTConfig, ViTForImageClassification
 
+from model_loading import load_model
+from results import describe_machine, weights_sha256, write_json
+
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from model_loading import load_model  # noqa: E402
-from results import describe_machine, weights_sha256, write_json  # noqa: E402
 
 
 BATCH_SIZE = 8
