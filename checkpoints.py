@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from configuration_agegender import AgeGenderConfig
 from image_processing_agegender import AgeGenderImageProcessor
-from results import name_paths
+from metrics.results import name_paths
 from training_arguments import Arguments, TrainArguments
 
 

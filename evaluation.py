@@ -15,16 +15,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs
 from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
-from calibration import LEAST_LABELS, calibrate, recount
 from configuration_agegender import AgeGenderConfig
-from metrics import AgeGenderMetric, describe_errors, format_errors, format_metrics
+from metrics.age_gender import describe_errors, format_errors, format_metrics
+from metrics.calibration import LEAST_LABELS, calibrate, recount
+from metrics.prediction import compute_metrics, predict
+from metrics.results import describe_machine, name_data, weights_sha256, write_json
 from model_loading import load_model
 from modeling_agegender import AgeGenderModel, find_interpolated_median_age
-from results import describe_machine, name_data, weights_sha256, write_json
 from utkface import draw_calibration_half, load_utkface, to_model_inputs
 
 
@@ -70,60 +71,6 @@ def check_split(model: str, dataset: DatasetDict):
         )
 
 
-@torch.no_grad()
-def predict(model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelerator) -> dict[str, np.ndarray] | None:
-    """
-    What a model says of all images of a data loader, in their order.
-
-    Args:
-        model: On the accelerator's device.
-        dataloader: Prepared by the accelerator.
-        accelerator: Gathers the predictions of all processes, each image once.
-
-    Returns:
-        On the main process `ages` (years), `age_intervals` (images, 2), `age_logits` (images, num_age_classes),
-        `gender_logits` (images, 2), `age_labels` (NaN where not known), `age_classes` (the same as whole years that the
-        model has) and `gender_labels` (-100 where not known); elsewhere None.
-    """
-    was_training = model.training
-    model.eval()
-    gathered = []
-    for batch in dataloader:
-        pixel_values = batch["pixel_values"].contiguous(memory_format=torch.channels_last)
-        with accelerator.autocast():
-            output = model(pixel_values)
-        values = {
-            "ages": output.age,
-            "age_intervals": output.age_interval,
-            "age_logits": output.age_logits.float(),
-            "gender_logits": output.gender_logits.float(),
-            "age_labels": batch["age_labels"],
-            "gender_labels": batch["gender_labels"],
-            "age_classes": batch["age_labels"].round().clamp(max=output.age_logits.shape[-1] - 1),
-        }
-        values = accelerator.gather_for_metrics(values)
-        if accelerator.is_main_process:
-            gathered.append({name: value.cpu().numpy() for name, value in values.items()})
-    model.train(was_training)
-    if not accelerator.is_main_process:
-        return None
-    return {name: np.concatenate([values[name] for values in gathered]) for name in gathered[0]}
-
-
-def compute_metrics(model: AgeGenderModel, predictions: dict[str, np.ndarray]) -> dict:
-    """The values of [`AgeGenderMetric`] and `loss`, the mean over the labels that are known."""
-    metrics = AgeGenderMetric().compute(
-        age_predictions=predictions["ages"],
-        age_references=predictions["age_labels"],
-        gender_predictions=predictions["gender_logits"].argmax(axis=-1),
-        gender_references=predictions["gender_labels"],
-    )
-    # One loss over all images: the mean of the batches' losses would weigh missing labels by their batch.
-    names = ("age_logits", "gender_logits", "age_labels", "gender_labels")
-    loss = model.compute_loss(*(torch.from_numpy(predictions[name]) for name in names))
-    return metrics | {"loss": loss.item()}
-
-
 def find_agreeing(images: Dataset) -> np.ndarray:
     """True for images whose near-duplicates in the split have the same age and gender, or that have none, (images,)."""
     labels_by_group = {}
@@ -131,13 +78,6 @@ def find_agreeing(images: Dataset) -> np.ndarray:
     for age, gender, group in zip(columns["age"], columns["gender"], columns["group"]):
         labels_by_group.setdefault(group, set()).add((age, gender))
     return np.array([len(labels_by_group[group]) == 1 for group in columns["group"]])
-
-
-def evaluate_model(model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelerator) -> dict:
-    """The result of `compute_metrics`, the same on all processes; arguments as in `predict`."""
-    predictions = predict(model, dataloader, accelerator)
-    results = [compute_metrics(model, predictions) if predictions else None]
-    return broadcast_object_list(results)[0]
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -12,9 +12,9 @@ from gradio.utils import get_upload_folder
 
 from face_cards import LINKS_STYLE, describe_gender, make_link
 from face_table import error_row, face_rows, to_csv
+from metrics.results import name_count
 from photo_page import FILES_QUEUE, find_faces, find_upload
 from pipeline_agegender import AgeGenderPipeline
-from results import name_count
 from safe_fetching import fetch_files, find_address
 from safe_reading import count_pictures, read_pictures
 

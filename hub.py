@@ -13,7 +13,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from hub_errors import plain_errors
-from results import weights_sha256, write_json
+from metrics.results import weights_sha256, write_json
 
 
 def create_repo(repo_id: str, private: bool = False, repo_type: str = "model") -> str:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
-from calibration import CALIBRATED_FIELDS
 from configuration_agegender import AgeGenderConfig
 from image_processing_agegender import AgeGenderImageProcessor
+from metrics.calibration import CALIBRATED_FIELDS
+from metrics.results import name_data
 from model_loading import load_model
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
-from results import name_data
 
 
 CARD = """# Two networks side by side

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from metrics import ADULT_AGES
-from results import WHOLE_YEARS, format_value, is_measured, name_data, write_json
+from metrics.age_gender import ADULT_AGES
+from metrics.results import WHOLE_YEARS, format_value, is_measured, name_data, write_json
 from training_arguments import ModelArguments
 from utkface import HOME_PAGE
 

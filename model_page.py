@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 import pandas as pd
 
-from results import WHOLE_YEARS, format_value, name_count
+from metrics.results import WHOLE_YEARS, format_value, name_count
 
 
 # As in metrics.py and utkface.py, whose imports would make the page slow to start.

@@ -27,9 +27,9 @@ from face_table import error_row, face_rows
 from hub_errors import FULL_DISK, explain
 from image_sources import READING_ERRORS, Entry, Source
 from labelling_parts import WRITERS, Parts
+from metrics.results import name_data
 from model_loading import load_model
 from pipeline_agegender import AgeGenderPipeline
-from results import name_data
 from safe_reading import read_picture
 
 

@@ -13,7 +13,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
 from hub import create_repo
 from hub_errors import plain_errors
-from results import name_data
+from metrics.results import name_data
 from utkface import HOME_PAGE, is_utkface, load_utkface
 
 

@@ -4,9 +4,9 @@ import json
 from dataclasses import fields
 from pathlib import Path
 
-from calibration import CALIBRATED_FIELDS
 from configuration_agegender import AgeGenderConfig
 from image_processing_agegender import AgeGenderImageProcessor
+from metrics.calibration import CALIBRATED_FIELDS
 from model_loading import load_model, plain_reasons
 from modeling_agegender import AgeGenderModel
 from training_arguments import ModelArguments

@@ -26,7 +26,6 @@ from tqdm.auto import tqdm
 from transformers import get_scheduler
 
 from augmentation import FaceAugmentation
-from calibration import calibrate, recount
 from checkpoints import (
     LAYOUT,
     compare_trainings,
@@ -37,14 +36,16 @@ from checkpoints import (
     read_description,
 )
 from distillation import Teachers, soft_loss
-from evaluation import compute_metrics, describe_split, evaluate_model, make_dataloader, predict
+from evaluation import describe_split, make_dataloader
 from hub import create_repo, push_epoch, push_to_hub
 from image_processing_agegender import AgeGenderImageProcessor
-from metrics import describe_errors, format_errors, format_metrics
+from metrics.age_gender import describe_errors, format_errors, format_metrics
+from metrics.calibration import calibrate, recount
+from metrics.prediction import compute_metrics, evaluate_model, predict
+from metrics.results import describe_machine, name_paths, weights_sha256
 from model_card import describe_start, write_results
 from model_loading import Normalization
 from modeling_agegender import AgeGenderModel
-from results import describe_machine, name_paths, weights_sha256
 from starting_model import load_start
 from training_arguments import Arguments, parse_arguments
 from training_data import TrainingData, load_training_data, make_train_dataloader, read_batches

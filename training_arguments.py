@@ -8,7 +8,7 @@ from accelerate.utils import is_tensorboard_available, is_trackio_available, is_
 from transformers import HfArgumentParser
 
 from augmentation import AugmentationArguments
-from metrics import HIGHER_IS_BETTER
+from metrics.age_gender import HIGHER_IS_BETTER
 
 
 # Of the names that transformers.get_scheduler knows, those that need no further argument.

@@ -5,7 +5,7 @@ import signal
 import time
 from dataclasses import asdict, dataclass, field
 
-from metrics import HIGHER_IS_BETTER
+from metrics.age_gender import HIGHER_IS_BETTER
 from training_arguments import TrainArguments
 
 

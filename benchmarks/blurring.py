@@ -15,10 +15,11 @@ import torch
 from accelerate import Accelerator
 from PIL import Image, ImageFilter
 
-from evaluation import compute_metrics, make_dataloader, predict
-from metrics import describe_errors
+from evaluation import make_dataloader
+from metrics.age_gender import describe_errors
+from metrics.prediction import compute_metrics, predict
+from metrics.results import describe_machine, weights_sha256, write_json
 from model_loading import load_model
-from results import describe_machine, weights_sha256, write_json
 from utkface import load_utkface
 
 

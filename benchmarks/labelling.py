@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import pyarrow.parquet as pq
 
 from image_sources import Source
-from results import describe_machine, weights_sha256, write_json
+from metrics.results import describe_machine, weights_sha256, write_json
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -30,7 +30,7 @@ from safetensors.torch import load_file
 
 import train
 from checkpoints import DESCRIPTION, find_checkpoints, read_description
-from results import describe_machine, write_json
+from metrics.results import describe_machine, write_json
 from training_setup import NETWORK, assert_same_end, make_command, write_faces
 
 

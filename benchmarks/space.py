@@ -27,7 +27,7 @@ from gradio_client import Client, handle_file
 from PIL import Image
 from tqdm.auto import tqdm
 
-from results import describe_machine, write_json
+from metrics.results import describe_machine, write_json
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-import calibration
 from conftest import make_config
-from metrics import describe_errors
+from metrics import calibration
+from metrics.age_gender import describe_errors
 
 
 def make_predictions(count: int, seed: int) -> dict[str, np.ndarray]:

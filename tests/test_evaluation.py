@@ -15,9 +15,10 @@ from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 
 import evaluation
-from calibration import CALIBRATED_FIELDS
 from conftest import make_config
 from image_processing_agegender import AgeGenderImageProcessor
+from metrics.calibration import CALIBRATED_FIELDS
+from metrics.prediction import evaluate_model
 from modeling_agegender import AgeGenderModel
 
 
@@ -171,7 +172,7 @@ def test_missing_labels_weigh_the_same_in_any_batch(model_folder):
     found = []
     for batch_size in (2, 7):
         dataloader = accelerator.prepare(evaluation.make_dataloader(dataset, processor, batch_size, num_workers=0))
-        found.append(evaluation.evaluate_model(model, dataloader, accelerator))
+        found.append(evaluate_model(model, dataloader, accelerator))
     assert found[0]["loss"] == pytest.approx(found[1]["loss"], rel=1e-5)
     assert found[0]["age_mae"] == pytest.approx(found[1]["age_mae"], rel=1e-5)
     with torch.no_grad():
@@ -190,7 +191,7 @@ def test_measuring_changes_neither_mode_nor_weights_nor_statistics(model_folder,
     accelerator = Accelerator()
     processor = AgeGenderImageProcessor.from_pretrained(model_folder)
     dataset = evaluation.load_utkface(pictures)["validation"]
-    evaluation.evaluate_model(
+    evaluate_model(
         model, accelerator.prepare(evaluation.make_dataloader(dataset, processor, 2, num_workers=0)), accelerator
     )
     assert model.training

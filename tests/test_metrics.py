@@ -5,7 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from metrics import AgeGenderMetric, describe_errors, expected_calibration_error, format_errors, format_metrics
+from metrics.age_gender import (
+    AgeGenderMetric,
+    describe_errors,
+    expected_calibration_error,
+    format_errors,
+    format_metrics,
+)
 
 
 NOT_KNOWN = math.nan

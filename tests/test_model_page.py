@@ -8,9 +8,9 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-import metrics
 import model_page
 import utkface
+from metrics import age_gender as metrics
 
 
 ROOT = Path(__file__).parents[1]

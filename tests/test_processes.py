@@ -19,6 +19,7 @@ import evaluation
 import train
 from augmentation import AugmentationArguments, FaceAugmentation
 from checkpoints import find_checkpoints
+from metrics.prediction import compute_metrics
 from modeling_agegender import AgeGenderModel
 from processes import read_logs, run_on_processes, run_train_here
 from training_arguments import TrainArguments
@@ -208,7 +209,7 @@ def train_until_early_stop(command: list[str]) -> tuple[int, int, int]:
     """Every measurement after the second epoch is worse; (measurements of this process, epochs, best epoch)."""
     measured, trainings = [], []
     with pytest.MonkeyPatch.context() as patch:
-        compute, finish = evaluation.compute_metrics, train.Training._finish_epoch
+        compute, finish = compute_metrics, train.Training._finish_epoch
 
         def measure(*args):
             measured.append(1)

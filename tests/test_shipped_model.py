@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from skimage import data
 
-from calibration import CALIBRATED_FIELDS
 from image_processing_agegender import AgeGenderImageProcessor
+from metrics.calibration import CALIBRATED_FIELDS
+from metrics.results import weights_sha256
 from modeling_agegender import AgeGenderModel
-from results import weights_sha256
 
 
 ROOT = Path(__file__).parents[1]

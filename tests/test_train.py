@@ -17,7 +17,7 @@ import train
 import training_parts
 import training_state
 from configuration_agegender import AgeGenderConfig
-from evaluation import evaluate_model
+from metrics.prediction import evaluate_model
 from modeling_agegender import AgeGenderModel
 from training_arguments import TrainArguments
 from training_setup import (

@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 import model_card
 import train
 from augmentation import AugmentationArguments
-from evaluation import evaluate_model, make_dataloader
+from evaluation import make_dataloader
 from image_processing_agegender import AgeGenderImageProcessor
+from metrics.prediction import evaluate_model
 from model_loading import load_model
 from modeling_agegender import AgeGenderModel
 from training_setup import (

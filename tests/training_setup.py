@@ -14,8 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from checkpoints import find_checkpoints
-from evaluation import evaluate_model, make_dataloader
+from evaluation import make_dataloader
 from image_processing_agegender import AgeGenderImageProcessor
+from metrics.prediction import evaluate_model
 from modeling_agegender import AgeGenderModel
 from utkface import draw_calibration_half, load_utkface
 
