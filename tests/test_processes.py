@@ -19,6 +19,7 @@ import evaluation
 import train
 from augmentation import AugmentationArguments, FaceAugmentation
 from checkpoints import find_checkpoints
+from metrics import prediction
 from metrics.prediction import compute_metrics
 from modeling_agegender import AgeGenderModel
 from processes import read_logs, run_on_processes, run_train_here
@@ -219,7 +220,7 @@ def train_until_early_stop(command: list[str]) -> tuple[int, int, int]:
             finish(training)
             trainings[:] = [training.state]
 
-        patch.setattr(evaluation, "compute_metrics", measure)
+        patch.setattr(prediction, "compute_metrics", measure)
         patch.setattr(train.Training, "_finish_epoch", note)
         run_train_here(command)
     return len(measured), trainings[0].epoch, trainings[0].best_epoch
