@@ -13,18 +13,18 @@ import signal
 from functools import partial
 from pathlib import Path
 
+from hub.loading import load_pipeline, split_revision
+
 
 # Of the libraries nothing is to be thrown away, and to look for it again and again is a fifth of the start.
 gc.disable()
 
 import gradio as gr
-from PIL import Image
 
 from api_types import build_inputs, build_outputs
 from files_page import build_files_page, predict_files
 from link_preview import describe_page
 from live import build_live_page
-from model_loading import load_model
 from model_page import build_model_page
 from own_folder import use_own_folder
 from photo_page import ADDRESS_QUEUE, FILES_QUEUE, QUEUE, build_photo_page, predict, predict_url
@@ -96,18 +96,9 @@ PREDICT_FILES_DESCRIPTION = (
 NO_MCP = "The page is no MCP server: pip install 'gradio[mcp]' makes it one."
 
 
-def split_revision(source: str) -> tuple[str, str | None]:
-    """Splits `id@revision`; a folder stays whole whatever its name holds."""
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return str(folder), None
-    repo, _, revision = source.partition("@")
-    return repo, revision or None
-
-
-def load_pipeline(source: str) -> AgeGenderPipeline:
+def load_estimator(source: str) -> AgeGenderPipeline:
     """
-    Builds the pipeline from the classes of this folder with the weights of a model repo, on a GPU where there is one.
+    The pipeline with the weights that `AGEGENDER_MODEL` names, on a GPU where there is one.
 
     Args:
         source: A Hub id, `id@revision` or a folder.
@@ -119,15 +110,11 @@ def load_pipeline(source: str) -> AgeGenderPipeline:
     if source.startswith(("/", ".", "~")) and revision is None and not Path(repo).is_dir():
         raise ValueError(f"AGEGENDER_MODEL={source}: there is no such folder.")
     try:
-        model, image_processor = load_model(repo, revision)
-    except ValueError as error:
-        raise ValueError(f"AGEGENDER_MODEL={source}: {error}") from error
-    pipe = AgeGenderPipeline(model=model, image_processor=image_processor)
-    try:
-        pipe(Image.new("RGB", (64, 64)))
+        return load_pipeline(repo, revision)
     except ImportError as error:
         raise ValueError(str(error)) from error
-    return pipe
+    except ValueError as error:
+        raise ValueError(f"AGEGENDER_MODEL={source}: {error}") from error
 
 
 def build_demo(pipe: AgeGenderPipeline, delete_cache: tuple[int, int] = DELETE_CACHE) -> gr.Blocks:
@@ -204,7 +191,7 @@ def launch_options(pipe: AgeGenderPipeline) -> dict:
 def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does, so that no photo is left
     try:
-        pipe = load_pipeline(os.environ.get("AGEGENDER_MODEL") or str(FOLDER))
+        pipe = load_estimator(os.environ.get("AGEGENDER_MODEL") or str(FOLDER))
     except ValueError as error:
         raise SystemExit(str(error)) from error
     build_demo(pipe).launch(**launch_options(pipe))

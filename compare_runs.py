@@ -10,9 +10,9 @@ import math
 import shlex
 from pathlib import Path
 
+from hub.model_card import format_rows
 from metrics.age_gender import ADULT_AGES
 from metrics.results import format_value, name_paths
-from model_card import format_rows
 from training_arguments import parse_arguments
 
 

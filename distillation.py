@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from configuration_agegender import AgeGenderConfig
-from model_loading import Normalization, load_model
+from hub.loading import Normalization, load_model
 from modeling_agegender import AgeGenderOutput
 
 

@@ -20,11 +20,11 @@ from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
 from configuration_agegender import AgeGenderConfig
+from hub.loading import load_model
 from metrics.age_gender import describe_errors, format_errors, format_metrics
 from metrics.calibration import LEAST_LABELS, calibrate, recount
 from metrics.prediction import compute_metrics, predict
 from metrics.results import describe_machine, name_data, weights_sha256, write_json
-from model_loading import load_model
 from modeling_agegender import AgeGenderModel, find_interpolated_median_age
 from utkface import draw_calibration_half, load_utkface, to_model_inputs
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.exceptions import DatasetGenerationError
 
-from hub_errors import explain, find_cause
+from hub.errors import explain, find_cause
 
 
 # UTKFace's own names end in the date and time of their making, to the millisecond.

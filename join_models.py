@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 from configuration_agegender import AgeGenderConfig
+from hub.loading import load_model
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.calibration import CALIBRATED_FIELDS
 from metrics.results import name_data
-from model_loading import load_model
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
 

@@ -24,11 +24,11 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from face_table import error_row, face_rows
-from hub_errors import FULL_DISK, explain
+from hub.errors import FULL_DISK, explain
+from hub.loading import load_pipeline
 from image_sources import READING_ERRORS, Entry, Source
 from labelling_parts import WRITERS, Parts
 from metrics.results import name_data
-from model_loading import load_model
 from pipeline_agegender import AgeGenderPipeline
 from safe_reading import read_picture
 
@@ -76,14 +76,6 @@ def parse_arguments() -> argparse.Namespace:
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} must be at least 1, got {getattr(arguments, name)}.")
     return arguments
-
-
-def load_pipeline(arguments: argparse.Namespace, device: torch.device) -> AgeGenderPipeline:
-    """The pipeline on a device. Raises ImportError if faces are to be found and what finds them is not installed."""
-    model, image_processor = load_model(arguments.model, arguments.revision)
-    pipe = AgeGenderPipeline(model=model, image_processor=image_processor, device=device)
-    pipe(Image.new("RGB", (64, 64)), detect_faces=not arguments.no_detection)
-    return pipe
 
 
 def describe_run(arguments: argparse.Namespace, source: Source, pipe: AgeGenderPipeline) -> dict:
@@ -198,7 +190,9 @@ def main():
     total = sum(1 for _ in source.entries())
     if not total:
         raise ValueError(f"{arguments.data_dir} holds no picture.")
-    pipe = load_pipeline(arguments, accelerator.device)
+    pipe = load_pipeline(
+        arguments.model, arguments.revision, accelerator.device, detect_faces=not arguments.no_detection
+    )
     parts = Parts(arguments.output, total, arguments.pictures_per_part, describe_run(arguments, source, pipe))
     numbers = open_parts(parts, accelerator)
     label = partial(

@@ -11,10 +11,11 @@ import argparse
 import datasets
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
-from hub import create_repo
-from hub_errors import plain_errors
+from hub.errors import plain_errors
+from hub.model_card import HOME_PAGE
+from hub.upload import create_repo
 from metrics.results import name_data
-from utkface import HOME_PAGE, is_utkface, load_utkface
+from utkface import is_utkface, load_utkface
 
 
 CARD = """---

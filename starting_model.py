@@ -5,9 +5,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from configuration_agegender import AgeGenderConfig
+from hub.loading import load_model, plain_reasons
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.calibration import CALIBRATED_FIELDS
-from model_loading import load_model, plain_reasons
 from modeling_agegender import AgeGenderModel
 from training_arguments import ModelArguments
 

@@ -26,7 +26,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from batches import count_steps, cut
-from hub_errors import plain_errors
+from hub.errors import plain_errors
 from image_sources import (
     SPLIT_NAMES,
     Source,

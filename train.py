@@ -37,14 +37,14 @@ from checkpoints import (
 )
 from distillation import Teachers, soft_loss
 from evaluation import describe_split, make_dataloader
-from hub import create_repo, push_epoch, push_to_hub
+from hub.loading import Normalization
+from hub.model_card import describe_start, write_results
+from hub.upload import create_repo, push_epoch, push_to_hub
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.age_gender import describe_errors, format_errors, format_metrics
 from metrics.calibration import calibrate, recount
 from metrics.prediction import compute_metrics, evaluate_model, predict
 from metrics.results import describe_machine, name_paths, weights_sha256
-from model_card import describe_start, write_results
-from model_loading import Normalization
 from modeling_agegender import AgeGenderModel
 from starting_model import load_start
 from training_arguments import Arguments, parse_arguments

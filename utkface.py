@@ -28,7 +28,6 @@ from near_duplicates import draw_groups, group_near_duplicates, thumbnail
 
 logger = datasets.logging.get_logger(__name__)
 
-HOME_PAGE = "https://susanqq.github.io/UTKFace"
 GENDERS = ["male", "female"]
 RACES = ["White", "Black", "Asian", "Indian", "Others"]
 MAXIMUM_AGE = 120

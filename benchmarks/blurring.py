@@ -16,10 +16,10 @@ from accelerate import Accelerator
 from PIL import Image, ImageFilter
 
 from evaluation import make_dataloader
+from hub.loading import load_model
 from metrics.age_gender import describe_errors
 from metrics.prediction import compute_metrics, predict
 from metrics.results import describe_machine, weights_sha256, write_json
-from model_loading import load_model
 from utkface import load_utkface
 
 

@@ -21,8 +21,8 @@ import numpy as np
 from PIL import Image
 
 from face_detection import UTKFACE_TEMPLATE, FaceDetector, align_face
+from hub.loading import load_model
 from metrics.results import describe_machine, name_data, weights_sha256, write_json
-from model_loading import load_model
 from pipeline_agegender import AgeGenderPipeline
 from utkface import load_utkface
 

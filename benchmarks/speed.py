@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from transformers import ViTConfig, ViTForImageClassification
 
+from hub.loading import load_model
 from metrics.results import describe_machine, weights_sha256, write_json
-from model_loading import load_model
 
 
 ROOT = Path(__file__).resolve().parent.parent

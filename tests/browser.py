@@ -57,7 +57,7 @@ def write_camera(file: Path, photo: Image.Image | None) -> str:
 @contextmanager
 def serve_page() -> Iterator[str]:
     """Serves the page with the shipped weights; yields its address."""
-    pipe = app.load_pipeline(str(app.FOLDER))
+    pipe = app.load_estimator(str(app.FOLDER))
     demo = app.build_demo(pipe)
     _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options(pipe))
     yield address

@@ -22,6 +22,7 @@ import app
 from conftest import make_config
 from drawing import BOX_COLOUR, MAX_SHOWN_PIXELS
 from files_page import NO_FILES
+from hub.loading import split_revision
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
 from photo_page import NO_PHOTO
@@ -43,7 +44,7 @@ def model_folder(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def client(model_folder):
-    demo = app.build_demo(app.load_pipeline(model_folder))
+    demo = app.build_demo(app.load_estimator(model_folder))
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True)
     yield Client(url, verbose=False)
     demo.close()
@@ -287,7 +288,7 @@ def test_model_loads_once(model_folder, monkeypatch):
     monkeypatch.setattr(
         AgeGenderModel, "from_pretrained", lambda *args, **kwargs: reads.append(args) or read(*args, **kwargs)
     )
-    demo = app.build_demo(app.load_pipeline(model_folder))
+    demo = app.build_demo(app.load_estimator(model_folder))
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True)
     try:
         for _ in range(2):
@@ -300,11 +301,11 @@ def test_model_loads_once(model_folder, monkeypatch):
 
 
 def test_split_revision(tmp_path):
-    assert app.split_revision("me/model") == ("me/model", None)
-    assert app.split_revision("me/model@v1.2") == ("me/model", "v1.2")
+    assert split_revision("me/model") == ("me/model", None)
+    assert split_revision("me/model@v1.2") == ("me/model", "v1.2")
     folder = tmp_path / "a@b"
     folder.mkdir()
-    assert app.split_revision(str(folder)) == (str(folder), None)
+    assert split_revision(str(folder)) == (str(folder), None)
 
 
 @pytest.mark.parametrize("source", ["/nowhere/at/all", "", "default"])
@@ -323,14 +324,14 @@ def test_start_with_another_model_ends_with_a_sentence(model_folder, monkeypatch
     AgeGenderImageProcessor.from_pretrained(model_folder).save_pretrained(tmp_path)
     config.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="is no AgeGender model of this network: it lacks"):
-        app.load_pipeline(str(tmp_path))
+        app.load_estimator(str(tmp_path))
 
 
 def test_start_without_the_large_file_of_git_ends_with_a_sentence(model_folder, tmp_path):
     AgeGenderModel.from_pretrained(model_folder).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(ValueError, match=f"AGEGENDER_MODEL={tmp_path}: No model could be loaded from"):
-        app.load_pipeline(str(tmp_path))
+        app.load_estimator(str(tmp_path))
 
 
 def test_revision_reaches_the_hub(monkeypatch):
@@ -341,9 +342,9 @@ def test_revision_reaches_the_hub(monkeypatch):
         raise OSError("We couldn't connect.\nA second line.")
 
     monkeypatch.setattr(
-        "model_loading.snapshot_download", lambda repo, **kwargs: calls.append((repo, kwargs["revision"]))
+        "hub.loading.snapshot_download", lambda repo, **kwargs: calls.append((repo, kwargs["revision"]))
     )
     monkeypatch.setattr(AgeGenderModel, "from_pretrained", from_pretrained)
     with pytest.raises(ValueError, match="me/model@v1.*We couldn't connect.$"):
-        app.load_pipeline("me/model@v1")
+        app.load_estimator("me/model@v1")
     assert calls == [("me/model", "v1"), ("me/model", "v1", False)]

@@ -12,7 +12,6 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 FILES_THAT_TRAVEL = {
-    "age_distribution.py",
     "configuration_agegender.py",
     "modeling_agegender.py",
     "image_processing_agegender.py",

@@ -11,7 +11,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from hub_errors import explain, find_cause, plain_errors
+from hub.errors import explain, find_cause, plain_errors
 
 
 RESPONSE = httpx2.Response(401, request=httpx2.Request("GET", "http://127.0.0.1/api/models/a/b"))

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 import join_models
 from conftest import make_model
+from hub.loading import load_model
 from image_processing_agegender import AgeGenderImageProcessor
-from model_loading import load_model
 
 
 SECOND = {

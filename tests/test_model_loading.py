@@ -5,8 +5,8 @@ import json
 import pytest
 
 from conftest import make_config, make_model
+from hub.loading import load_model
 from image_processing_agegender import AgeGenderImageProcessor
-from model_loading import load_model
 from starting_model import load_config, load_start, override_config
 from training_arguments import ModelArguments
 

