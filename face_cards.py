@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from face_table import face_rows, to_csv
+from photos.face_table import face_rows, to_csv
+from photos.wording import describe_gender
 
 
 CROP_SIDE = 112  # pixels
-# Below it a card says that it does not know; the probability is of the likelier gender, so never below one half.
-SURE = 0.75
 CROWD = 12  # faces beyond which a table comes before the cards
 PLOT_WIDTH, PLOT_HEIGHT, PLOT_FOOT = 202, 44, 14
 # Age, text and where it stands; the last bar is of all ages from there on.
@@ -107,17 +106,6 @@ def make_card(number: int, face: dict, keep: Callable[[Image.Image], dict]) -> d
         "gender": describe_gender(face),
         "plot": plot_distribution(face["age_distribution"], face["age_interval"]),
     }
-
-
-def name_gender(face: dict) -> str:
-    """The likelier gender in one word; `unsure` where it is not likely enough."""
-    return face["gender"] if face["gender_score"] >= SURE else "unsure"
-
-
-def describe_gender(face: dict) -> str:
-    """The likelier gender and its probability: `female, 98%` or `unsure (female, 55%)`."""
-    said = f"{face['gender']}, {face['gender_score']:.0%}"
-    return said if name_gender(face) == face["gender"] else f"unsure ({said})"
 
 
 def plot_distribution(probabilities: list[float], interval: list[float]) -> str:

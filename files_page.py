@@ -10,13 +10,14 @@ from tempfile import TemporaryDirectory
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from face_cards import LINKS_STYLE, describe_gender, make_link
-from face_table import error_row, face_rows, to_csv
+from face_cards import LINKS_STYLE, make_link
 from metrics.results import name_count
 from photo_page import FILES_QUEUE, find_faces, find_upload
+from photos.archives import count_pictures, read_pictures
+from photos.face_table import error_row, face_rows, to_csv
+from photos.fetching import fetch_files, find_address
+from photos.wording import describe_gender
 from pipeline_agegender import AgeGenderPipeline
-from safe_fetching import fetch_files, find_address
-from safe_reading import count_pictures, read_pictures
 
 
 HELP = "Up to 1,000 photos at once, and 100 MB a file."

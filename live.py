@@ -19,12 +19,12 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from drawing import BOX_COLOUR
-from face_cards import describe_gender, name_gender
 from face_detection import FaceDetector
 from photo_page import QUEUE, find_faces
+from photos.drawing import BOX_COLOUR
+from photos.reading import MAX_SCANS, count_scans
+from photos.wording import describe_gender, name_gender
 from pipeline_agegender import UNREADABLE, AgeGenderPipeline
-from safe_reading import MAX_SCANS, count_scans
 
 
 # Else gradio makes a table of its last 10,000 events after each, and each frame is one. Read when a gr.Blocks begins.

@@ -21,12 +21,12 @@ from starlette.routing import Mount, Route
 from typing_extensions import TypedDict  # before Python 3.12 pydantic wants it from there
 
 from api_types import Face, File
-from drawing import draw_faces
 from files_page import answer_files
 from photo_page import find_faces
+from photos.drawing import draw_faces
+from photos.fetching import fetch, is_data, read_data
+from photos.reading import read_picture
 from pipeline_agegender import AgeGenderPipeline
-from safe_fetching import fetch, is_data, read_data
-from safe_reading import read_picture
 
 
 PATH = "/gradio_api/mcp"  # where clients look for it in a gradio app

@@ -8,11 +8,11 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from drawing import draw_faces
 from face_cards import STYLE, TEMPLATE, make_cards
+from photos.drawing import draw_faces
+from photos.fetching import fetch
+from photos.reading import read_picture
 from pipeline_agegender import AgeGenderPipeline
-from safe_fetching import fetch
-from safe_reading import read_picture
 from visits import keep_briefly
 
 

@@ -23,14 +23,14 @@ from accelerate.utils import InitProcessGroupKwargs
 from PIL import Image
 from tqdm.auto import tqdm
 
-from face_table import error_row, face_rows
 from hub.errors import FULL_DISK, explain
 from hub.loading import load_pipeline
 from image_sources import READING_ERRORS, Entry, Source
-from labelling_parts import WRITERS, Parts
 from metrics.results import name_data
+from photos.face_table import error_row, face_rows
+from photos.reading import read_picture
+from photos.table_parts import WRITERS, Parts
 from pipeline_agegender import AgeGenderPipeline
-from safe_reading import read_picture
 
 
 SECONDS_BETWEEN_LOOKS = 0.5

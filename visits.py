@@ -22,7 +22,7 @@ from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from safe_fetching import find_address
+from photos.fetching import find_address
 
 
 HASH = re.compile("[0-9a-f]{64}")

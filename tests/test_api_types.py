@@ -12,9 +12,9 @@ from pydantic import TypeAdapter
 
 import app
 import photo_page
-import safe_fetching
 from api_types import EXAMPLE, Face, File
 from conftest import make_face
+from photos import fetching as safe_fetching
 
 
 ASTRONAUT = app.FOLDER / "assets" / "astronaut.jpg"

@@ -20,13 +20,13 @@ from PIL import Image
 
 import app
 from conftest import make_config
-from drawing import BOX_COLOUR, MAX_SHOWN_PIXELS
 from files_page import NO_FILES
 from hub.loading import split_revision
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
 from photo_page import NO_PHOTO
-from safe_reading import EMPTY, NOT_A_PICTURE, SVG
+from photos.drawing import BOX_COLOUR, MAX_SHOWN_PIXELS
+from photos.reading import EMPTY, NOT_A_PICTURE, SVG
 
 
 ASTRONAUT = Path(app.FOLDER) / "assets" / "astronaut.jpg"
@@ -135,7 +135,7 @@ def test_photo_does_not_wait_for_the_slow_sites_of_other_visitors(client, monkey
         return ASTRONAUT.read_bytes()
 
     monkeypatch.setattr("photo_page.fetch", fetch)
-    monkeypatch.setattr("safe_fetching.fetch", fetch)
+    monkeypatch.setattr("photos.fetching.fetch", fetch)
     jobs = [client.submit(make(f"https://slow.example/{letter}.jpg"), api_name=name) for letter in "ab"]
     try:
         while {job.status().code for job in jobs} != {Status.PROCESSING, Status.IN_QUEUE}:  # in whichever order
@@ -199,9 +199,9 @@ def test_broken_file_gets_a_sentence(client, tmp_path, content, sentence):
 
 
 def test_svg_gets_a_sentence(client, tmp_path):
-    (tmp_path / "drawing.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    (tmp_path / "photos.drawing.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     with pytest.raises(AppError, match=SVG):
-        predict(client, tmp_path / "drawing.svg")
+        predict(client, tmp_path / "photos.drawing.svg")
 
 
 def test_too_many_pixels_get_a_sentence(client, tmp_path):

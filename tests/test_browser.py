@@ -24,7 +24,7 @@ from browser import (
     upload,
     write_camera,
 )
-from safe_reading import HEIC
+from photos.reading import HEIC
 
 
 COPY = """async (address) => {

@@ -6,7 +6,7 @@ import pytest
 
 from browser import ASTRONAUT, TAB_MARKS, open_browser, open_page, open_tab, serve_page, upload
 from photo_page import ONE_AT_A_TIME
-from safe_reading import NOT_A_PICTURE
+from photos.reading import NOT_A_PICTURE
 
 
 PHONE = {"width": 390, "height": 844}

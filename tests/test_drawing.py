@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from conftest import make_face
-from drawing import BOX_COLOUR, MAX_SHOWN_SIDE, draw_faces, draw_label
+from photos.drawing import BOX_COLOUR, MAX_SHOWN_SIDE, draw_faces, draw_label
 
 
 @pytest.mark.parametrize("box", [(40, 40, 90, 100), (0, 0, 60, 60), (140, 0, 199, 99), (0, 0, 199, 149)])
@@ -39,7 +39,7 @@ def test_draw_faces_takes_the_smallest_and_the_longest_picture():
 
 def test_label_is_unsure_near_one_half(monkeypatch):
     texts = []
-    monkeypatch.setattr("drawing.draw_label", lambda draw, size, box, text, text_size: texts.append(text))
+    monkeypatch.setattr("photos.drawing.draw_label", lambda draw, size, box, text, text_size: texts.append(text))
     for score in (0.59, 0.98):
         draw_faces(Image.new("RGB", (200, 150)), [make_face(40, 40, 90, 100) | {"gender_score": score}])
     assert texts == ["1: unsure, 31", "1: female, 31"]

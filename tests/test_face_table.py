@@ -4,7 +4,7 @@ import csv
 import io
 
 from conftest import make_face
-from face_table import COLUMNS, error_row, face_rows, to_csv
+from photos.face_table import COLUMNS, error_row, face_rows, to_csv
 
 
 def read(text: str) -> list[dict]:

@@ -12,7 +12,7 @@ from PIL import Image
 import app
 import files_page
 from conftest import make_face
-from safe_reading import NOT_A_PICTURE
+from photos.reading import NOT_A_PICTURE
 from test_photo_page import FixedFaces
 
 
@@ -72,7 +72,7 @@ def test_addresses_are_files_too_and_lie_in_the_own_folder(monkeypatch, uploads,
     contents = {
         f"https://a.example/{name}?size=9": (tmp_path / name).read_bytes() for name in ("photo.png", "more.zip")
     }
-    monkeypatch.setattr("safe_fetching.fetch", contents.__getitem__)
+    monkeypatch.setattr("photos.fetching.fetch", contents.__getitem__)
     before, seen = sorted(tmp_path.rglob("*")), []
     monkeypatch.setattr(files_page, "find_faces", lambda *_: seen.append(len(list(tmp_path.rglob("file")))) or [])
     answers = files_page.predict_files(None, [*uploads[:2], *({"path": address} for address in contents)])
@@ -87,7 +87,7 @@ def test_bounds_hold_for_all_addresses_of_a_call_together(monkeypatch, tmp_path)
     with zipfile.ZipFile(archive, "w") as file:
         for number in range(600):
             file.writestr(f"{number}.jpg", "dear diary")
-    monkeypatch.setattr("safe_fetching.fetch", lambda address: fetched.append(address) or archive.getvalue())
+    monkeypatch.setattr("photos.fetching.fetch", lambda address: fetched.append(address) or archive.getvalue())
     answers = files_page.answer_files(None, [f"https://a.example/{letter}.zip" for letter in "abc"])
     assert len(answers) == 1001 and "first 1,000 files" in answers[-1]["error"] and len(fetched) == 2
 
@@ -95,10 +95,10 @@ def test_bounds_hold_for_all_addresses_of_a_call_together(monkeypatch, tmp_path)
         fetched.append(address)
         raise ValueError("refused")
 
-    monkeypatch.setattr("safe_fetching.fetch", refuse)
+    monkeypatch.setattr("photos.fetching.fetch", refuse)
     answers = files_page.answer_files(None, ["https://a.example/b.jpg"] * 2000)
     assert len(answers) == 1001 and answers[0] == {"file": "b.jpg", "error": "refused"} and len(fetched) == 1003
-    monkeypatch.setattr("safe_reading.MAX_SECONDS", -1.0)
+    monkeypatch.setattr("photos.reading.MAX_SECONDS", -1.0)
     [answer] = files_page.answer_files(None, ["https://a.example/b.jpg"] * 2)
     assert "at most" in answer["error"]
 

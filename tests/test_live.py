@@ -12,8 +12,8 @@ from PIL import Image
 
 import live
 from conftest import FACE_BOX, make_face
-from face_cards import describe_gender, name_gender
 from live import FaceTracker, FrameDetector, answer_frame, read_frame
+from photos.wording import describe_gender, name_gender
 from picture_sources import repeat_last_scan
 
 

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 import app
-from safe_fetching import REFUSED_ADDRESS
-from safe_reading import NOT_A_PICTURE
+from photos.fetching import REFUSED_ADDRESS
+from photos.reading import NOT_A_PICTURE
 
 
 MAX_FETCHES = 4  # as in mcp_tools, which needs a package that few have

@@ -6,7 +6,7 @@ from PIL import Image
 
 import photo_page
 from conftest import make_face
-from safe_reading import NOT_A_PICTURE
+from photos.reading import NOT_A_PICTURE
 
 
 CROP = {"crop": Image.new("RGB", (200, 200)), "age_distribution": [0.01] * 100}

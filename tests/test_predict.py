@@ -17,8 +17,8 @@ from PIL import Image
 
 import image_sources
 import predict
-from face_table import face_rows
-from labelling_parts import FACE_COLUMNS
+from photos.face_table import face_rows
+from photos.table_parts import FACE_COLUMNS
 from picture_sources import make_table, write_folder, write_table, write_tar, write_zip
 from training_setup import ROOT
 

@@ -10,9 +10,9 @@ from threading import Thread
 import pytest
 from PIL import Image
 
-import safe_fetching
-from safe_fetching import fetch
-from safe_reading import read_picture
+from photos import fetching as safe_fetching
+from photos.fetching import fetch
+from photos.reading import read_picture
 
 
 PUBLIC, PRIVATE = "127.0.0.2", "127.0.0.1"  # in the tests; Linux answers on all of 127/8

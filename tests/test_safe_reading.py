@@ -7,19 +7,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import safe_reading
-from picture_sources import hide_scans, repeat_last_scan
-from safe_reading import (
-    EMPTY,
-    HEIC,
-    NOT_A_PICTURE,
-    SVG,
-    TEXT,
-    TOO_LARGE,
-    TOO_MANY_SCANS,
-    read_picture,
+from photos import archives
+from photos import reading as safe_reading
+from photos.archives import (
+    ENCRYPTED,
+    NESTED,
+    NO_MEMBERS,
+    NOT_A_ZIP,
+    TOO_MANY_MEMBERS,
+    UNKNOWN_PACKING,
+    count_pictures,
     read_pictures,
 )
+from photos.reading import EMPTY, HEIC, NOT_A_PICTURE, SVG, TEXT, TOO_LARGE, TOO_MANY_SCANS, read_picture
+from picture_sources import hide_scans, repeat_last_scan
 
 
 def encode(image: Image.Image, format: str = "PNG", **options) -> bytes:
@@ -52,7 +53,7 @@ BAD = {
     "truncated.jpg": (encode(NOISE, "JPEG")[:2000], NOT_A_PICTURE),
     "page.jpg": (b"<!doctype html><html><body>dear diary</body></html>", NOT_A_PICTURE),
     "bomb.ppm": (b"P6 20000 20000 255\n", TOO_LARGE),
-    "drawing.svg": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', SVG),
+    "photos.drawing.svg": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', SVG),
     "text.ppm": (b"P3 1 1 255\n" + b"#\n" * 1000 + b"1 2 3\n", TEXT),
     "many scans.jpg": (repeat_last_scan(encode(RED, "JPEG", progressive=True), 500), TOO_MANY_SCANS),
     "hidden scans.jpg": (hide_scans(500), TOO_MANY_SCANS),
@@ -145,11 +146,11 @@ def test_files_and_archives_give_a_picture_or_a_sentence_each(tmp_path):
         ("notes.jpg", NOT_A_PICTURE),
         ("climbs.png", (60, 40)),
         ("absolute.png", (60, 40)),
-        ("folder/inner.zip", safe_reading.NESTED),
+        ("folder/inner.zip", NESTED),
         ("windows.png", (60, 40)),
         ("empty.png", EMPTY),
     ]
-    assert safe_reading.count_pictures(paths) == len(answers)
+    assert count_pictures(paths) == len(answers)
     assert set(tmp_path.parent.rglob("*")) == before
 
 
@@ -163,27 +164,27 @@ def test_archive_that_unpacks_without_end_is_bounded(tmp_path):
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_packing_that_cannot_be_bounded_is_not_unpacked(tmp_path, compression):
     path = write_zip(tmp_path / "a.zip", {"a.png": encode(RED)}, compression=compression)
-    assert [str(answer) for _, answer in read_pictures([path])] == [safe_reading.UNKNOWN_PACKING]
+    assert [str(answer) for _, answer in read_pictures([path])] == [UNKNOWN_PACKING]
 
 
 def test_locked_members_leave_room_for_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(safe_reading, "MAX_TOTAL_BYTES", 10**6)
+    monkeypatch.setattr(archives, "MAX_TOTAL_BYTES", 10**6)
     content = write_zip(tmp_path / "a.zip", {"a.png": encode(RED), "b.png": encode(RED)}).read_bytes()
     locked = bytearray(content)
     locked[locked.index(b"PK\x01\x02") + 8] |= 1
     (tmp_path / "a.zip").write_bytes(locked)
     first, second = (answer for _, answer in read_pictures([tmp_path / "a.zip"]))
-    assert str(first) == safe_reading.ENCRYPTED and second.size == (60, 40)
+    assert str(first) == ENCRYPTED and second.size == (60, 40)
 
 
 def test_name_that_is_no_text_gets_a_sentence(tmp_path):
     content = write_zip(tmp_path / "a.zip", {"\u00fc.png": encode(RED)}).read_bytes()
     (tmp_path / "a.zip").write_bytes(content.replace(b"\xc3", b"\xff", 1))
-    assert [str(answer) for _, answer in read_pictures([tmp_path / "a.zip"])] == [safe_reading.UNKNOWN_PACKING]
+    assert [str(answer) for _, answer in read_pictures([tmp_path / "a.zip"])] == [UNKNOWN_PACKING]
 
 
 def test_all_archives_together_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(safe_reading, "MAX_TOTAL_BYTES", 1000)
+    monkeypatch.setattr(archives, "MAX_TOTAL_BYTES", 1000)
     members = {f"{number}.png": bytes(600) for number in range(5)}
     answers = [str(answer) for _, answer in read_pictures([write_zip(tmp_path / "a.zip", members)])]
     assert len(answers) == 3 and "the most" in answers[2]
@@ -201,25 +202,25 @@ def test_broken_and_locked_archives_get_a_sentence(tmp_path):
     answers = [
         str(answer) for _, answer in read_pictures(tmp_path / f"{name}.zip" for name in ("locked", "broken", "cut"))
     ]
-    assert answers == [safe_reading.ENCRYPTED, safe_reading.UNKNOWN_PACKING, safe_reading.NOT_A_ZIP]
+    assert answers == [ENCRYPTED, UNKNOWN_PACKING, NOT_A_ZIP]
 
 
 @pytest.mark.parametrize("members", [{}, {"folder/": b"", "__MACOSX/._a.png": b"x", ".hidden": b"x"}])
 def test_archive_without_files_gets_a_sentence(tmp_path, members):
     path = write_zip(tmp_path / "a.zip", members)
-    assert [(name, str(answer)) for name, answer in read_pictures([path])] == [("a.zip", safe_reading.NO_MEMBERS)]
-    assert safe_reading.count_pictures([path]) == 1
+    assert [(name, str(answer)) for name, answer in read_pictures([path])] == [("a.zip", NO_MEMBERS)]
+    assert count_pictures([path]) == 1
 
 
 def test_number_of_files_is_bounded(tmp_path):
     path = write_zip(tmp_path / "a.zip", {f"{number}.png": encode(RED) for number in range(9)})
     answers = list(read_pictures([path], max_files=4))
-    assert len(answers) == 5 == safe_reading.count_pictures([path], max_files=4)
+    assert len(answers) == 5 == count_pictures([path], max_files=4)
     assert str(answers[4][1]) == "Only the first 4 files are read."
 
 
 def test_time_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(safe_reading, "MAX_SECONDS", 60.0)
+    monkeypatch.setattr(archives, "MAX_SECONDS", 60.0)
     path = write_zip(tmp_path / "a.zip", {f"{number}.png": encode(RED) for number in range(9)})
     pictures = read_pictures([path])
     assert next(pictures)[1].size == (60, 40)
@@ -240,11 +241,11 @@ def test_pictures_are_read_one_at_a_time(tmp_path):
 
 
 def test_directory_of_an_archive_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(safe_reading, "MAX_DIRECTORY_BYTES", 10_000)
+    monkeypatch.setattr(archives, "MAX_DIRECTORY_BYTES", 10_000)
     members = {f"{number:050}.png": b"" for number in range(200)}
     path = write_zip(tmp_path / "a.zip", members)
-    assert [str(answer) for _, answer in read_pictures([path])] == [safe_reading.TOO_MANY_MEMBERS]
-    assert safe_reading.count_pictures([path]) == 1
+    assert [str(answer) for _, answer in read_pictures([path])] == [TOO_MANY_MEMBERS]
+    assert count_pictures([path]) == 1
 
 
 def test_archive_of_several_disks_gets_a_sentence(tmp_path):
@@ -252,11 +253,11 @@ def test_archive_of_several_disks_gets_a_sentence(tmp_path):
     end = content.rindex(b"PK\x05\x06")
     locator = b"PK\x06\x07" + (1).to_bytes(4, "little") + bytes(8) + (2).to_bytes(4, "little")
     (tmp_path / "a.zip").write_bytes(content[:end] + locator + content[end:])
-    assert [str(answer) for _, answer in read_pictures([tmp_path / "a.zip"])] == [safe_reading.NOT_A_ZIP]
+    assert [str(answer) for _, answer in read_pictures([tmp_path / "a.zip"])] == [NOT_A_ZIP]
 
 
 @pytest.mark.parametrize("total", [500, 1000, 1800, 10**6])
 def test_count_is_that_of_the_answers_where_the_bound_on_all_ends_it(tmp_path, monkeypatch, total):
-    monkeypatch.setattr(safe_reading, "MAX_TOTAL_BYTES", total)
+    monkeypatch.setattr(archives, "MAX_TOTAL_BYTES", total)
     paths = [write_zip(tmp_path / f"{letter}.zip", {f"{i}.png": bytes(600) for i in range(3)}) for letter in "ab"]
-    assert safe_reading.count_pictures(paths) == len(list(read_pictures(paths)))
+    assert count_pictures(paths) == len(list(read_pictures(paths)))

@@ -15,7 +15,7 @@ from PIL import Image
 
 import app
 from browser import open_browser
-from safe_fetching import REFUSED_ADDRESS
+from photos.fetching import REFUSED_ADDRESS
 from visits import CALL_HANDLERS, guard_visits, keep_briefly
 
 

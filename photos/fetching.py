@@ -11,7 +11,7 @@ from urllib.request import urlopen
 import httpcore
 import httpx
 
-from safe_reading import NOT_A_PICTURE
+from photos.reading import NOT_A_PICTURE
 
 
 NOT_AN_ADDRESS = (

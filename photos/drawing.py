@@ -4,7 +4,7 @@ import math
 
 from PIL import Image, ImageDraw, ImageFont
 
-from face_cards import name_gender
+from photos.wording import name_gender
 
 
 # The bound is on the area, so that a panorama keeps enough height for its faces to be seen. JPEG ends at 65,535.

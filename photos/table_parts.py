@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from face_table import COLUMNS, to_csv
+from photos.face_table import COLUMNS, to_csv
 
 
 TYPES = dict.fromkeys(COLUMNS, pa.float64())
