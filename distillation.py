@@ -5,7 +5,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from configuration_agegender import AgeGenderConfig
-from hub.loading import Normalization, load_model
+from data.transforms import Normalization
+from hub.loading import load_model
 from modeling_agegender import AgeGenderOutput
 
 

@@ -6,69 +6,25 @@ Measures a model on one split of a face data set, or calibrates its age interval
 """
 
 import argparse
-import hashlib
 import json
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
-from datasets import Dataset, DatasetDict
-from torch.utils.data import DataLoader
+from datasets import Dataset
 
 from configuration_agegender import AgeGenderConfig
+from data.loaders import PATIENCE, make_dataloader
+from data.splits import check_split, draw_calibration_half
+from data.utkface import load_utkface
 from hub.loading import load_model
 from metrics.age_gender import describe_errors, format_errors, format_metrics
 from metrics.calibration import LEAST_LABELS, calibrate, recount
 from metrics.prediction import compute_metrics, predict
 from metrics.results import describe_machine, name_data, weights_sha256, write_json
 from modeling_agegender import AgeGenderModel, find_interpolated_median_age
-from utkface import draw_calibration_half, load_utkface, to_model_inputs
-
-
-# Of processes that wait while the main one fetches or builds a data set: torch's own, on GPUs, ends after ten minutes. Not
-# much longer, since whoever waits for a machine that has lost its power waits as long.
-PATIENCE = InitProcessGroupKwargs(timeout=timedelta(hours=3))
-
-
-def make_dataloader(dataset: Dataset, processor, batch_size: int, num_workers: int) -> DataLoader:
-    """Batches of `pixel_values`, `age_labels` and `gender_labels` in the order of the data set."""
-    dataset = dataset.with_transform(to_model_inputs(processor, do_normalize=True))
-    return DataLoader(dataset, batch_size=batch_size, num_workers=num_workers)
-
-
-def describe_split(dataset: DatasetDict) -> dict:
-    """What tells the split of a data set from another one: sha256 of its file names."""
-    names = {split: sorted(images["file_name"]) for split, images in dataset.items()}
-    images = sorted(names["train"] + names["validation"])
-    return {
-        key: hashlib.sha256("\n".join(values).encode()).hexdigest()
-        for key, values in (("images_sha256", images), ("validation_sha256", names["validation"]))
-    }
-
-
-def check_split(model: str, dataset: DatasetDict):
-    """
-    Compares a split with the one that the training of a model folder recorded.
-
-    Raises:
-        ValueError: if the same images are split in another way, so that validation images were trained on.
-    """
-    file = Path(model) / "train_results.json"
-    if not file.is_file():
-        print(f"There is no {file} here: whether {model} was trained on these validation images is not known.")
-    trained = json.loads(file.read_text()).get("split", {}) if file.is_file() else {}
-    split = describe_split(dataset) if {"train", "validation"} <= set(dataset) else {}
-    if all(trained.get(key) == split.get(key) for key in ("images_sha256", "validation_sha256")):
-        return
-    if trained.get("images_sha256") == split.get("images_sha256"):
-        raise ValueError(
-            f"{model} was trained on some of these validation images: give the --split_seed and the --validation_share "
-            "that its train_results.json names."
-        )
 
 
 def find_agreeing(images: Dataset) -> np.ndarray:

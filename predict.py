@@ -23,9 +23,10 @@ from accelerate.utils import InitProcessGroupKwargs
 from PIL import Image
 from tqdm.auto import tqdm
 
+from data.sources import READING_ERRORS, Source
+from data.tables import Entry
 from hub.errors import FULL_DISK, explain
 from hub.loading import load_pipeline
-from image_sources import READING_ERRORS, Entry, Source
 from metrics.results import name_data
 from photos.face_table import error_row, face_rows
 from photos.reading import read_picture

@@ -11,11 +11,12 @@ import argparse
 import datasets
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
+from data.labels import is_utkface
+from data.utkface import load_utkface
 from hub.errors import plain_errors
 from hub.model_card import HOME_PAGE
 from hub.upload import create_repo
 from metrics.results import name_data
-from utkface import is_utkface, load_utkface
 
 
 CARD = """---

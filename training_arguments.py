@@ -7,7 +7,7 @@ from pathlib import Path
 from accelerate.utils import is_tensorboard_available, is_trackio_available, is_wandb_available
 from transformers import HfArgumentParser
 
-from augmentation import AugmentationArguments
+from data.augmentation import AugmentationArguments
 from metrics.age_gender import HIGHER_IS_BETTER
 
 

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from evaluation import PATIENCE
+from data.loaders import PATIENCE
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel, AgeGenderOutput
 from pipeline_agegender import AgeGenderPipeline

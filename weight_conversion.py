@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from configuration_agegender import AgeGenderConfig
+from data.utkface import load_utkface
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
 from starting_model import load_config
-from utkface import load_utkface
 
 
 BATCH_SIZE = 50

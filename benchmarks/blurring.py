@@ -15,12 +15,12 @@ import torch
 from accelerate import Accelerator
 from PIL import Image, ImageFilter
 
-from evaluation import make_dataloader
+from data.loaders import make_dataloader
+from data.utkface import load_utkface
 from hub.loading import load_model
 from metrics.age_gender import describe_errors
 from metrics.prediction import compute_metrics, predict
 from metrics.results import describe_machine, weights_sha256, write_json
-from utkface import load_utkface
 
 
 ROOT = Path(__file__).resolve().parent.parent

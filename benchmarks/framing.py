@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data.utkface import load_utkface
 from face_detection import UTKFACE_TEMPLATE, FaceDetector, align_face
 from hub.loading import load_model
 from metrics.results import describe_machine, name_data, weights_sha256, write_json
 from pipeline_agegender import AgeGenderPipeline
-from utkface import load_utkface
 
 
 # Scripts of this folder run from anywhere: the project's modules lie one folder up.

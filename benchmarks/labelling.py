@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import pyarrow.parquet as pq
 
-from image_sources import Source
+from data.sources import Source
 from metrics.results import describe_machine, weights_sha256, write_json
 
 

@@ -10,7 +10,6 @@ from httpx2 import HTTPError
 from huggingface_hub import snapshot_download
 from PIL import Image
 from safetensors import SafetensorError
-from torch import nn
 
 from configuration_agegender import AgeGenderConfig
 from hub.errors import explain, find_cause
@@ -20,18 +19,6 @@ from pipeline_agegender import AgeGenderPipeline
 
 
 FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
-
-
-class Normalization(nn.Module):
-    """What an image processor does after rescaling, on the device: 0–1 pixels (batch, 3, height, width) to normalised."""
-
-    def __init__(self, processor: AgeGenderImageProcessor):
-        super().__init__()
-        for name, values in (("mean", processor.image_mean), ("std", processor.image_std)):
-            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager

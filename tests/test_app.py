@@ -199,9 +199,9 @@ def test_broken_file_gets_a_sentence(client, tmp_path, content, sentence):
 
 
 def test_svg_gets_a_sentence(client, tmp_path):
-    (tmp_path / "photos.drawing.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    (tmp_path / "drawing.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     with pytest.raises(AppError, match=SVG):
-        predict(client, tmp_path / "photos.drawing.svg")
+        predict(client, tmp_path / "drawing.svg")
 
 
 def test_too_many_pixels_get_a_sentence(client, tmp_path):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from augmentation import AugmentationArguments, FaceAugmentation, draw_preview
+from data.augmentation import AugmentationArguments, FaceAugmentation
+from scripts.preview_augmentation import draw_preview
 
 
 PARTS = [argument.name for argument in fields(AugmentationArguments)]

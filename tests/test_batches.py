@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.data import RandomSampler
 
-from batches import EvenBatches, count_steps, cut
+from data.sampling import EvenBatches, count_steps, cut
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])

@@ -13,11 +13,11 @@ from signal import SIGKILL
 import pytest
 from huggingface_hub import ModelCard
 
-from evaluation import describe_split
+from data.splits import describe_split
+from data.utkface import load_utkface
 from hub_setup import last_line, make_environment, run_program
 from loopback_hub import READ_TOKEN, WRITE_TOKEN, Fault
 from training_setup import ROOT, make_command, read_results, write_faces
-from utkface import load_utkface
 
 
 MODEL_FILES = {

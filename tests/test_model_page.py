@@ -9,7 +9,7 @@ import gradio as gr
 import pytest
 
 import model_page
-import utkface
+from data.labels import GENDERS
 from metrics import age_gender as metrics
 
 
@@ -94,7 +94,7 @@ def plots(demo: gr.Blocks) -> list:
 def test_constants_are_those_of_the_training():
     assert model_page.ADULT_AGES == metrics.ADULT_AGES
     assert model_page.INTERVAL_COVERAGE == metrics.INTERVAL_COVERAGE
-    assert list(model_page.GENDERS) == utkface.GENDERS
+    assert list(model_page.GENDERS) == GENDERS
 
 
 def test_evaluation_fills_what_the_training_lacks_unless_it_is_of_other_weights(folder):

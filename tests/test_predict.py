@@ -15,8 +15,8 @@ import pytest
 from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 
-import image_sources
 import predict
+from data import sources as image_sources
 from photos.face_table import face_rows
 from photos.table_parts import FACE_COLUMNS
 from picture_sources import make_table, write_folder, write_table, write_tar, write_zip

@@ -17,8 +17,8 @@ from torch import nn
 
 import evaluation
 import train
-from augmentation import AugmentationArguments, FaceAugmentation
 from checkpoints import find_checkpoints
+from data.augmentation import AugmentationArguments, FaceAugmentation
 from metrics import prediction
 from metrics.prediction import compute_metrics
 from modeling_agegender import AgeGenderModel

@@ -14,10 +14,10 @@ from accelerate.state import AcceleratorState, GradientState
 import checkpoints
 import train
 from checkpoints import find_checkpoints
+from data.utkface import UTKFace
 from modeling_agegender import AgeGenderModel
 from processes import run_forked, run_train_here
 from training_setup import assert_same_end, make_command
-from utkface import UTKFace
 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")

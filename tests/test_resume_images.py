@@ -8,10 +8,10 @@ import datasets
 import pytest
 
 from checkpoints import DESCRIPTION, find_checkpoints
+from data.training_set import hash_content
+from data.utkface import load_utkface
 from picture_sources import make_table, write_zip
-from training_data import hash_content
 from training_setup import draw_face, write_table
-from utkface import load_utkface
 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")

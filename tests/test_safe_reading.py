@@ -53,7 +53,7 @@ BAD = {
     "truncated.jpg": (encode(NOISE, "JPEG")[:2000], NOT_A_PICTURE),
     "page.jpg": (b"<!doctype html><html><body>dear diary</body></html>", NOT_A_PICTURE),
     "bomb.ppm": (b"P6 20000 20000 255\n", TOO_LARGE),
-    "photos.drawing.svg": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', SVG),
+    "drawing.svg": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', SVG),
     "text.ppm": (b"P3 1 1 255\n" + b"#\n" * 1000 + b"1 2 3\n", TEXT),
     "many scans.jpg": (repeat_last_scan(encode(RED, "JPEG", progressive=True), 500), TOO_MANY_SCANS),
     "hidden scans.jpg": (hide_scans(500), TOO_MANY_SCANS),
@@ -224,8 +224,8 @@ def test_time_is_bounded(tmp_path, monkeypatch):
     path = write_zip(tmp_path / "a.zip", {f"{number}.png": encode(RED) for number in range(9)})
     pictures = read_pictures([path])
     assert next(pictures)[1].size == (60, 40)
-    now = safe_reading.time.monotonic()
-    monkeypatch.setattr(safe_reading.time, "monotonic", lambda: now + 61)
+    now = archives.time.monotonic()
+    monkeypatch.setattr(archives.time, "monotonic", lambda: now + 61)
     assert [str(answer) for _, answer in pictures] == [
         "The files from here on are not read: one upload may take at most 1 minutes."
     ]

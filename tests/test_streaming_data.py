@@ -8,11 +8,12 @@ import datasets
 import pytest
 import torch
 
+from data.streaming import FaceStream, RowDecoder, Shards, choose_strategy, load_streamed_faces
+from data.training_set import TrainingData, hash_content
+from data.utkface import load_utkface
 from image_processing_agegender import AgeGenderImageProcessor
 from processes import read_logs, run_on_processes, run_train_here
-from streaming_data import FaceStream, RowDecoder, Shards, choose_strategy, load_streamed_faces
 from training_arguments import DataArguments
-from training_data import TrainingData, hash_content
 from training_setup import (
     STATE,
     TRAIN_IMAGES,
@@ -23,7 +24,6 @@ from training_setup import (
     read_results,
     write_table,
 )
-from utkface import load_utkface
 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import image_sources
+from data import sources as image_sources
+from data.utkface import load_utkface
 from training_setup import ROOT
-from utkface import load_utkface
 
 
 LISTED = (ROOT / "splits" / "utkface_test.txt").read_text().split()[:3]

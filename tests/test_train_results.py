@@ -18,8 +18,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import train
-from augmentation import AugmentationArguments
-from evaluation import make_dataloader
+from data.augmentation import AugmentationArguments
+from data.loaders import make_dataloader
+from data.utkface import load_utkface
 from hub import model_card
 from hub.loading import load_model
 from image_processing_agegender import AgeGenderImageProcessor
@@ -32,7 +33,6 @@ from training_setup import (
     measure_choosing_half,
     read_results,
 )
-from utkface import load_utkface
 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from data.sampling import MixingSampler
 from modeling_agegender import AgeGenderModel
-from training_data import MixingSampler
 from training_setup import draw_face, read_results, write_table
 
 

@@ -11,19 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import near_duplicates
-from image_sources import Source
-from near_duplicates import draw_groups, group_near_duplicates, thumbnail
+from data import near_duplicates
+from data.labels import check_labels, parse_file_name
+from data.near_duplicates import group_near_duplicates, thumbnail
+from data.sources import Source
+from data.splits import draw_calibration_half, draw_groups, read_list
+from data.transforms import to_model_inputs
+from data.utkface import load_utkface
 from picture_sources import write_tar, write_zip
-from utkface import (
-    check_labels,
-    draw_calibration_half,
-    draw_figures,
-    load_utkface,
-    parse_file_name,
-    read_list,
-    to_model_inputs,
-)
+from scripts.plot_dataset import draw_figures
 
 
 SPLITS_DIR = Path(__file__).parents[1] / "splits"

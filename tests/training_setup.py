@@ -14,11 +14,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from checkpoints import find_checkpoints
-from evaluation import make_dataloader
+from data.loaders import make_dataloader
+from data.splits import draw_calibration_half
+from data.utkface import load_utkface
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.prediction import evaluate_model
 from modeling_agegender import AgeGenderModel
-from utkface import draw_calibration_half, load_utkface
 
 
 ROOT = Path(__file__).parents[1]

@@ -1,8 +1,8 @@
 """Finds near-duplicate pictures and draws them together, so that no split knows a picture of another."""
 
 import io
-from collections.abc import Hashable, Sequence
 
+import datasets
 import numpy as np
 from PIL import Image
 from scipy.sparse import coo_array
@@ -67,34 +67,10 @@ def find_near_duplicates(thumbnails: np.ndarray, others: np.ndarray) -> np.ndarr
     return found
 
 
-def draw_groups(
-    strata: Sequence[Hashable], groups: np.ndarray, candidates: Sequence[int], share: float, seed: int
-) -> set[int]:
-    """
-    Draws whole groups of near-duplicates with the mix of the candidates.
-
-    Args:
-        strata: What the mix is of, one value an image, for instance its gender and band of age.
-        groups: Group numbers, (images,). A group counts to the stratum of its first image.
-        candidates: Indices of the images to draw from.
-        share: Share of the candidates to draw, 0–1.
-        seed: Of the draw.
-
-    Returns:
-        Indices of the drawn images.
-    """
-    members, groups_by_stratum = {}, {}
-    for index in candidates:
-        members.setdefault(groups[index], []).append(index)
-    for group, indices in members.items():
-        groups_by_stratum.setdefault(strata[indices[0]], []).append(group)
-    generator = np.random.default_rng(seed)
-    drawn, owed = set(), 0.0
-    for stratum in sorted(groups_by_stratum, key=str):
-        owed += share * sum(len(members[group]) for group in groups_by_stratum[stratum])
-        for group in generator.permutation(groups_by_stratum[stratum]):
-            if owed < len(members[group]) / 2:
-                break
-            drawn.update(members[group])
-            owed -= len(members[group])
-    return drawn
+def read_thumbnails(dataset: datasets.Dataset) -> np.ndarray:
+    """The vectors that show near-duplicates, (images, 400) float32; from the cache of `datasets` when seen before."""
+    encoded = dataset.select_columns(["image"]).cast_column("image", datasets.Image(decode=False))
+    vectors = encoded.map(
+        lambda row: {"thumbnail": thumbnail(row["image"]["bytes"])}, remove_columns=["image"], desc="Comparing faces"
+    )
+    return np.asarray(vectors.with_format("numpy")["thumbnail"], dtype=np.float32)

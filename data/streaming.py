@@ -25,22 +25,15 @@ from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from batches import count_steps, cut
+from data.labels import check_labels, is_utkface, name_labels
+from data.sampling import count_steps, cut
+from data.sources import Source, list_files
+from data.splits import read_list
+from data.tables import SPLIT_NAMES, check_age, check_image, explain_absence, group_by_split, name_row, rename_splits
+from data.transforms import to_model_inputs
+from data.utkface import FEATURES, load_utkface
 from hub.errors import plain_errors
-from image_sources import (
-    SPLIT_NAMES,
-    Source,
-    check_age,
-    check_image,
-    explain_absence,
-    group_by_split,
-    list_files,
-    name_labels,
-    name_row,
-    rename_splits,
-)
 from training_arguments import Arguments, DataArguments
-from utkface import FEATURES, check_labels, is_utkface, load_utkface, read_list, to_model_inputs
 
 
 logger = datasets.logging.get_logger(__name__)

@@ -2,63 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import datasets
 import numpy as np
-import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
-from torch.utils.data import DataLoader, RandomSampler, Sampler
 
-from batches import EvenBatches, count_steps
-from evaluation import describe_split
-from near_duplicates import find_near_duplicates, thumbnail
-from streaming_data import FaceStream, Shards, choose_strategy, load_streamed_faces, make_streaming_dataloader
+from data.near_duplicates import find_near_duplicates, read_thumbnails
+from data.sampling import MixingSampler, count_steps
+from data.splits import describe_split
+from data.streaming import Shards, choose_strategy, load_streamed_faces
+from data.utkface import load_utkface
 from training_arguments import Arguments, DataArguments
-from utkface import load_utkface, to_model_inputs
 
 
 logger = datasets.logging.get_logger(__name__)
-
-
-class MixingSampler(Sampler):
-    """
-    All images of a data set once an epoch, in an order of the epoch's own, with a part of the extra ones among them.
-
-    Args:
-        num_images: The first so many images of the data set are not extra.
-        num_extra: The number of extra images, which follow.
-        share: Share of an epoch that is extra, 0–1; at most all of them.
-        seed: Of order and choice, together with the number of the epoch.
-    """
-
-    def __init__(self, num_images: int, num_extra: int, share: float, seed: int):
-        self.num_images, self.num_extra, self.seed, self.epoch = num_images, num_extra, seed, 0
-        self.num_drawn = min(round(num_images * share / (1 - share)), num_extra)
-
-    def set_epoch(self, epoch: int):
-        """Called by accelerate before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.num_images + self.num_drawn
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        drawn = self.num_images + torch.randperm(self.num_extra, generator=generator)[: self.num_drawn]
-        indices = torch.cat((torch.arange(self.num_images), drawn))
-        yield from indices[torch.randperm(len(indices), generator=generator)].tolist()
-
-
-def read_thumbnails(dataset: datasets.Dataset) -> np.ndarray:
-    """The vectors that show near-duplicates, (images, 400) float32; from the cache of `datasets` when seen before."""
-    encoded = dataset.select_columns(["image"]).cast_column("image", datasets.Image(decode=False))
-    vectors = encoded.map(
-        lambda row: {"thumbnail": thumbnail(row["image"]["bytes"])}, remove_columns=["image"], desc="Comparing faces"
-    )
-    return np.asarray(vectors.with_format("numpy")["thumbnail"], dtype=np.float32)
 
 
 def load_extra_faces(arguments: DataArguments, dataset: datasets.DatasetDict) -> datasets.Dataset | None:
@@ -192,45 +151,3 @@ def load_training_data(arguments: Arguments, accelerator: Accelerator) -> Traini
         return TrainingData(splits, shards=shards)
     mixer = MixingSampler(len(splits["train"]), len(extra), data.extra_share, arguments.train.seed)
     return TrainingData(splits, extra, mixer)
-
-
-def make_train_dataloader(data: TrainingData, processor, arguments: Arguments, accelerator: Accelerator) -> DataLoader:
-    """Shuffled batches of 0–1 pixels, with each image of an epoch once."""
-    if data.shards:
-        return make_streaming_dataloader(data.shards, processor, arguments, accelerator)
-    dataset = data.splits["train"]
-    if data.extra is not None:
-        dataset = datasets.concatenate_datasets([dataset, data.extra])
-    # Its own, since a loader draws a number when it starts: from torch's common ones, a resumed epoch, which starts a
-    # loader once more, would have other dropout than an uninterrupted one.
-    generator = torch.Generator()
-    steps = data.count_steps(arguments.train.per_device_train_batch_size, accelerator.num_processes)
-    dataloader = DataLoader(
-        dataset.with_transform(to_model_inputs(processor, do_normalize=False)),
-        batch_sampler=EvenBatches(
-            data.mixer or RandomSampler(dataset, generator=generator), steps * accelerator.num_processes
-        ),
-        num_workers=arguments.data.dataloader_num_workers,
-        generator=generator,
-    )
-    return accelerator.prepare(dataloader)
-
-
-def read_batches(dataloader: DataLoader, num_skipped: int, accelerator: Accelerator) -> Iterator[dict]:
-    """
-    The batches of an epoch after the first ones, from what `make_train_dataloader` gives.
-
-    Raises:
-        OSError or ValueError: in one sentence, also where a worker met it.
-    """
-    if isinstance(dataloader.dataset, FaceStream):
-        dataloader.dataset.num_skipped = num_skipped  # not even decoded
-    else:
-        dataloader = accelerator.skip_first_batches(dataloader, num_skipped)
-    try:
-        yield from dataloader
-    except (OSError, ValueError) as error:
-        if "in DataLoader worker process" not in str(error):
-            raise
-        # What comes from there is the whole traceback, at whose end the sentence stands.
-        raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from None

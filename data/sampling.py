@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from itertools import pairwise
 
+import torch
 from torch.utils.data import BatchSampler, Sampler
 
 
@@ -44,3 +45,32 @@ class EvenBatches(BatchSampler):
         indices = list(self.sampler)
         for start, end in pairwise(cut(len(indices), self.num_batches)):
             yield indices[start:end]
+
+
+class MixingSampler(Sampler):
+    """
+    All images of a data set once an epoch, in an order of the epoch's own, with a part of the extra ones among them.
+
+    Args:
+        num_images: The first so many images of the data set are not extra.
+        num_extra: The number of extra images, which follow.
+        share: Share of an epoch that is extra, 0–1; at most all of them.
+        seed: Of order and choice, together with the number of the epoch.
+    """
+
+    def __init__(self, num_images: int, num_extra: int, share: float, seed: int):
+        self.num_images, self.num_extra, self.seed, self.epoch = num_images, num_extra, seed, 0
+        self.num_drawn = min(round(num_images * share / (1 - share)), num_extra)
+
+    def set_epoch(self, epoch: int):
+        """Called by accelerate before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_images + self.num_drawn
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        drawn = self.num_images + torch.randperm(self.num_extra, generator=generator)[: self.num_drawn]
+        indices = torch.cat((torch.arange(self.num_images), drawn))
+        yield from indices[torch.randperm(len(indices), generator=generator)].tolist()

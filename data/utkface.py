@@ -1,40 +1,27 @@
 """
 UTKFace (Zhang, Song, Qi 2017, https://huggingface.co/papers/1702.08423) as a `datasets` data set, split without leaks.
 
-    python utkface.py figures PATH --output_dir assets
-
-PATH is what people have: a folder of `*.jpg.chip.jpg`, folders of such folders, `UTKFace.tar.gz` or a zip, a folder of
+The data are what people have: a folder of `*.jpg.chip.jpg`, folders of such folders, `UTKFace.tar.gz` or a zip, a folder of
 Parquet files, or the id of a data set on the Hub.
 """
 
-import argparse
 import hashlib
-import math
-import numbers
-import re
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import datasets
 import numpy as np
-import torch
 from PIL import Image
 
-from image_sources import SPLIT_NAMES, UTKFACE_NAME, Source
-from near_duplicates import draw_groups, group_near_duplicates, thumbnail
+from data.labels import GENDERS, RACES, Face, check_labels, is_utkface, parse_file_name
+from data.near_duplicates import group_near_duplicates, thumbnail
+from data.sources import Source
+from data.splits import DEFAULT_SHARE, SPLIT_LISTS, draw_groups, drop_groups, find_listed, make_stratum, read_list
+from data.tables import SPLIT_NAMES
 
 
 logger = datasets.logging.get_logger(__name__)
 
-GENDERS = ["male", "female"]
-RACES = ["White", "Black", "Asian", "Indian", "Others"]
-MAXIMUM_AGE = 120
-DEFAULT_SHARE = 0.1
-SPLITS_DIR = Path(__file__).parent / "splits"
-SPLIT_LISTS = ("test", "excluded", "validation", "calibration")
-FILE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\w+)")
 
 FEATURES = datasets.Features(
     {
@@ -46,82 +33,6 @@ FEATURES = datasets.Features(
         "group": datasets.Value("int32"),
     }
 )
-
-
-class Face(NamedTuple):
-    """One usable image, before it is read again for the cache. Labels are None where not known."""
-
-    position: int  # in the order of the source
-    name: str
-    age: float | None
-    gender: int | None
-    race: int | None
-    split: str | None
-
-
-def parse_file_name(name: str) -> dict:
-    """
-    The labels in a UTKFace file name, `[age]_[gender]_[race]_[date&time].jpg.chip.jpg`.
-
-    Raises:
-        ValueError: if a field is missing. Three files of the data set lack one, for instance
-            `39_1_20170116174525125.jpg.chip.jpg`.
-    """
-    match = FILE_NAME.match(name)
-    if match is None:
-        raise ValueError("the name is not of the form [age]_[gender]_[race]_[date&time]")
-    return dict(zip(("age", "gender", "race"), (int(value) for value in match.groups()[:3])))
-
-
-def check_labels(labels: dict) -> dict:
-    """
-    The labels as numbers, None where a label is missing.
-
-    Raises:
-        ValueError: if an age is not in 0–120 years, or gender or race is not the index or the name of a class.
-    """
-    labels = {key: None if value != value else value for key, value in labels.items()}  # NaN
-    age = labels.get("age")
-    if age is not None and not (isinstance(age, numbers.Real) and 0 <= age <= MAXIMUM_AGE):
-        raise ValueError(f"the age {age!r} is not in 0–{MAXIMUM_AGE}")
-    checked = {"age": age}
-    for key, names in (("gender", GENDERS), ("race", RACES)):
-        value = labels.get(key)
-        if isinstance(value, str):
-            value = {name.lower(): index for index, name in enumerate(names)}.get(value.lower(), value)
-        if value == -1:
-            value = None
-        if value is not None and value not in range(len(names)):
-            raise ValueError(f"the {key} {value!r} is not in 0–{len(names) - 1}")
-        checked[key] = value
-    return checked
-
-
-def is_utkface(names: Iterable[str]) -> bool:
-    """True if an image has a name as UTKFace gives them, so that the published lists name the test images."""
-    return any(UTKFACE_NAME.match(name) for name in names)
-
-
-def drop_groups(indices: list[int], groups: np.ndarray, others: set[int]) -> list[int]:
-    """The indices without those that share a group of near-duplicates with one of the others."""
-    dropped = {groups[index] for index in others}
-    return [index for index in indices if groups[index] not in dropped]
-
-
-def make_stratum(age: float | None, gender: int | None) -> tuple:
-    """What each split should hold as much of as the whole: five years of age, and a gender."""
-    return None if age is None else int(age) // 5, gender
-
-
-def read_list(split: str) -> set[str]:
-    """The names of UTKFace's images that `splits/` lists for a split."""
-    return set((SPLITS_DIR / f"utkface_{split}.txt").read_text().split())
-
-
-def find_listed(faces: list[Face], split: str) -> set[int]:
-    """The indices of the images that `splits/` lists for a split."""
-    names = read_list(split)
-    return {index for index, face in enumerate(faces) if face.name in names}
 
 
 @dataclass
@@ -291,103 +202,3 @@ def load_utkface(
     if remarks:
         logger.warning(remarks)
     return builder.as_dataset()
-
-
-def draw_calibration_half(validation: datasets.Dataset, seed: int | None = None) -> np.ndarray:
-    """
-    The half of the validation images that calibrates a model; the other half chooses its weights.
-
-    Args:
-        validation: From `load_utkface`.
-        seed: Of the draw; None for that of `splits/` where it lists all images.
-
-    Returns:
-        True for the images that calibrate, (images,). No group of near-duplicates is divided.
-    """
-    names = validation["file_name"]
-    if seed is None and set(names) <= read_list("validation"):
-        listed = read_list("calibration")
-        return np.array([name in listed for name in names])
-    columns = validation.select_columns(["age", "gender", "group"]).to_dict()
-    strata = [make_stratum(age, gender) for age, gender in zip(columns["age"], columns["gender"])]
-    in_order = sorted(range(len(names)), key=lambda index: names[index])
-    drawn = draw_groups(strata, np.asarray(columns["group"]), in_order, 0.5, seed or 0)
-    if len(drawn) == len(strata):  # of one group, nothing would be left to choose by
-        drawn = set()
-    return np.isin(np.arange(len(strata)), sorted(drawn))
-
-
-def to_model_inputs(processor, do_normalize: bool) -> Callable[[dict], dict]:
-    """
-    A transform for `Dataset.with_transform` that makes what [`AgeGenderModel`] takes.
-
-    Args:
-        processor: The image processor, which decides size and normalisation.
-        do_normalize: False for training, where the augmentation comes between 0–1 pixels and normalisation.
-
-    Returns:
-        A function from rows to `pixel_values` (rows, 3, height, width), `age_labels` (rows,), NaN where not known, and
-        `gender_labels` (rows,), -100 where not known.
-    """
-
-    def transform(rows: dict) -> dict:
-        ages = [math.nan if age is None else age for age in rows["age"]]
-        genders = [-100 if gender is None else gender for gender in rows["gender"]]
-        return {
-            "pixel_values": processor(rows["image"], do_normalize=do_normalize, return_tensors="pt").pixel_values,
-            "age_labels": torch.tensor(ages, dtype=torch.float32),
-            "gender_labels": torch.tensor(genders, dtype=torch.long),
-        }
-
-    return transform
-
-
-def draw_figures(dataset: datasets.DatasetDict, output_dir: Path) -> list[Path]:
-    """Writes `age_gender.png` (distributions of gender and age) and `race_age.png`; returns their paths."""
-    from matplotlib.figure import Figure  # only here: drawing is not needed to train
-
-    table = datasets.concatenate_datasets(list(dataset.values())).select_columns(["age", "gender", "race"]).to_pandas()
-    output_dir.mkdir(parents=True, exist_ok=True)
-    bins = np.arange(0, MAXIMUM_AGE + 5, 5)
-    total = f"{len(table):,} images"
-
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    gender_axes, age_axes = figure.subplots(1, 2, width_ratios=(1, 3))
-    counts = [int((table.gender == index).sum()) for index in range(len(GENDERS))]
-    gender_axes.bar_label(gender_axes.bar(GENDERS, counts, color=["tab:blue", "tab:orange"]))
-    gender_axes.set(title=f"Gender, {total}", ylabel="images", ylim=(0, 1.1 * max(counts)))
-    age_axes.hist(
-        [table.age[table.gender == index] for index in range(len(GENDERS))], bins, stacked=True, label=GENDERS
-    )
-    age_axes.set(title="Age by gender", xlabel="age in years", ylabel="images")
-    age_axes.legend()
-    age_gender = output_dir / "age_gender.png"
-    figure.savefig(age_gender, dpi=110)
-
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    axes = figure.subplots()
-    axes.hist([table.age[table.race == index] for index in range(len(RACES))], bins, stacked=True, label=RACES)
-    axes.set(title=f"Age by race, {total}", xlabel="age in years", ylabel="images")
-    axes.legend(title="label of the data set")
-    race_age = output_dir / "race_age.png"
-    figure.savefig(race_age, dpi=110)
-    return [age_gender, race_age]
-
-
-def main():
-    parser = argparse.ArgumentParser(description="Pictures of a face data set.", allow_abbrev=False)
-    parser.add_argument("command", choices=["figures"])
-    parser.add_argument("data_dir", help="Folder, tar or zip archive, Parquet folder, or data set id.")
-    parser.add_argument("--output_dir", type=Path, default=Path("assets"), help="Folder for the pictures.")
-    arguments = parser.parse_args()
-    dataset = load_utkface(arguments.data_dir)
-    print(", ".join(f"{name}: {len(split):,} images" for name, split in dataset.items()))
-    for file in draw_figures(dataset, arguments.output_dir):
-        print(f"Wrote {file}")
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"utkface.py: error: {error}")

@@ -1,0 +1,1 @@
+"""Training images: sources, labels, splits, data sets, transforms and loaders."""

@@ -1,0 +1,127 @@
+"""Splits without leaks: whole groups of near-duplicates, published lists."""
+
+import hashlib
+import json
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+
+import datasets
+import numpy as np
+from datasets import DatasetDict
+
+from data.labels import Face
+
+
+DEFAULT_SHARE = 0.1
+SPLITS_DIR = Path(__file__).parents[1] / "splits"
+SPLIT_LISTS = ("test", "excluded", "validation", "calibration")
+
+
+def draw_groups(
+    strata: Sequence[Hashable], groups: np.ndarray, candidates: Sequence[int], share: float, seed: int
+) -> set[int]:
+    """
+    Draws whole groups of near-duplicates with the mix of the candidates.
+
+    Args:
+        strata: What the mix is of, one value an image, for instance its gender and band of age.
+        groups: Group numbers, (images,). A group counts to the stratum of its first image.
+        candidates: Indices of the images to draw from.
+        share: Share of the candidates to draw, 0–1.
+        seed: Of the draw.
+
+    Returns:
+        Indices of the drawn images.
+    """
+    members, groups_by_stratum = {}, {}
+    for index in candidates:
+        members.setdefault(groups[index], []).append(index)
+    for group, indices in members.items():
+        groups_by_stratum.setdefault(strata[indices[0]], []).append(group)
+    generator = np.random.default_rng(seed)
+    drawn, owed = set(), 0.0
+    for stratum in sorted(groups_by_stratum, key=str):
+        owed += share * sum(len(members[group]) for group in groups_by_stratum[stratum])
+        for group in generator.permutation(groups_by_stratum[stratum]):
+            if owed < len(members[group]) / 2:
+                break
+            drawn.update(members[group])
+            owed -= len(members[group])
+    return drawn
+
+
+def drop_groups(indices: list[int], groups: np.ndarray, others: set[int]) -> list[int]:
+    """The indices without those that share a group of near-duplicates with one of the others."""
+    dropped = {groups[index] for index in others}
+    return [index for index in indices if groups[index] not in dropped]
+
+
+def make_stratum(age: float | None, gender: int | None) -> tuple:
+    """What each split should hold as much of as the whole: five years of age, and a gender."""
+    return None if age is None else int(age) // 5, gender
+
+
+def read_list(split: str) -> set[str]:
+    """The names of UTKFace's images that `splits/` lists for a split."""
+    return set((SPLITS_DIR / f"utkface_{split}.txt").read_text().split())
+
+
+def find_listed(faces: list[Face], split: str) -> set[int]:
+    """The indices of the images that `splits/` lists for a split."""
+    names = read_list(split)
+    return {index for index, face in enumerate(faces) if face.name in names}
+
+
+def draw_calibration_half(validation: datasets.Dataset, seed: int | None = None) -> np.ndarray:
+    """
+    The half of the validation images that calibrates a model; the other half chooses its weights.
+
+    Args:
+        validation: From `load_utkface`.
+        seed: Of the draw; None for that of `splits/` where it lists all images.
+
+    Returns:
+        True for the images that calibrate, (images,). No group of near-duplicates is divided.
+    """
+    names = validation["file_name"]
+    if seed is None and set(names) <= read_list("validation"):
+        listed = read_list("calibration")
+        return np.array([name in listed for name in names])
+    columns = validation.select_columns(["age", "gender", "group"]).to_dict()
+    strata = [make_stratum(age, gender) for age, gender in zip(columns["age"], columns["gender"])]
+    in_order = sorted(range(len(names)), key=lambda index: names[index])
+    drawn = draw_groups(strata, np.asarray(columns["group"]), in_order, 0.5, seed or 0)
+    if len(drawn) == len(strata):  # of one group, nothing would be left to choose by
+        drawn = set()
+    return np.isin(np.arange(len(strata)), sorted(drawn))
+
+
+def describe_split(dataset: DatasetDict) -> dict:
+    """What tells the split of a data set from another one: sha256 of its file names."""
+    names = {split: sorted(images["file_name"]) for split, images in dataset.items()}
+    images = sorted(names["train"] + names["validation"])
+    return {
+        key: hashlib.sha256("\n".join(values).encode()).hexdigest()
+        for key, values in (("images_sha256", images), ("validation_sha256", names["validation"]))
+    }
+
+
+def check_split(model: str, dataset: DatasetDict):
+    """
+    Compares a split with the one that the training of a model folder recorded.
+
+    Raises:
+        ValueError: if the same images are split in another way, so that validation images were trained on.
+    """
+    file = Path(model) / "train_results.json"
+    if not file.is_file():
+        print(f"There is no {file} here: whether {model} was trained on these validation images is not known.")
+    trained = json.loads(file.read_text()).get("split", {}) if file.is_file() else {}
+    split = describe_split(dataset) if {"train", "validation"} <= set(dataset) else {}
+    if all(trained.get(key) == split.get(key) for key in ("images_sha256", "validation_sha256")):
+        return
+    if trained.get("images_sha256") == split.get("images_sha256"):
+        raise ValueError(
+            f"{model} was trained on some of these validation images: give the --split_seed and the --validation_share "
+            "that its train_results.json names."
+        )

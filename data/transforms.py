@@ -1,0 +1,46 @@
+"""From rows of a data set to what the model takes."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from image_processing_agegender import AgeGenderImageProcessor
+
+
+def to_model_inputs(processor, do_normalize: bool) -> Callable[[dict], dict]:
+    """
+    A transform for `Dataset.with_transform` that makes what [`AgeGenderModel`] takes.
+
+    Args:
+        processor: The image processor, which decides size and normalisation.
+        do_normalize: False for training, where the augmentation comes between 0–1 pixels and normalisation.
+
+    Returns:
+        A function from rows to `pixel_values` (rows, 3, height, width), `age_labels` (rows,), NaN where not known, and
+        `gender_labels` (rows,), -100 where not known.
+    """
+
+    def transform(rows: dict) -> dict:
+        ages = [math.nan if age is None else age for age in rows["age"]]
+        genders = [-100 if gender is None else gender for gender in rows["gender"]]
+        return {
+            "pixel_values": processor(rows["image"], do_normalize=do_normalize, return_tensors="pt").pixel_values,
+            "age_labels": torch.tensor(ages, dtype=torch.float32),
+            "gender_labels": torch.tensor(genders, dtype=torch.long),
+        }
+
+    return transform
+
+
+class Normalization(nn.Module):
+    """What an image processor does after rescaling, on the device: 0–1 pixels (batch, 3, height, width) to normalised."""
+
+    def __init__(self, processor: AgeGenderImageProcessor):
+        super().__init__()
+        for name, values in (("mean", processor.image_mean), ("std", processor.image_std)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,57 @@
+"""
+Writes a sheet that shows what the augmentation does to a photo.
+
+    python -m scripts.preview_augmentation photo.jpg --output preview.png
+"""
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from data.augmentation import AugmentationArguments, FaceAugmentation
+
+
+def draw_preview(photo: Path, arguments: AugmentationArguments, rows: int = 3, columns: int = 6, side: int = 160):
+    """A sheet of the square centre of a photo, first as it is, then augmented; a PIL image."""
+    with Image.open(photo) as image:
+        image = ImageOps.exif_transpose(image).convert("RGB")
+    edge = min(image.size)
+    left, top = (image.width - edge) // 2, (image.height - edge) // 2
+    image = image.crop((left, top, left + edge, top + edge)).resize((side, side))
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    batch = pixels.repeat(rows * columns, 1, 1, 1)
+    batch[1:] = FaceAugmentation(arguments, height=side)(batch[1:], seed=0)
+    sheet = batch.reshape(rows, columns, 3, side, side).permute(0, 3, 1, 4, 2).reshape(rows * side, columns * side, 3)
+    return Image.fromarray((sheet * 255).round().byte().numpy())
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description="Writes a sheet that shows what the augmentation does to a photo.", allow_abbrev=False
+    )
+    parser.add_argument("photo", type=Path, help="A photo; its square centre is shown.")
+    parser.add_argument(
+        "--output", type=Path, default=Path("augmentation_preview.png"), help="Where to write the sheet."
+    )
+    for argument in fields(AugmentationArguments):
+        parser.add_argument(
+            f"--{argument.name}",
+            type=float,
+            default=argument.default,
+            help=argument.metadata["help"] + " Default: %(default)s.",
+        )
+    values = vars(parser.parse_args())
+    photo, output = values.pop("photo"), values.pop("output")
+    draw_preview(photo, AugmentationArguments(**values)).save(output)
+    print(f"Wrote {output}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"preview_augmentation: error: {error}")
