@@ -13,7 +13,7 @@ from pathlib import Path
 from hub.model_card import format_rows
 from metrics.age_gender import ADULT_AGES
 from metrics.results import format_value, name_paths
-from training_arguments import parse_arguments
+from training.arguments import parse_arguments
 
 
 HEADERS = [

@@ -25,22 +25,12 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import get_scheduler
 
-from checkpoints import (
-    LAYOUT,
-    compare_trainings,
-    describe_training,
-    failing_in_a_sentence,
-    finish_checkpoint,
-    open_output_folder,
-    read_description,
-)
 from data.augmentation import FaceAugmentation
 from data.labels import is_utkface
 from data.loaders import make_dataloader, make_train_dataloader, read_batches
 from data.splits import describe_split, draw_calibration_half
 from data.training_set import TrainingData, load_training_data
 from data.transforms import Normalization
-from distillation import Teachers, soft_loss
 from hub.model_card import describe_start, write_results
 from hub.upload import create_repo, push_epoch, push_to_hub
 from image_processing_agegender import AgeGenderImageProcessor
@@ -49,10 +39,21 @@ from metrics.calibration import calibrate, recount
 from metrics.prediction import compute_metrics, evaluate_model, predict
 from metrics.results import describe_machine, name_paths, weights_sha256
 from modeling_agegender import AgeGenderModel
-from starting_model import load_start
-from training_arguments import Arguments, parse_arguments
-from training_parts import build_accelerator, build_average, build_optimizer, count_errors, round_kernels, save_result
-from training_state import Interruption, TrainerState
+from training.arguments import Arguments, parse_arguments
+from training.checkpoints import (
+    LAYOUT,
+    compare_trainings,
+    describe_training,
+    failing_in_a_sentence,
+    finish_checkpoint,
+    open_output_folder,
+    read_description,
+)
+from training.distillation import Teachers, soft_loss
+from training.export import round_kernels, save_result
+from training.initial_model import load_start
+from training.setup import build_accelerator, build_average, build_optimizer, count_errors
+from training.state import Interruption, TrainerState
 
 
 class Training:

@@ -14,7 +14,7 @@ from configuration_agegender import AgeGenderConfig
 from data.utkface import load_utkface
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
-from starting_model import load_config
+from training.initial_model import load_config
 
 
 BATCH_SIZE = 50

@@ -29,8 +29,8 @@ import torch
 from safetensors.torch import load_file
 
 import train
-from checkpoints import DESCRIPTION, find_checkpoints, read_description
 from metrics.results import describe_machine, write_json
+from training.checkpoints import DESCRIPTION, find_checkpoints, read_description
 from training_setup import NETWORK, assert_same_end, make_command, write_faces
 
 

@@ -14,7 +14,7 @@ from data.sampling import EvenBatches
 from data.streaming import FaceStream, make_streaming_dataloader
 from data.training_set import TrainingData
 from data.transforms import to_model_inputs
-from training_arguments import Arguments
+from training.arguments import Arguments
 
 
 # Of processes that wait while the main one fetches or builds a data set: torch's own, on GPUs, ends after ten minutes. Not

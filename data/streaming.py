@@ -33,7 +33,7 @@ from data.tables import SPLIT_NAMES, check_age, check_image, explain_absence, gr
 from data.transforms import to_model_inputs
 from data.utkface import FEATURES, load_utkface
 from hub.errors import plain_errors
-from training_arguments import Arguments, DataArguments
+from training.arguments import Arguments, DataArguments
 
 
 logger = datasets.logging.get_logger(__name__)

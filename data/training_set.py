@@ -14,7 +14,7 @@ from data.sampling import MixingSampler, count_steps
 from data.splits import describe_split
 from data.streaming import Shards, choose_strategy, load_streamed_faces
 from data.utkface import load_utkface
-from training_arguments import Arguments, DataArguments
+from training.arguments import Arguments, DataArguments
 
 
 logger = datasets.logging.get_logger(__name__)

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from metrics.age_gender import ADULT_AGES
 from metrics.results import WHOLE_YEARS, format_value, is_measured, name_data, write_json
-from training_arguments import ModelArguments
+from training.arguments import ModelArguments
 
 
 HOME_PAGE = "https://susanqq.github.io/UTKFace"

@@ -14,7 +14,7 @@ from configuration_agegender import AgeGenderConfig
 from convert_dlib import CONFIG, DLIB_MEAN, load_convolutions, read_dlib
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
-from starting_model import load_config
+from training.initial_model import load_config
 from weight_conversion import convert, list_layers
 
 

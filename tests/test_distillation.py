@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from conftest import make_config, make_model
-from distillation import Teachers, soft_loss
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderOutput
+from training.distillation import Teachers, soft_loss
 
 
 @pytest.fixture

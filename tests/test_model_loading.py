@@ -7,8 +7,8 @@ import pytest
 from conftest import make_config, make_model
 from hub.loading import load_model
 from image_processing_agegender import AgeGenderImageProcessor
-from starting_model import load_config, load_start, override_config
-from training_arguments import ModelArguments
+from training.arguments import ModelArguments
+from training.initial_model import load_config, load_start, override_config
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ from torch import nn
 
 import evaluation
 import train
-from checkpoints import find_checkpoints
 from data.augmentation import AugmentationArguments, FaceAugmentation
 from metrics import prediction
 from metrics.prediction import compute_metrics
 from modeling_agegender import AgeGenderModel
 from processes import read_logs, run_on_processes, run_train_here
-from training_arguments import TrainArguments
-from training_parts import build_accelerator
+from training.arguments import TrainArguments
+from training.checkpoints import find_checkpoints
+from training.setup import build_accelerator
 from training_setup import (
     STATE,
     TRAIN_IMAGES,

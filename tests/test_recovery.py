@@ -11,12 +11,12 @@ import datasets
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
-import checkpoints
 import train
-from checkpoints import find_checkpoints
 from data.utkface import UTKFace
 from modeling_agegender import AgeGenderModel
 from processes import run_forked, run_train_here
+from training import checkpoints
+from training.checkpoints import find_checkpoints
 from training_setup import assert_same_end, make_command
 
 

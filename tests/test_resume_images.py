@@ -7,10 +7,10 @@ from pathlib import Path
 import datasets
 import pytest
 
-from checkpoints import DESCRIPTION, find_checkpoints
 from data.training_set import hash_content
 from data.utkface import load_utkface
 from picture_sources import make_table, write_zip
+from training.checkpoints import DESCRIPTION, find_checkpoints
 from training_setup import draw_face, write_table
 
 

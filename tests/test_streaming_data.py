@@ -13,7 +13,7 @@ from data.training_set import TrainingData, hash_content
 from data.utkface import load_utkface
 from image_processing_agegender import AgeGenderImageProcessor
 from processes import read_logs, run_on_processes, run_train_here
-from training_arguments import DataArguments
+from training.arguments import DataArguments
 from training_setup import (
     STATE,
     TRAIN_IMAGES,

@@ -12,14 +12,14 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import nn
 
-import starting_model
 import train
-import training_parts
-import training_state
 from configuration_agegender import AgeGenderConfig
 from metrics.prediction import evaluate_model
 from modeling_agegender import AgeGenderModel
-from training_arguments import TrainArguments
+from training import initial_model as starting_model
+from training import setup as training_parts
+from training import state as training_state
+from training.arguments import TrainArguments
 from training_setup import (
     BATCHES,
     NETWORK,

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 import train
-from checkpoints import DESCRIPTION, choose_checkpoint, find_checkpoints
-from training_arguments import TrainArguments
+from training.arguments import TrainArguments
+from training.checkpoints import DESCRIPTION, choose_checkpoint, find_checkpoints
+from training.state import TrainerState
 from training_setup import (
     BATCHES,
     SCHEDULER,
@@ -29,7 +30,6 @@ from training_setup import (
     write_faces,
     write_table,
 )
-from training_state import TrainerState
 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")

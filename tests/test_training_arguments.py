@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from training_arguments import TRACKERS, parse_arguments
+from training.arguments import TRACKERS, parse_arguments
 from training_setup import ROOT, make_command
 
 

@@ -13,13 +13,13 @@ from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file
 
-from checkpoints import find_checkpoints
 from data.loaders import make_dataloader
 from data.splits import draw_calibration_half
 from data.utkface import load_utkface
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.prediction import evaluate_model
 from modeling_agegender import AgeGenderModel
+from training.checkpoints import find_checkpoints
 
 
 ROOT = Path(__file__).parents[1]

@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass, field
 
 from metrics.age_gender import HIGHER_IS_BETTER
-from training_arguments import TrainArguments
+from training.arguments import TrainArguments
 
 
 @dataclass

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from configuration_agegender import AgeGenderConfig
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.results import name_paths
-from training_arguments import Arguments, TrainArguments
+from training.arguments import Arguments, TrainArguments
 
 
 DESCRIPTION = "training.json"

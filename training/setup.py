@@ -3,15 +3,11 @@
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, TorchDynamoPlugin
-from safetensors.torch import load_file, save_file
-from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from data.loaders import PATIENCE
-from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel, AgeGenderOutput
-from pipeline_agegender import AgeGenderPipeline
-from training_arguments import TrainArguments
+from training.arguments import TrainArguments
 
 
 def build_accelerator(arguments: TrainArguments) -> Accelerator:
@@ -57,26 +53,6 @@ def build_average(model: AgeGenderModel, decay: float) -> AveragedModel:
         return value.lerp(average, min(decay, (1 + count) / (10 + count))) if value.is_floating_point() else value
 
     return AveragedModel(model, avg_fn=update, use_buffers=True)
-
-
-@torch.no_grad()
-def round_kernels(model: AgeGenderModel):
-    """Rounds the kernels of convolutions to float16; they stay float32."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.copy_(module.weight.half())
-
-
-def save_result(model: AgeGenderModel, processor: AgeGenderImageProcessor, arguments: TrainArguments):
-    """Writes a complete model folder; with half-precision weights, kernels, nearly all of the file, as float16."""
-    # Those of earlier weights. New ones are written last of all, so that what a kill leaves is not taken for a result.
-    (arguments.output_dir / "train_results.json").unlink(missing_ok=True)
-    AgeGenderPipeline(model=model, image_processor=processor).save_pretrained(arguments.output_dir)
-    if arguments.half_precision_weights:
-        file = arguments.output_dir / "model.safetensors"
-        # Reading makes them float32 again, as the configuration says. Variances may lie beyond float16, so they stay.
-        tensors = {name: values.half() if values.ndim == 4 else values for name, values in load_file(file).items()}
-        save_file(tensors, file, metadata={"format": "pt"})
 
 
 def count_errors(output: AgeGenderOutput, batch: dict) -> tuple[torch.Tensor, ...]:

@@ -60,7 +60,7 @@ class ModelArguments:
         if self.config and not self.from_scratch:
             raise ValueError("--config describes a network for --from_scratch; --model brings its own.")
         if self.from_scratch and self.config is None:
-            self.config = Path(__file__).parent / "configs" / "default.json"
+            self.config = Path(__file__).parents[1] / "configs" / "default.json"
 
 
 @dataclass

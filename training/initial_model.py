@@ -9,7 +9,7 @@ from hub.loading import load_model, plain_reasons
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.calibration import CALIBRATED_FIELDS
 from modeling_agegender import AgeGenderModel
-from training_arguments import ModelArguments
+from training.arguments import ModelArguments
 
 
 def load_config(file: Path) -> AgeGenderConfig:
