@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from hub.loading import load_pipeline, split_revision
+from space.api import PREDICT_DESCRIPTION, PREDICT_FILES_DESCRIPTION, PREDICT_URL_DESCRIPTION
+from space.theme import CSS, HEAD, THEME
 
 
 # Of the libraries nothing is to be thrown away, and to look for it again and again is a fifth of the start.
@@ -21,15 +23,16 @@ gc.disable()
 
 import gradio as gr
 
-from api_types import build_inputs, build_outputs
-from files_page import build_files_page, predict_files
-from link_preview import describe_page
-from live import build_live_page
-from model_page import build_model_page
-from own_folder import use_own_folder
-from photo_page import ADDRESS_QUEUE, FILES_QUEUE, QUEUE, build_photo_page, predict, predict_url
 from pipeline_agegender import AgeGenderPipeline
-from visits import CALL_HANDLERS, guard_visits
+from space.api import build_inputs, build_outputs
+from space.camera_tab import build_live_page
+from space.files_tab import build_files_page
+from space.gradio_patches import CALL_HANDLERS, guard_visits
+from space.inference import ADDRESS_QUEUE, FILES_QUEUE, QUEUE, predict, predict_files, predict_url
+from space.model_tab import build_model_page
+from space.photo_tab import build_photo_page
+from space.theme import describe_page
+from space.uploads import use_own_folder
 
 
 gc.freeze()  # what was imported stays: no collection need look at it again
@@ -44,24 +47,6 @@ DELETE_CACHE = (60, 600)
 
 TITLE = "Apparent age and gender"
 DESCRIPTION = "How old a face looks, with the interval that holds it nine times of ten. Photos are not kept."
-HEAD = """
-<script>
-// A screen reader says what changes in these; gradio has no argument for it.
-new MutationObserver(() => document.querySelectorAll(".prose.announced:not([aria-live])")
-  .forEach((element) => element.setAttribute("aria-live", "polite")))
-  .observe(document, {childList: true, subtree: true});
-</script>
-"""
-# Gradio 6.31 sets bold text in a file of weight 600 that lacks most letters, and quiet text in light grey on white.
-THEME = gr.themes.Default(
-    font=(gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif")
-).set(
-    body_text_color_subdued="*neutral_500",
-    input_placeholder_color="*neutral_500",
-    input_placeholder_color_dark="*neutral_400",
-)
-# The charts of the data are drawn on white, with a legend where gradio's buttons would lie.
-CSS = ".dark .chart img { filter: invert(0.9) hue-rotate(180deg) } .chart img { margin-top: 2rem }"
 INTRODUCTION = """
 # Apparent age and gender
 
@@ -73,26 +58,6 @@ PRIVACY = """
 **Privacy.** Photos and the faces cut out of them are used for nothing but the answer, are not shared between visitors and
 are deleted within eleven minutes. There are no analytics.
 """
-FACE_DESCRIPTION = (
-    "age (years), age_interval (two ages meant to hold the age nine times of ten), gender, gender_score (probability of "
-    "that gender), box (xmin, ymin, xmax, ymax in pixels of the upright photo in its own size) and detection_score"
-)
-ANSWER_DESCRIPTION = (
-    "Returns the photo, upright, with a box and a label for each face, scaled down if it is large; and a list with a dict "
-    f"for each face from left to right: {FACE_DESCRIPTION}. The list is empty where no face is found."
-)
-PREDICT_DESCRIPTION = (
-    f"Finds the faces of a photo and estimates the apparent age and gender of each. {ANSWER_DESCRIPTION}"
-)
-PREDICT_URL_DESCRIPTION = (
-    "Finds the faces of the photo at a public http or https address and estimates the apparent age and gender of each. "
-    + ANSWER_DESCRIPTION
-)
-PREDICT_FILES_DESCRIPTION = (
-    "Finds the faces of several photos, or of those in zip archives, and estimates the apparent age and gender of each. "
-    "Returns a list with a dict for each photo: file (its name) and either faces, a list with a dict for each face "
-    f"({FACE_DESCRIPTION}), or error, a sentence that says why it could not be read."
-)
 NO_MCP = "The page is no MCP server: pip install 'gradio[mcp]' makes it one."
 
 
@@ -163,7 +128,7 @@ def build_demo(pipe: AgeGenderPipeline, delete_cache: tuple[int, int] = DELETE_C
 def mcp_options(pipe: AgeGenderPipeline) -> dict:
     """What makes the page an MCP server too, where the package is installed; without it says so."""
     try:
-        from mcp_tools import PATH, app_options  # only here: few have the package
+        from space.mcp_server import PATH, app_options  # only here: few have the package
     except ImportError:
         print(NO_MCP)
         return {}

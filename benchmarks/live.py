@@ -16,9 +16,9 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from hub.loading import load_model
-from live import build_live_page
 from metrics.results import describe_machine, weights_sha256, write_json
 from pipeline_agegender import AgeGenderPipeline
+from space.camera_tab import build_live_page
 from test_live_browser import CAMERA, COUNT_FRAMES, open_camera, write_camera
 
 

@@ -11,10 +11,10 @@ from gradio_client import Client
 from pydantic import TypeAdapter
 
 import app
-import photo_page
-from api_types import EXAMPLE, Face, File
 from conftest import make_face
 from photos import fetching as safe_fetching
+from space import photo_tab as photo_page
+from space.api import EXAMPLE, Face, File
 
 
 ASTRONAUT = app.FOLDER / "assets" / "astronaut.jpg"

@@ -20,13 +20,12 @@ from PIL import Image
 
 import app
 from conftest import make_config
-from files_page import NO_FILES
 from hub.loading import split_revision
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
-from photo_page import NO_PHOTO
 from photos.drawing import BOX_COLOUR, MAX_SHOWN_PIXELS
 from photos.reading import EMPTY, NOT_A_PICTURE, SVG
+from space.inference import NO_FILES, NO_PHOTO
 
 
 ASTRONAUT = Path(app.FOLDER) / "assets" / "astronaut.jpg"
@@ -134,7 +133,7 @@ def test_photo_does_not_wait_for_the_slow_sites_of_other_visitors(client, monkey
         answer.wait(60)
         return ASTRONAUT.read_bytes()
 
-    monkeypatch.setattr("photo_page.fetch", fetch)
+    monkeypatch.setattr("space.inference.fetch", fetch)
     monkeypatch.setattr("photos.fetching.fetch", fetch)
     jobs = [client.submit(make(f"https://slow.example/{letter}.jpg"), api_name=name) for letter in "ab"]
     try:
@@ -157,7 +156,7 @@ def test_files_endpoint_without_files_gets_a_sentence(client):
 def test_curl_examples_of_the_readme(client, monkeypatch, tmp_path):
     if shutil.which("curl") is None:
         pytest.skip("needs curl")
-    monkeypatch.setattr("photo_page.fetch", {"https://example.org/photo.jpg": ASTRONAUT.read_bytes()}.__getitem__)
+    monkeypatch.setattr("space.inference.fetch", {"https://example.org/photo.jpg": ASTRONAUT.read_bytes()}.__getitem__)
     shutil.copy(ASTRONAUT, tmp_path / "photo.jpg")
     text = (app.FOLDER / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
     commands = [line.split("  #")[0] for line in re.findall(r"^    (curl .*)$", text, re.MULTILINE)]
@@ -218,7 +217,7 @@ def test_no_photo_gets_a_sentence(client):
 @pytest.mark.parametrize("meta", [{"meta": {"_type": "gradio.FileData"}}, {}])
 def test_server_file_that_was_not_uploaded_is_refused(client, monkeypatch, tmp_path, meta):
     opened = []
-    monkeypatch.setattr("photo_page.read_picture", opened.append)
+    monkeypatch.setattr("space.inference.read_picture", opened.append)
     for path in (Path(app.__file__).with_name("pyproject.toml"), Path("/etc/hostname")):
         # Not through the client, which would upload the file.
         call = httpx.post(f"{client.src}gradio_api/call/predict", json={"data": [{"path": str(path), **meta}]})

@@ -150,7 +150,7 @@ def test_dropped_picture_gets_a_card(page):
 
 
 def test_photo_at_an_address_gets_a_card(page, monkeypatch):
-    monkeypatch.setattr("photo_page.fetch", {"https://a.example/b.jpg": ASTRONAUT.read_bytes()}.__getitem__)
+    monkeypatch.setattr("space.inference.fetch", {"https://a.example/b.jpg": ASTRONAUT.read_bytes()}.__getitem__)
     upload(page, app.FOLDER / "assets" / "collage.jpg")
     page.locator(".card").nth(1).wait_for()
     page.get_by_label("Address of a photo").fill("https://a.example/b.jpg")

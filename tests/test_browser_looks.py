@@ -5,8 +5,8 @@ import re
 import pytest
 
 from browser import ASTRONAUT, TAB_MARKS, open_browser, open_page, open_tab, serve_page, upload
-from photo_page import ONE_AT_A_TIME
 from photos.reading import NOT_A_PICTURE
+from space.inference import ONE_AT_A_TIME
 
 
 PHONE = {"width": 390, "height": 844}

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from conftest import make_face
-from face_cards import CROP_SIDE, make_cards, plot_distribution
+from space.face_cards import CROP_SIDE, make_cards, plot_distribution
 
 
 DISTRIBUTION = [0.0] * 30 + [0.5, 0.25, 0.25] + [0.0] * 68

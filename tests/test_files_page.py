@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 import app
-import files_page
 from conftest import make_face
 from photos.reading import NOT_A_PICTURE
+from space import files_tab as files_page
+from space.inference import NO_FILES, answer_files, predict_files
 from test_photo_page import FixedFaces
 
 
@@ -64,7 +65,7 @@ def test_bound_on_a_file_is_that_of_the_server():
 
 
 def test_answers_for_programs(uploads):
-    answers = files_page.predict_files(FixedFaces(make_face(0, 0, 9, 9)), uploads)
+    answers = predict_files(FixedFaces(make_face(0, 0, 9, 9)), uploads)
     assert [set(answer) for answer in answers] == [{"file", "faces"}, {"file", "error"}] + [{"file", "faces"}] * 2
 
 
@@ -75,7 +76,7 @@ def test_addresses_are_files_too_and_lie_in_the_own_folder(monkeypatch, uploads,
     monkeypatch.setattr("photos.fetching.fetch", contents.__getitem__)
     before, seen = sorted(tmp_path.rglob("*")), []
     monkeypatch.setattr(files_page, "find_faces", lambda *_: seen.append(len(list(tmp_path.rglob("file")))) or [])
-    answers = files_page.predict_files(None, [*uploads[:2], *({"path": address} for address in contents)])
+    answers = predict_files(None, [*uploads[:2], *({"path": address} for address in contents)])
     assert [answer["file"] for answer in answers] == ["photo.png", "notes.jpg", "photo.png", "one.png", "two.png"]
     assert [set(answer) for answer in answers].count({"file", "faces"}) == 4
     assert seen[1:] == [1, 1, 1] and sorted(tmp_path.rglob("*")) == before
@@ -88,7 +89,7 @@ def test_bounds_hold_for_all_addresses_of_a_call_together(monkeypatch, tmp_path)
         for number in range(600):
             file.writestr(f"{number}.jpg", "dear diary")
     monkeypatch.setattr("photos.fetching.fetch", lambda address: fetched.append(address) or archive.getvalue())
-    answers = files_page.answer_files(None, [f"https://a.example/{letter}.zip" for letter in "abc"])
+    answers = answer_files(None, [f"https://a.example/{letter}.zip" for letter in "abc"])
     assert len(answers) == 1001 and "first 1,000 files" in answers[-1]["error"] and len(fetched) == 2
 
     def refuse(address):
@@ -96,21 +97,21 @@ def test_bounds_hold_for_all_addresses_of_a_call_together(monkeypatch, tmp_path)
         raise ValueError("refused")
 
     monkeypatch.setattr("photos.fetching.fetch", refuse)
-    answers = files_page.answer_files(None, ["https://a.example/b.jpg"] * 2000)
+    answers = answer_files(None, ["https://a.example/b.jpg"] * 2000)
     assert len(answers) == 1001 and answers[0] == {"file": "b.jpg", "error": "refused"} and len(fetched) == 1003
     monkeypatch.setattr("photos.reading.MAX_SECONDS", -1.0)
-    [answer] = files_page.answer_files(None, ["https://a.example/b.jpg"] * 2)
+    [answer] = answer_files(None, ["https://a.example/b.jpg"] * 2)
     assert "at most" in answer["error"]
 
 
 def test_address_in_the_tab_is_no_file(monkeypatch, tmp_path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    with pytest.raises(gr.Error, match=files_page.NO_FILES):
+    with pytest.raises(gr.Error, match=NO_FILES):
         next(files_page.fill_table(None, [{"path": "https://a.example/b.jpg"}]))
 
 
 @pytest.mark.parametrize("files", [None, [], [{"path": "/etc/hostname"}], [{"url": "data:image/gif;base64,R0"}]])
 def test_without_uploads_there_is_a_sentence(files):
     with pytest.raises(gr.Error) as error:
-        files_page.predict_files(None, files)
-    assert error.value.message == files_page.NO_FILES
+        predict_files(None, files)
+    assert error.value.message == NO_FILES

@@ -7,7 +7,7 @@ import gradio as gr
 import httpx
 import pytest
 
-from link_preview import describe_page
+from space.theme import describe_page
 
 
 TITLE, DESCRIPTION = "Ages & <faces>", 'How old a face "looks"'

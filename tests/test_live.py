@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import live
 from conftest import FACE_BOX, make_face
-from live import FaceTracker, FrameDetector, answer_frame, read_frame
 from photos.wording import describe_gender, name_gender
 from picture_sources import repeat_last_scan
+from space import camera_tab as live
+from space import tracking
+from space.camera_tab import FrameDetector, answer_frame, read_frame
+from space.tracking import FORGET_FRAMES, FORGET_SECONDS, FaceTracker
 
 
 def face_at(x: float, y: float = 100, side: int = 80, **changes) -> dict:
@@ -111,7 +113,7 @@ def test_gender_follows_a_change():
     assert answer["gender_score"] == pytest.approx(0.9, abs=0.03)
 
 
-@pytest.mark.parametrize(("absence", "track"), [(live.FORGET_FRAMES, 1), (live.FORGET_FRAMES + 1, 2)])
+@pytest.mark.parametrize(("absence", "track"), [(FORGET_FRAMES, 1), (FORGET_FRAMES + 1, 2)])
 def test_absent_face_is_forgotten(absence, track):
     tracker = FaceTracker()
     tracker.update([face_at(0, age=20.0)])
@@ -126,9 +128,9 @@ def test_pause_forgets_all(monkeypatch):
     tracker, now = FaceTracker(), 1000.0
     monkeypatch.setattr(live.time, "monotonic", lambda: now)
     tracker.update([face_at(0)])
-    now += live.FORGET_SECONDS
+    now += FORGET_SECONDS
     assert tracker.update([face_at(0)])[0]["track"] == 1
-    now += live.FORGET_SECONDS + 0.1
+    now += FORGET_SECONDS + 0.1
     assert tracker.update([face_at(0)])[0]["track"] == 2
 
 
@@ -157,7 +159,7 @@ def test_visitors_do_not_mix():
 
 
 def test_answer_to_a_frame(estimator, photo, monkeypatch):
-    monkeypatch.setattr(live, "FORGET_SECONDS", np.inf)  # on a busy machine a frame takes long
+    monkeypatch.setattr(tracking, "FORGET_SECONDS", np.inf)  # on a busy machine a frame takes long
     tracker = FaceTracker()
     for _ in range(2):
         (answer,) = answer_frame(estimator, tracker, {"number": 1, "frame": encode(photo)})["faces"]

@@ -6,8 +6,8 @@ import gradio as gr
 import pytest
 
 from browser import CAMERA, open_browser, write_camera
-from live import FRAME_PREFIX, build_live_page
-from visits import guard_visits
+from space.camera_tab import FRAME_PREFIX, build_live_page
+from space.gradio_patches import guard_visits
 
 
 COUNT_FRAMES = """() => {

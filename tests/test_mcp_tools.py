@@ -100,7 +100,7 @@ def test_photo_waits_for_no_address_or_many_photos_of_others(ask, monkeypatch, n
         answer.wait(60)
         return ASTRONAUT.read_bytes()
 
-    for module in ("mcp_tools", "safe_fetching"):
+    for module in ("space.mcp_server", "photos.fetching"):
         monkeypatch.setattr(f"{module}.fetch", fetch)
     address = "https://slow.example/photo.jpg"
     [key] = next(tool for tool in ask().tools if tool.name == name).inputSchema["properties"]

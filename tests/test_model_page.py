@@ -8,9 +8,24 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-import model_page
-from data.labels import GENDERS
+from data import labels
 from metrics import age_gender as metrics
+from space import model_tab as model_page
+from space.model_facts import (
+    ADULT_AGES,
+    EVALUATION_FILE,
+    GENDERS,
+    INTERVAL_COVERAGE,
+    TRAINING_FILE,
+    describe_curves,
+    describe_limits,
+    describe_training,
+    make_confusion_frame,
+    make_curve_frame,
+    make_error_frame,
+    make_table,
+    read_results,
+)
 
 
 ROOT = Path(__file__).parents[1]
@@ -71,8 +86,8 @@ EVALUATION = {"weights_sha256": "a", "errors": {"by_age": [], "gender_confusion"
 @pytest.fixture
 def folder(tmp_path) -> Path:
     (tmp_path / "benchmarks").mkdir()
-    (tmp_path / model_page.TRAINING_FILE).write_text(json.dumps(TRAINING))
-    (tmp_path / model_page.EVALUATION_FILE).write_text(json.dumps(EVALUATION))
+    (tmp_path / TRAINING_FILE).write_text(json.dumps(TRAINING))
+    (tmp_path / EVALUATION_FILE).write_text(json.dumps(EVALUATION))
     return tmp_path
 
 
@@ -92,51 +107,51 @@ def plots(demo: gr.Blocks) -> list:
 
 
 def test_constants_are_those_of_the_training():
-    assert model_page.ADULT_AGES == metrics.ADULT_AGES
-    assert model_page.INTERVAL_COVERAGE == metrics.INTERVAL_COVERAGE
-    assert list(model_page.GENDERS) == GENDERS
+    assert ADULT_AGES == metrics.ADULT_AGES
+    assert INTERVAL_COVERAGE == metrics.INTERVAL_COVERAGE
+    assert list(GENDERS) == labels.GENDERS
 
 
 def test_evaluation_fills_what_the_training_lacks_unless_it_is_of_other_weights(folder):
-    errors = model_page.read_results(folder)["errors"]
+    errors = read_results(folder)["errors"]
     assert errors == TRAINING["errors"]["validation"] | {"gender_confusion": [[90, 10], [20, 80]]}
-    (folder / model_page.EVALUATION_FILE).write_text(json.dumps(EVALUATION | {"weights_sha256": "b"}))
-    assert model_page.read_results(folder)["errors"] == TRAINING["errors"]["validation"]
+    (folder / EVALUATION_FILE).write_text(json.dumps(EVALUATION | {"weights_sha256": "b"}))
+    assert read_results(folder)["errors"] == TRAINING["errors"]["validation"]
 
 
 def test_evaluation_alone_is_enough_for_the_errors(folder):
-    (folder / model_page.TRAINING_FILE).unlink()
-    (folder / model_page.EVALUATION_FILE).write_text(
+    (folder / TRAINING_FILE).unlink()
+    (folder / EVALUATION_FILE).write_text(
         json.dumps({"weights_sha256": "a", "errors": TRAINING["errors"]["validation"]})
     )
-    assert model_page.read_results(folder)["errors"] == TRAINING["errors"]["validation"]
+    assert read_results(folder)["errors"] == TRAINING["errors"]["validation"]
 
 
 def test_error_frame_equals_the_json_in_the_order_of_age():
-    frame = model_page.make_error_frame(TRAINING["errors"]["validation"])
+    frame = make_error_frame(TRAINING["errors"]["validation"])
     assert list(frame["ages"]) == ["all", "0–3", "4–12", "76–120"]
     assert list(frame["images"]) == [1111, 100, 900, 111]
     assert frame.loc[1].to_dict() == {
         "ages": "0–3", "images": 100, "error": 4.13, "bias": 1.5, "gender": 63.8, "interval": 91.2, "width": 2.6,
     }  # fmt: skip
     assert frame["gender"].isna().tolist() == [False, False, True, False]
-    assert model_page.make_table(frame).loc[2, "Gender as labelled, %"] == "–"
+    assert make_table(frame).loc[2, "Gender as labelled, %"] == "–"
 
 
 def test_confusion_has_labels_as_rows_and_answers_as_columns():
-    frame = model_page.make_confusion_frame({"gender_confusion": [[90, 10], [20, 80]]})
+    frame = make_confusion_frame({"gender_confusion": [[90, 10], [20, 80]]})
     counts = {(row.label, row.answer): row.images for row in frame.itertuples()}
     assert counts == {
         ("male", "male"): 90, ("male", "female"): 10, ("female", "male"): 20, ("female", "female"): 80,
     }  # fmt: skip
-    assert model_page.make_confusion_frame({}).empty
+    assert make_confusion_frame({}).empty
 
 
 def test_curves_leave_out_what_was_not_measured():
     series = {"training": "train_loss", "validation": "loss"}
-    frame = model_page.make_curve_frame(TRAINING["history"], series)
+    frame = make_curve_frame(TRAINING["history"], series)
     assert frame.values.tolist() == [["1", "training", 4.821], ["2", "training", 4.1], ["1", "validation", 3.8]]
-    assert model_page.make_curve_frame([], series).empty
+    assert make_curve_frame([], series).empty
 
 
 def test_sentences_carry_the_numbers(folder):
@@ -155,7 +170,7 @@ def test_sentences_carry_the_numbers(folder):
 def test_old_faces_read_too_old_are_called_so():
     errors = copy.deepcopy(TRAINING["errors"]["validation"])
     errors["by_age"][-1]["age_bias"] = 2.0
-    assert "76–120 years too old, by 2.0" in model_page.describe_limits(model_page.make_error_frame(errors), True)
+    assert "76–120 years too old, by 2.0" in describe_limits(make_error_frame(errors), True)
 
 
 def test_plots_keep_the_order_of_age_and_show_zero(folder):
@@ -174,7 +189,7 @@ def test_null_everywhere_leaves_charts_out(folder):
     training["metrics"]["validation"] = dict.fromkeys(training["metrics"]["validation"])
     training["history"] = [dict.fromkeys(row) | {"epoch": row["epoch"]} for row in training["history"]]
     training |= {"split_images": None, "start": None, "extra_images": None, "training_seconds": None}
-    (folder / model_page.TRAINING_FILE).write_text(json.dumps(training))
+    (folder / TRAINING_FILE).write_text(json.dumps(training))
     demo = build(folder)
     assert [plot.label for plot in plots(demo)] == ["Answers by gender label"]
     assert "nan" not in texts(demo).lower() and "None" not in texts(demo)
@@ -183,7 +198,7 @@ def test_null_everywhere_leaves_charts_out(folder):
 @pytest.mark.parametrize("content", [None, "{", "[]"])
 def test_without_files_there_are_sentences(tmp_path, content):
     if content is not None:
-        (tmp_path / model_page.TRAINING_FILE).write_text(content)
+        (tmp_path / TRAINING_FILE).write_text(content)
     demo = build(tmp_path)
     text = texts(demo)
     assert not plots(demo) and not any(isinstance(block, gr.Image) for block in demo.blocks.values())
@@ -196,18 +211,18 @@ def test_page_of_this_folder_has_all_its_parts():
     pictures = [block for block in demo.blocks.values() if isinstance(block, gr.Image)]
     assert len(pictures) == 3 and all(picture.alt_text and picture.label for picture in pictures)
     assert len(plots(demo)) == 8 and all(plot.label for plot in plots(demo))
-    measured = json.loads((ROOT / model_page.TRAINING_FILE).read_text())["metrics"]["validation"]
+    measured = json.loads((ROOT / TRAINING_FILE).read_text())["metrics"]["validation"]
     assert f"{measured['age_mae']:.2f}" in texts(demo) and "beside these weights" not in texts(demo)
 
 
 def test_page_says_what_the_curves_cover():
-    text = model_page.describe_curves(TRAINING)
+    text = describe_curves(TRAINING)
     assert f"the {len(TRAINING['history'])} epochs" in text and text.endswith("It began with random weights.")
     training = TRAINING | {"arguments": {"model": "first"}, "history": TRAINING["history"][:1]}
-    text = model_page.describe_curves(training)
+    text = describe_curves(training)
     assert "the 1 epoch that" in text and text.endswith("weights that had been trained before (`first`).")
 
 
 @pytest.mark.parametrize(("teachers", "words"), [(["a"], "1 other model."), (["a", "b"], "2 other models.")])
 def test_other_models_are_counted_in_words(teachers, words):
-    assert words in model_page.describe_training(TRAINING | {"arguments": {"teacher": teachers}})
+    assert words in describe_training(TRAINING | {"arguments": {"teacher": teachers}})

@@ -12,8 +12,8 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 import app
-from own_folder import PREFIX, VARIABLE, delete_left_folders, use_own_folder
 from page_process import run_page
+from space.uploads import PREFIX, VARIABLE, delete_left_folders, use_own_folder
 
 
 ASTRONAUT = app.FOLDER / "assets" / "astronaut.jpg"

@@ -4,9 +4,10 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-import photo_page
 from conftest import make_face
 from photos.reading import NOT_A_PICTURE
+from space import photo_tab as photo_page
+from space.inference import NO_PHOTO, predict
 
 
 CROP = {"crop": Image.new("RGB", (200, 200)), "age_distribution": [0.01] * 100}
@@ -47,19 +48,19 @@ def test_what_was_not_uploaded_is_never_opened(monkeypatch, photo):
     monkeypatch.setattr(photo_page, "read_picture", lambda source: pytest.fail(f"opened {source}"))
     monkeypatch.setattr(photo_page, "fetch", lambda address: pytest.fail(f"fetched {address}"))
     with pytest.raises(gr.Error) as error:
-        photo_page.predict(FixedFaces(), photo)
-    assert error.value.message == photo_page.NO_PHOTO
+        predict(FixedFaces(), photo)
+    assert error.value.message == NO_PHOTO
 
 
 def test_data_address_is_a_picture():
     dot = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///ywAAAAAAQABAAACAUwAOw=="
-    picture, faces = photo_page.predict(FixedFaces(), {"url": dot})
+    picture, faces = predict(FixedFaces(), {"url": dot})
     assert picture.size == (1, 1) and faces == []
 
 
 def test_address_is_fetched(monkeypatch, upload):
     monkeypatch.setattr(photo_page, "fetch", {"https://a.example/b.png": open(upload["path"], "rb").read()}.get)
-    picture, _ = photo_page.predict(FixedFaces(), "https://a.example/b.png")
+    picture, _ = predict(FixedFaces(), "https://a.example/b.png")
     assert picture.size == (60, 40)
 
 

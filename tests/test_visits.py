@@ -16,7 +16,7 @@ from PIL import Image
 import app
 from browser import open_browser
 from photos.fetching import REFUSED_ADDRESS
-from visits import CALL_HANDLERS, guard_visits, keep_briefly
+from space.gradio_patches import CALL_HANDLERS, guard_visits, keep_briefly
 
 
 ASTRONAUT = Path(app.FOLDER) / "assets" / "astronaut.jpg"
@@ -109,7 +109,7 @@ def ask_by_address(demo: gr.Blocks, address: str) -> str:
 
 def test_file_that_is_an_address_is_read_within_bounds(demo, folder, monkeypatch):
     first = list_files(folder)
-    monkeypatch.setattr("photo_page.fetch", {"https://a.example/b.jpg": ASTRONAUT.read_bytes()}.__getitem__)
+    monkeypatch.setattr("space.inference.fetch", {"https://a.example/b.jpg": ASTRONAUT.read_bytes()}.__getitem__)
     answer = ask_by_address(demo, "https://a.example/b.jpg")
     assert "event: complete" in answer and "age_interval" in answer
     monkeypatch.undo()

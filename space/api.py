@@ -8,6 +8,28 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict  # before Python 3.12 pydantic wants it from there
 
 
+FACE_DESCRIPTION = (
+    "age (years), age_interval (two ages meant to hold the age nine times of ten), gender, gender_score (probability of "
+    "that gender), box (xmin, ymin, xmax, ymax in pixels of the upright photo in its own size) and detection_score"
+)
+ANSWER_DESCRIPTION = (
+    "Returns the photo, upright, with a box and a label for each face, scaled down if it is large; and a list with a dict "
+    f"for each face from left to right: {FACE_DESCRIPTION}. The list is empty where no face is found."
+)
+PREDICT_DESCRIPTION = (
+    f"Finds the faces of a photo and estimates the apparent age and gender of each. {ANSWER_DESCRIPTION}"
+)
+PREDICT_URL_DESCRIPTION = (
+    "Finds the faces of the photo at a public http or https address and estimates the apparent age and gender of each. "
+    + ANSWER_DESCRIPTION
+)
+PREDICT_FILES_DESCRIPTION = (
+    "Finds the faces of several photos, or of those in zip archives, and estimates the apparent age and gender of each. "
+    "Returns a list with a dict for each photo: file (its name) and either faces, a list with a dict for each face "
+    f"({FACE_DESCRIPTION}), or error, a sentence that says why it could not be read."
+)
+
+
 # A portrait of Eileen Collins (NASA, public domain), one of the page's examples.
 EXAMPLE = "https://raw.githubusercontent.com/scikit-image/scikit-image/v0.25.2/skimage/data/astronaut.png"
 

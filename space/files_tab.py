@@ -1,27 +1,21 @@
 """The page's tab for many photos: a table that fills while it works."""
 
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
-from face_cards import LINKS_STYLE, make_link
 from metrics.results import name_count
-from photo_page import FILES_QUEUE, find_faces, find_upload
 from photos.archives import count_pictures, read_pictures
 from photos.face_table import error_row, face_rows, to_csv
-from photos.fetching import fetch_files, find_address
 from photos.wording import describe_gender
 from pipeline_agegender import AgeGenderPipeline
+from space.face_cards import LINKS_STYLE, make_link
+from space.inference import FILES_QUEUE, find_faces, find_sources
 
 
 HELP = "Up to 1,000 photos at once, and 100 MB a file."
-NO_FILES = "Choose files first: photos, or zip archives of photos."
 CANCELLED = "Cancelled. The table and its CSV hold what was done."
 # Why a file has no numbers stands beside its name: a phone has no room for a column more.
 HEADERS = ["File", "Face", "Age", "Range", "Gender"]
@@ -31,65 +25,6 @@ SECONDS_BETWEEN_UPDATES = 1.0
 MOVE_FOCUS = """() => {
   if (document.activeElement?.id === "cancel") document.getElementById("start").focus({preventScroll: true});
 }"""
-
-
-def find_path(file: dict) -> Path | None:
-    """The path of an upload."""
-    path = find_upload(file)
-    return Path(path) if path and not path.startswith("data:") else None
-
-
-def find_sources(files: list[dict] | None, find: Callable[[dict], Path | str | None] = find_path) -> list[Path | str]:
-    """
-    What uploads are to be read from.
-
-    Args:
-        find: Gives that of one of them; None where there is nothing that may be read.
-
-    Raises:
-        gr.Error: if there is none.
-    """
-    sources = [source for file in files or [] if (source := find(file))]
-    if not sources:
-        raise gr.Error(NO_FILES, print_exception=False)
-    return sources
-
-
-def predict_files(pipe: AgeGenderPipeline, files: list[dict] | None) -> list[dict]:
-    """
-    The faces of several pictures.
-
-    Args:
-        files: Uploads, or addresses, as gradio sends them: pictures, or zip archives of pictures.
-
-    Returns:
-        As `answer_files`.
-
-    Raises:
-        gr.Error: if there are no files.
-    """
-    return answer_files(pipe, find_sources(files, lambda file: find_address(file) or find_path(file)))
-
-
-def answer_files(pipe: AgeGenderPipeline, sources: Iterable[Path | str]) -> list[dict]:
-    """
-    The faces of several pictures, each address fetched in its turn, within the bounds of `read_pictures` on all of it.
-
-    Args:
-        sources: See `fetch_files`.
-
-    Returns:
-        For each picture a dict with `file` and either `faces`, the dicts of the pipeline, or `error`, a sentence.
-    """
-    answers, parent = [], get_upload_folder()  # which goes even if the process is killed
-    os.makedirs(parent, exist_ok=True)
-    with TemporaryDirectory(dir=parent) as folder:
-        for name, picture in read_pictures(fetch_files(sources, Path(folder))):
-            if isinstance(picture, ValueError):
-                answers.append({"file": name, "error": str(picture)})
-            else:
-                answers.append({"file": name, "faces": find_faces(pipe, picture)})
-    return answers
 
 
 def fill_table(

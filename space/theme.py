@@ -3,8 +3,29 @@
 import re
 from html import escape
 
+import gradio as gr
 from gradio.routes import templates
 from jinja2 import BaseLoader
+
+
+HEAD = """
+<script>
+// A screen reader says what changes in these; gradio has no argument for it.
+new MutationObserver(() => document.querySelectorAll(".prose.announced:not([aria-live])")
+  .forEach((element) => element.setAttribute("aria-live", "polite")))
+  .observe(document, {childList: true, subtree: true});
+</script>
+"""
+# Gradio 6.31 sets bold text in a file of weight 600 that lacks most letters, and quiet text in light grey on white.
+THEME = gr.themes.Default(
+    font=(gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif")
+).set(
+    body_text_color_subdued="*neutral_500",
+    input_placeholder_color="*neutral_500",
+    input_placeholder_color_dark="*neutral_400",
+)
+# The charts of the data are drawn on white, with a legend where gradio's buttons would lie.
+CSS = ".dark .chart img { filter: invert(0.9) hue-rotate(180deg) } .chart img { margin-top: 2rem }"
 
 
 GRADIO_META = re.compile(r"""<meta\s+(?:property="og:|name="twitter:)[^>]*>\s*""")

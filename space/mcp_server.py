@@ -20,13 +20,12 @@ from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 from typing_extensions import TypedDict  # before Python 3.12 pydantic wants it from there
 
-from api_types import Face, File
-from files_page import answer_files
-from photo_page import find_faces
 from photos.drawing import draw_faces
 from photos.fetching import fetch, is_data, read_data
 from photos.reading import read_picture
 from pipeline_agegender import AgeGenderPipeline
+from space.api import Face, File
+from space.inference import answer_files, find_faces
 
 
 PATH = "/gradio_api/mcp"  # where clients look for it in a gradio app

@@ -2,33 +2,23 @@
 
 from functools import partial
 from pathlib import Path
-from threading import Lock
 
 import gradio as gr
-from gradio.utils import get_upload_folder
-from PIL import Image
 
-from face_cards import STYLE, TEMPLATE, make_cards
 from photos.drawing import draw_faces
-from photos.fetching import fetch
-from photos.reading import read_picture
 from pipeline_agegender import AgeGenderPipeline
-from visits import keep_briefly
+from space.face_cards import STYLE, TEMPLATE, make_cards
+from space.gradio_patches import keep_briefly
+from space.inference import ADDRESS_QUEUE, QUEUE, find_faces, read_source
 
 
-ASSETS = Path(__file__).resolve().parent / "assets"
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
 EXAMPLES = {
     "Eileen Collins (NASA, public domain)": ASSETS / "astronaut.jpg",
     "Grace Hopper (US Navy, public domain)": ASSETS / "hopper.jpg",
     "Both portraits side by side (a collage)": ASSETS / "collage.jpg",
 }
-# Photos and frames wait in one queue, so that nobody waits for the slow site or the many photos of somebody else. Of what
-# comes out of the queues one picture at a time is looked at, since two would only slow each other down.
-QUEUE, ADDRESS_QUEUE, FILES_QUEUE = "pipeline", "addresses", "files"
-ONE_AT_A_TIME = Lock()
-BATCH_SIZE = 8  # faces of a picture that go through the network at once
 
-NO_PHOTO = "Choose a photo first."
 NO_FACE = "No face was found in this photo."
 HINT = "Drop, paste or take a photo, or give its address."
 # On a phone the answer is below what was pressed.
@@ -39,62 +29,6 @@ SHOW_ANSWER = """(...values) => {
   }
   return values;
 }"""
-
-
-def find_upload(image: dict) -> str | None:
-    """The path or data: address of an upload; None for whatever else on the server or the net a stranger may name."""
-    path, url = image.get("path"), image.get("url") or ""
-    if path:
-        # Gradio itself lets a path pass that does not say it is a file.
-        return path if Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()) else None
-    return url if url.startswith("data:") else None
-
-
-def read_source(source: dict | str | None) -> Image.Image:
-    """
-    The picture that a visitor means.
-
-    Args:
-        source: An upload as gradio sends it, with its `path` or a data: address as its `url`; or an http(s) address.
-
-    Raises:
-        gr.Error: with a sentence for the visitor, if there is no picture in it.
-    """
-    try:
-        if isinstance(source, str) and source.strip():
-            return read_picture(fetch(source))
-        upload = find_upload(source) if isinstance(source, dict) else None
-        if upload is None:
-            raise ValueError(NO_PHOTO)
-        return read_picture(upload)
-    except ValueError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-
-
-def predict(pipe: AgeGenderPipeline, image: dict | None) -> tuple[Image.Image, list[dict]]:
-    """
-    The photo with its faces drawn in, and what the pipeline says about them.
-
-    Args:
-        image: The upload, as for `read_source`.
-
-    Raises:
-        gr.Error: with a sentence for the visitor, if there is no picture in it.
-    """
-    picture = read_source(image)
-    faces = find_faces(pipe, picture)
-    return draw_faces(picture, faces), faces
-
-
-def predict_url(pipe: AgeGenderPipeline, url: str) -> tuple[Image.Image, list[dict]]:
-    """As `predict`, of the photo at an address."""
-    return predict(pipe, url)
-
-
-def find_faces(pipe: AgeGenderPipeline, picture: Image.Image, **options) -> list[dict]:
-    """The faces of a picture, those of a crowd several at once; waits until no other picture is looked at."""
-    with ONE_AT_A_TIME:
-        return pipe([picture], batch_size=BATCH_SIZE, **options)[0]
 
 
 def show(

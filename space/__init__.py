@@ -1,0 +1,1 @@
+"""The page: tabs, endpoints, and what happens to photos."""

@@ -1,0 +1,139 @@
+"""The page's tab for a camera: each face is followed from frame to frame, so that its numbers hold still.
+
+Of the frames that the browser sends (camera.js) at most two wait for their answers, so that with a slow network or a busy
+machine there are fewer frames, never a row of old ones. `gr.Image(streaming=True)` sends by the clock, and keeps a place
+in the queue while a visitor streams, where here visitors and photos take turns. The answer is numbers, which the browser
+draws into the frame it has kept, so that no picture travels back.
+"""
+
+import base64
+import io
+import math
+import os
+from copy import copy
+from functools import partial
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image
+
+from face_detection import FaceDetector
+from photos.drawing import BOX_COLOUR
+from photos.reading import MAX_SCANS, count_scans
+from photos.wording import describe_gender, name_gender
+from pipeline_agegender import UNREADABLE, AgeGenderPipeline
+from space.inference import QUEUE, find_faces
+from space.tracking import SIDES, FaceTracker
+
+
+# Else gradio makes a table of its last 10,000 events after each, and each frame is one. Read when a gr.Blocks begins.
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
+
+FRAME_SIDE = 640  # pixels, the longer side of a frame
+FRAME_PREFIX = "data:image/jpeg;base64,"
+MAX_FRAME_CHARACTERS = 2_000_000
+MAX_FRAME_RATE = 15  # a second
+TIME_LIMIT = 300  # seconds after which the camera is switched off
+DETECTION_PIXELS = 480 * 360  # width x height at which faces are looked for
+ANSWER_TIMEOUT = 10  # seconds after which a frame counts as lost
+
+HELP = (
+    "Switch on the camera to see each face with its apparent age, averaged over the last second or so. The frames go to "
+    f"the server, which forgets each with its answer; after {TIME_LIMIT // 60} minutes the camera goes off by itself."
+)
+TEMPLATE = """
+<video playsinline muted aria-hidden="true"></video>
+<canvas role="img" aria-label="The picture of the camera with a box around each face" hidden></canvas>
+<p class="controls"><button>Switch on the camera</button> <span role="status"></span></p>
+<p class="faces"></p>
+"""
+STYLE = """
+video { position: absolute; width: 1px; height: 1px; opacity: 0; pointer-events: none; }
+canvas { width: 100%; max-width: 640px; border-radius: 8px; }
+.controls { margin: 12px 0; }
+button { cursor: pointer; padding: 8px 16px; border-radius: 8px; color: white; background: #1d4ed8; }
+.faces { min-height: 1.5em; white-space: pre-line; }
+"""
+SCRIPT = Path(__file__).with_name("camera.js")
+
+
+def read_frame(frame: str | None) -> Image.Image:
+    """
+    The picture of a frame as the browser sends it, a data: address of a JPEG.
+
+    Raises:
+        gr.Error: if it is something else, which only a program can send.
+    """
+    try:
+        if not isinstance(frame, str) or not frame.startswith(FRAME_PREFIX) or len(frame) > MAX_FRAME_CHARACTERS:
+            raise ValueError("not the address of a JPEG")
+        encoded = base64.b64decode(frame.removeprefix(FRAME_PREFIX), validate=True)
+        with Image.open(io.BytesIO(encoded), formats=["JPEG"]) as picture:
+            if max(picture.size) > FRAME_SIDE:
+                raise ValueError(f"larger than {FRAME_SIDE} pixels")
+            if count_scans(encoded) > MAX_SCANS:
+                raise ValueError("drawn in too many steps")
+            return picture.convert("RGB")
+    except UNREADABLE as error:
+        raise gr.Error(f"This is no frame of a camera: {error}.", print_exception=False) from error
+
+
+def answer_frame(pipe: AgeGenderPipeline, tracker: FaceTracker, value: dict | None) -> dict | None:
+    """
+    For each face of a frame its box (pixels), the label to draw beside it and a line to write below the picture.
+
+    Args:
+        value: The `number` and the `frame`; an answer that the browser sent back is given back once more.
+    """
+    if not isinstance(value, dict) or "frame" not in value:
+        return value
+    faces = tracker.update(find_faces(pipe, read_frame(value["frame"])))
+    return {"number": value.get("number"), "faces": [describe(face) for face in faces]}
+
+
+def describe(face: dict) -> dict:
+    """What the browser shows of a face."""
+    number, (low, high) = face["track"], face["age_interval"]
+    return {
+        "box": [face["box"][side] for side in SIDES],
+        "label": f"{number}: {name_gender(face)}, {face['age']:.0f}",
+        "line": f"{number}: {describe_gender(face)}, about {face['age']:.0f} years, range {low:.0f}–{high:.0f}",
+    }
+
+
+class FrameDetector(FaceDetector):
+    """Looks for faces at one size, which costs half of what the usual two do and misses faces under 55 px of 640."""
+
+    def _detection_sizes(self, width: int, height: int) -> list[tuple[int, int]]:
+        factor = min(1, math.sqrt(DETECTION_PIXELS / (width * height)))
+        return [(max(1, round(width * factor)), max(1, round(height * factor)))]
+
+
+def build_live_page(pipe: AgeGenderPipeline):
+    """Builds the tab."""
+    quick = copy(pipe)
+    quick.face_detector = FrameDetector()
+    gr.Markdown(HELP)
+    tracker = gr.State(FaceTracker())
+    camera = gr.HTML(
+        html_template=TEMPLATE,
+        css_template=STYLE,
+        js_on_load=SCRIPT.read_text(encoding="utf-8"),
+        elem_id="live",
+        side=FRAME_SIDE,
+        pause=1 / MAX_FRAME_RATE,
+        time_limit=TIME_LIMIT,
+        answer_timeout=ANSWER_TIMEOUT,
+        colour=f"rgb{BOX_COLOUR}",
+    )
+    camera.input(
+        partial(answer_frame, quick),
+        [tracker, camera],
+        camera,
+        preprocess=False,
+        postprocess=False,
+        trigger_mode="multiple",
+        show_progress="hidden",
+        api_visibility="private",
+        concurrency_id=QUEUE,
+    )

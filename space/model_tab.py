@@ -1,0 +1,131 @@
+"""The page's tab about the model: what it was trained on, how well it does, and where it errs."""
+
+import math
+from pathlib import Path
+
+import gradio as gr
+import pandas as pd
+
+from space.model_facts import (
+    GENDERS,
+    INTERVAL_COVERAGE,
+    describe_curves,
+    describe_limits,
+    describe_metrics,
+    describe_training,
+    make_confusion_frame,
+    make_curve_frame,
+    make_error_frame,
+    make_table,
+    read_json,
+    read_results,
+)
+
+
+# Charts by age: column, label and unit.
+BAR_PLOTS = (
+    ("error", "Mean error of the age", "years"),
+    ("bias", "Bias of the age: years too old (up) or too young (down)", "years"),
+    ("width", "Mean width of the range", "years"),
+    ("gender", "Gender as labelled", "% of images"),
+)
+# Charts of the training: label, unit and the key of each curve.
+CURVES = (
+    ("Loss by epoch", "loss", {"training": "train_loss", "validation": "loss"}),
+    ("Mean error of the age by epoch", "years", {"training": "train_age_mae", "validation": "age_mae"}),
+)
+# File, caption and text for those who do not see the picture.
+PICTURES = (
+    ("assets/age_gender.png", "Images by gender and age", "Bars: images of each gender, and of each age by gender."),
+    ("assets/race_age.png", "Images by age and race label", "Bars: images of each age by the data set's race labels."),
+    ("assets/augmentation.jpg", "A public-domain portrait as training sees it", "The portrait with random changes."),
+)
+MIN_WIDTH = 300  # pixels; two side by side, one below the other on a phone
+
+
+def make_error_plots(errors: dict) -> list[tuple[type, dict]]:
+    """The charts of errors that the results allow: for each its gradio component and the arguments of it."""
+    frame = make_error_frame(errors)
+    bands = frame[frame["ages"] != "all"]
+    options = {"x": "ages", "x_title": "labelled age", "sort": list(bands["ages"]), "x_label_angle": -45}
+    options["tooltip"] = ["images"]
+    plots = []
+    for column, label, unit in BAR_PLOTS:
+        known = bands.dropna(subset=column)[["ages", "images", column]]
+        if known.empty:
+            continue
+        # Left to itself, gradio would cut off zero.
+        ends = [0, 100] if column == "gender" else [min(known[column].min(), 0), max(known[column].max(), 0)]
+        chart = {"value": known, "y": column, "y_title": unit, "label": label}
+        chart["y_lim"] = [math.floor(ends[0]), math.ceil(ends[1])]
+        plots.append((gr.BarPlot, options | chart))
+    known = bands.dropna(subset="interval")[["ages", "images", "interval"]]
+    meant = known.assign(interval=100 * INTERVAL_COVERAGE, share="meant")
+    chart = {"value": pd.concat([known.assign(share="measured"), meant]), "y": "interval", "y_title": "% of images"}
+    chart |= {"color": "share", "color_title": "", "label": "Ages inside their range"}
+    chart["y_lim"] = [min(70, math.floor(known["interval"].min())) if len(known) else 0, 100]
+    plots.insert(2, (gr.LinePlot, options | chart))
+    confusion = make_confusion_frame(errors)
+    chart = {"value": confusion, "x": "label", "y": "images", "color": "answer", "sort": list(GENDERS)}
+    plots.append((gr.BarPlot, chart | {"x_title": "labelled", "label": "Answers by gender label"}))
+    return [(component, arguments) for component, arguments in plots if len(arguments["value"])]
+
+
+def make_curve_plots(history: list[dict]) -> list[tuple[type, dict]]:
+    """The curves of a training, in the form of `make_error_plots`."""
+    plots = []
+    for label, unit, series in CURVES:
+        frame = make_curve_frame(history, series)
+        chart = {"value": frame, "x": "epoch", "y": "value", "color": "curve", "color_title": "", "y_title": unit}
+        if len(frame):
+            plots.append((gr.LinePlot, chart | {"sort": [str(row["epoch"]) for row in history], "label": label}))
+    return plots
+
+
+def build_plots(plots: list[tuple[type, dict]]):
+    """Places charts two in a row."""
+    for first in range(0, len(plots), 2):
+        with gr.Row():
+            for component, arguments in plots[first : first + 2]:
+                # Without a height: where one is set, gradio 6.31 cuts the legend off.
+                component(**arguments, min_width=MIN_WIDTH, buttons=["fullscreen"])
+
+
+def build_pictures(folder: Path):
+    """Places the pictures that are there two in a row, each below its caption, which would cover a part of it."""
+    pictures = [(folder / name, caption, text) for name, caption, text in PICTURES if (folder / name).is_file()]
+    for first in range(0, len(pictures), 2):
+        with gr.Row():
+            for file, caption, text in pictures[first : first + 2]:
+                with gr.Column(min_width=MIN_WIDTH):
+                    gr.Markdown(caption)
+                    image = {"label": caption, "show_label": False, "alt_text": text, "buttons": ["fullscreen"]}
+                    # A photo keeps its colours in the dark.
+                    gr.Image(file, interactive=False, elem_classes="chart" if file.suffix == ".png" else None, **image)
+    missing = [caption for name, caption, _ in PICTURES if not (folder / name).is_file()]
+    if missing:
+        gr.Markdown(f"Pictures that are not beside these weights: {'; '.join(missing)}.")
+
+
+def build_model_page(folder: Path):
+    """
+    Builds the tab.
+
+    Args:
+        folder: Of the model, with `train_results.json`, `benchmarks/` and `assets/`; what it lacks is left out.
+    """
+    results, age_statistic = read_results(folder), read_json(folder / "config.json").get("age_statistic")
+    training, errors = results["training"], results["errors"]
+    frame, history = make_error_frame(errors), training.get("history") or []
+    gr.Markdown(f"## What it learnt from\n\n{describe_training(training)}")
+    gr.Markdown(f"## How well it does\n\n{describe_metrics(results['metrics'], age_statistic)}")
+    gr.Markdown(f"## Limits\n\n{describe_limits(frame, bool(training.get('is_utkface')))}")
+    gr.Markdown("## Where it errs" + ("" if len(frame) else "\n\nThere are no errors by age beside these weights."))
+    build_plots(make_error_plots(errors))
+    if len(frame):
+        with gr.Accordion("The same as a table", open=False):
+            gr.Dataframe(make_table(frame), label="Errors by labelled age", interactive=False, max_height=500)
+    gr.Markdown(f"## How it was trained\n\n{describe_curves(training)}")
+    build_plots(make_curve_plots(history))
+    gr.Markdown("## The data")
+    build_pictures(folder)
