@@ -44,7 +44,7 @@ def raise_value_errors(config_class: type) -> type:
 @strict
 class AgeGenderConfig(PreTrainedConfig):
     r"""
-    The numbers that shape an [`AgeGenderModel`]. The defaults are those of `configs/default.json`: depthwise-separable blocks in
+    The numbers that shape an [`AgeGenderModel`]. The defaults are those of `configs/mobilenet.json`: depthwise-separable blocks in
     the shape of MobileNet-v1 (https://huggingface.co/papers/1704.04861), one fully connected layer per head.
 
     Stage `i` holds `depths[i]` blocks of kind `block_types[i]` with `hidden_sizes[i]` output channels. Its first block

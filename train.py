@@ -2,7 +2,7 @@
 Trains an AgeGenderModel with accelerate.
 
     python train.py --model start --data_dir UTKFace.tar.gz --output_dir runs/agegender
-    python train.py --from_scratch --config configs/baseline.json --data_dir UTKFace.tar.gz --output_dir runs/baseline
+    python train.py --from_scratch --config configs/plain.json --data_dir UTKFace.tar.gz --output_dir runs/baseline
     python train.py ... --teacher runs/first runs/second --extra_data more_faces
     python train.py ... --data_dir user/faces --streaming
     python train.py ... --resume_from_checkpoint latest

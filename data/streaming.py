@@ -2,7 +2,7 @@
 Training images read from Parquet files as they are needed, here or on the Hub, without building a data set of them first.
 
 The splits are those of the data. That no near-duplicate of an image that measures is among the training images is taken from
-whoever published them (publish_data.py sees to it): comparing all images would take reading all of them.
+whoever published them (scripts.publish_data sees to it): comparing all images would take reading all of them.
 """
 
 import math
@@ -71,7 +71,7 @@ def find_shards(data_dir: str) -> dict[str, list[str]]:
     if not shards or not all(is_parquet(file) for files in shards.values() for file in files):
         raise ValueError(
             f"--streaming reads Parquet files or a data set of them on the Hub, but {data_dir} is none: publish it with "
-            "publish_data.py, or leave --streaming out."
+            "scripts.publish_data, or leave --streaming out."
         )
     missing = [name for name in ("train", "validation") if name not in shards]
     if missing or not set(shards) <= set(SPLIT_NAMES):
@@ -157,7 +157,7 @@ def load_streamed_faces(arguments: DataArguments) -> tuple[datasets.DatasetDict,
     if leaks:
         raise ValueError(
             f"{len(leaks)} training images of {data_dir} are among those that measure, {leaks[0]} for one: publish the "
-            "data with publish_data.py, or leave --streaming out."
+            "data with scripts.publish_data, or leave --streaming out."
         )
     sizes = np.bincount(names["shard"], minlength=len(files)).tolist()
     train = names.remove_columns("shard")
@@ -206,7 +206,7 @@ class FaceStream(torch.utils.data.IterableDataset):
     image once.
 
     Files are read in another order each epoch, up to ten at once, through a buffer from which batches are drawn: images far
-    apart in files that are few and long never meet in a batch, so what is published should be mixed, as publish_data.py
+    apart in files that are few and long never meet in a batch, so what is published should be mixed, as scripts.publish_data
     does. The order depends on the seed and the epoch, and where each process reads files of its own on the number of
     processes, but not on the number of workers.
 

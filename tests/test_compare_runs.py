@@ -5,7 +5,7 @@ import sys
 import pytest
 from PIL import Image
 
-import compare_runs
+from scripts import compare_runs
 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")

@@ -146,7 +146,7 @@ def test_save_and_load(make, tmp_path):
 
 def test_baseline_is_the_network_of_the_original():
     """Five convolutions with batch normalisation, ReLU and pooling; three fully connected layers for each output."""
-    model = AgeGenderModel(load_config("baseline.json"))
+    model = AgeGenderModel(load_config("plain.json"))
     assert [type(module) for module in model.encoder.modules() if not list(module.children())] == [
         nn.Conv2d,
         nn.BatchNorm2d,
@@ -161,7 +161,7 @@ def test_baseline_is_the_network_of_the_original():
 
 
 def test_dropout_comes_before_each_fully_connected_layer():
-    model = AgeGenderModel(load_config("baseline.json")).train()
+    model = AgeGenderModel(load_config("plain.json")).train()
     for head in (model.age_head, model.gender_head):
         calls = []
         for module in (head.dropout, *head.layers):
@@ -171,7 +171,7 @@ def test_dropout_comes_before_each_fully_connected_layer():
 
 
 def test_default_is_mobilenet():
-    config = load_config("default.json")
+    config = load_config("mobilenet.json")
     model = AgeGenderModel(config)
     layers = [module for module in model.modules() if isinstance(module, AgeGenderConvLayer)]
     assert len(layers) == 27

@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-import convert_dlib
 from configuration_agegender import AgeGenderConfig
-from convert_dlib import CONFIG, DLIB_MEAN, load_convolutions, read_dlib
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
+from scripts import convert_dlib
+from scripts.convert_dlib import CONFIG, DLIB_MEAN, load_convolutions, read_dlib
+from scripts.weight_conversion import convert, list_layers
 from training.initial_model import load_config
-from weight_conversion import convert, list_layers
 
 
 WEIGHTS = os.environ.get("DLIB_WEIGHTS")

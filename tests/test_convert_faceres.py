@@ -11,14 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-import convert_faceres
-import weight_conversion
 from configuration_agegender import AgeGenderConfig
 from conftest import FACE_BOX
-from convert_faceres import convolution_layers, load_convolutions, read_tensorflowjs
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
-from weight_conversion import convert
+from scripts import convert_faceres, weight_conversion
+from scripts.convert_faceres import convolution_layers, load_convolutions, read_tensorflowjs
+from scripts.weight_conversion import convert
 
 
 GOLDEN = Path(__file__).parent / "golden" / "faceres_astronaut.json"

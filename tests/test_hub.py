@@ -146,7 +146,7 @@ def test_data_and_model_of_the_hub_train_and_failed_uploads_lose_nothing(pushed,
     """Publishes data, reads and labels them, and trains on them from the pushed model while the Hub is out of order."""
     environment = make_environment(hub, tmp_path / "home", HF_DATASETS_CACHE=str(tmp_path / "cache"))
     hub.faults.append(Fault("datasets/.*/commit/", 500, skip=1))  # the card goes up, the data do not
-    publish = ["publish_data.py", pushed.faces, "faces"]
+    publish = ["-m", "scripts.publish_data", pushed.faces, "faces"]
     sentence = last_line(run_program(publish, environment))
     assert "The upload to somebody/faces failed: the Hub has an error of its own (500)" in sentence
     assert sentence.endswith("the same command tries again.")
@@ -378,10 +378,10 @@ def test_data_without_training_images_make_no_repo(hub, tmp_path):
     """Images of the published test split alone; whoever has no login is told before they are read."""
     environment = make_environment(hub, tmp_path / "home", token=None, HF_DATASETS_CACHE=str(tmp_path / "cache"))
     faces = write_faces(tmp_path / "faces", 0, test_count=4)
-    command = ["publish_data.py", faces, "untrained"]
+    command = ["-m", "scripts.publish_data", faces, "untrained"]
     process = run_program(command, environment)
     reason = "Nothing can be uploaded to untrained: there is no login that the Hub accepts"
-    assert last_line(process).startswith(f"publish_data.py: error: {reason}") and "Reading faces" not in process.stderr
+    assert last_line(process).startswith(f"publish_data: error: {reason}") and "Reading faces" not in process.stderr
     sentence = last_line(run_program(command, environment | {"HF_TOKEN": WRITE_TOKEN}))
-    assert sentence.startswith(f"publish_data.py: error: {faces} has no train images, only ['test']")
+    assert sentence.startswith(f"publish_data: error: {faces} has no train images, only ['test']")
     assert not hub.repo("somebody/untrained", "datasets").exists

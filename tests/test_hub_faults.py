@@ -19,7 +19,7 @@ ENDED = {401: "there is no login", 429: "the Hub takes no more requests", 500: "
 def published(pushed, hub_server, tmp_path_factory) -> str:
     """The faces of the pushed training as a data set of the Hub, in four files."""
     environment = make_environment(hub_server, tmp_path_factory.mktemp("publishing"))
-    process = run_program(["publish_data.py", pushed.faces, "somebody/streamed", "--public"], environment)
+    process = run_program(["-m", "scripts.publish_data", pushed.faces, "somebody/streamed", "--public"], environment)
     assert process.returncode == 0, process.stderr
     return "somebody/streamed"
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import join_models
 from conftest import make_model
 from hub.loading import load_model
 from image_processing_agegender import AgeGenderImageProcessor
+from scripts import join_models
 
 
 SECOND = {
@@ -34,7 +34,9 @@ def join(tmp_path, monkeypatch):
     """Runs join_models.py; returns the folder that it wrote."""
 
     def run(first: str, second: str):
-        monkeypatch.setattr(sys, "argv", ["join_models.py", first, second, "--output_dir", str(tmp_path / "joined")])
+        monkeypatch.setattr(
+            sys, "argv", ["join_models.py", first, second, "--output_dir", str(tmp_path / "joined")]
+        )
         join_models.main()
         return tmp_path / "joined"
 

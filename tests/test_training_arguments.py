@@ -76,7 +76,7 @@ def test_flags_and_defaults():
         "--hub_model_id a/b --mixed_precision bf16 --checkpointing_steps 500 --seed 3".split()
     )
     assert arguments.train.torch_compile and arguments.train.gradient_checkpointing and arguments.train.push_to_hub
-    assert arguments.model.config == ROOT / "configs" / "default.json"
+    assert arguments.model.config == ROOT / "configs" / "mobilenet.json"
     values = arguments.to_dict()
     assert (values["hub_model_id"], values["mixed_precision"], values["seed"]) == ("a/b", "bf16", 3)
     assert values["checkpointing_steps"] == "500" and values["output_dir"] == "o"

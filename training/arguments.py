@@ -30,7 +30,7 @@ class ModelArguments:
     )
     config: Path | None = field(
         default=None,
-        metadata={"help": "With --from_scratch: JSON file of the network. Default: configs/default.json."},
+        metadata={"help": "With --from_scratch: JSON file of the network. Default: configs/mobilenet.json."},
     )
     from_scratch: bool = field(default=False, metadata={"help": "Start from random weights."})
     config_overrides: list[str] = field(
@@ -60,7 +60,7 @@ class ModelArguments:
         if self.config and not self.from_scratch:
             raise ValueError("--config describes a network for --from_scratch; --model brings its own.")
         if self.from_scratch and self.config is None:
-            self.config = Path(__file__).parents[1] / "configs" / "default.json"
+            self.config = Path(__file__).parents[1] / "configs" / "mobilenet.json"
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """
 Puts the bodies of two trained models side by side into one model, whose answers are the mean of theirs (in logits).
 
-    python join_models.py runs/residual runs/mobilenet --output_dir start
+    python -m scripts.join_models runs/resnet29 runs/mobilenet --output_dir start
 
 Networks of different kinds err in different ways; a training that starts from the result goes on from their mean.
 """
@@ -92,4 +92,4 @@ if __name__ == "__main__":
     try:
         main()
     except (OSError, ValueError) as error:
-        raise SystemExit(f"join_models.py: error: {error}")
+        raise SystemExit(f"join_models: error: {error}")

@@ -1,7 +1,7 @@
 """
 Compares finished trainings: a table for `experiments/README.md` and their curves as a picture.
 
-    python compare_runs.py runs/plain runs/batch_norm runs/dropout --output curves.png
+    python -m scripts.compare_runs runs/plain runs/batch_norm runs/dropout --output curves.png
 """
 
 import argparse
@@ -114,4 +114,4 @@ if __name__ == "__main__":
     try:
         main()
     except (OSError, ValueError) as error:
-        raise SystemExit(f"compare_runs.py: error: {error}")
+        raise SystemExit(f"compare_runs: error: {error}")

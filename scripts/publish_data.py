@@ -1,7 +1,7 @@
 """
 Publishes a face data set on the Hub, as it was built: labels, groups of near-duplicates and splits.
 
-    python publish_data.py UTKFace.tar.gz user/faces
+    python -m scripts.publish_data UTKFace.tar.gz user/faces
 
 `load_utkface("user/faces")`, and with it `--data_dir user/faces`, gives the same splits.
 """
@@ -109,4 +109,4 @@ if __name__ == "__main__":
     try:
         main()
     except (OSError, ValueError) as error:
-        raise SystemExit(f"publish_data.py: error: {error}")
+        raise SystemExit(f"publish_data: error: {error}")
