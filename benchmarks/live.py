@@ -19,7 +19,7 @@ from hub.loading import load_model
 from metrics.results import describe_machine, weights_sha256, write_json
 from pipeline_agegender import AgeGenderPipeline
 from space.camera_tab import build_live_page
-from test_live_browser import CAMERA, COUNT_FRAMES, open_camera, write_camera
+from tests.support.browser import CAMERA, COUNT_FRAMES, open_camera, write_camera
 
 
 FOLDER = Path(__file__).resolve().parent.parent

@@ -30,8 +30,8 @@ from safetensors.torch import load_file
 
 import train
 from metrics.results import describe_machine, write_json
+from tests.support.training import NETWORK, assert_same_end, make_command, write_faces
 from training.checkpoints import DESCRIPTION, find_checkpoints, read_description
-from training_setup import NETWORK, assert_same_end, make_command, write_faces
 
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -20,56 +20,17 @@ from PIL import Image
 from skimage import data
 
 import train
-from configuration_agegender import AgeGenderConfig
-from hub_setup import Pushed, push_tiny_model
 from image_processing_agegender import AgeGenderImageProcessor
-from loopback_hub import READ_TOKEN, WRITE_TOKEN, LoopbackHub
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
-from training_setup import NETWORK, make_command, write_faces
+from tests.support.hub import Pushed, push_tiny_model
+from tests.support.loopback_hub import READ_TOKEN, WRITE_TOKEN, LoopbackHub
+from tests.support.models import SIDE, make_model
+from tests.support.training import NETWORK, make_command, write_faces
 
-
-SIDE = 32
-# The face of the photo in the framing of UTKFace: left, upper, right, lower, as in golden/faceres_astronaut.json.
-FACE_BOX = (166, 68, 278, 180)
 
 # Networks as small as these lose more by sharing their work between threads than they gain.
 torch.set_num_threads(1)
-
-
-def make_config(**changes) -> AgeGenderConfig:
-    """A network with both kinds of blocks, a pooling and a hidden layer in one head."""
-    fields = {
-        "image_size": SIDE,
-        "block_types": ["conv", "depthwise_separable"],
-        "hidden_sizes": [8, 16],
-        "depths": [1, 2],
-        "strides": [2, 2],
-        "pool_sizes": [1, 2],
-        "age_head_sizes": [16],
-    }
-    return AgeGenderConfig(**fields | changes)
-
-
-def make_model(seed: int = 0, **changes) -> AgeGenderModel:
-    """A tiny model in eval mode whose batch normalisations have seen images."""
-    torch.manual_seed(seed)
-    model = AgeGenderModel(make_config(**changes)).train()
-    with torch.no_grad():
-        model(torch.randn(8, 3, SIDE, SIDE))
-    return model.eval()
-
-
-def make_face(xmin: int, ymin: int, xmax: int, ymax: int) -> dict:
-    """A face as the pipeline gives it."""
-    return {
-        "age": 31.4,
-        "age_interval": [24.0, 42.6],
-        "gender": "female",
-        "gender_score": 0.98,
-        "box": {"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax},
-        "detection_score": 0.93,
-    }
 
 
 @pytest.fixture

@@ -1,0 +1,126 @@
+"""Intervals and probabilities: what is fitted holds on images that did not fit it."""
+
+import numpy as np
+import pytest
+import torch
+
+from metrics import calibration
+from metrics.age_gender import describe_errors
+from tests.support.models import make_config
+
+
+def make_predictions(count: int, seed: int) -> dict[str, np.ndarray]:
+    """
+    Faces of 0–90 years whose distributions are too narrow for the old and too wide for the young.
+
+    The genders' scores are three times as sure as they should be.
+    """
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 91, count).astype(np.float32)
+    centres = labels + generator.normal(0, 1 + labels / 10)
+    age_logits = (-((np.arange(101) - centres[:, None]) ** 2) / (2 * 4**2)).astype(np.float32)
+    scores = generator.normal(0, 2, count)
+    predictions = {
+        "ages": (torch.from_numpy(age_logits).softmax(dim=-1) @ torch.arange(101.0)).numpy(),
+        "age_logits": age_logits,
+        "gender_logits": np.stack([-1.5 * scores, 1.5 * scores], axis=1).astype(np.float32),
+        "age_labels": labels,
+        "age_classes": labels,
+        "gender_labels": (generator.random(count) < 1 / (1 + np.exp(-scores))).astype(int),
+    }
+    fields = {"age_interval_ages": [0], "age_interval_levels": [0.9]}
+    return calibration.recount(predictions | {"age_intervals": None}, fields)
+
+
+def calibrate(predictions: dict, config=None) -> tuple[dict, dict]:
+    """On all images, each a group of its own."""
+    count = len(predictions["ages"])
+    return calibration.calibrate(
+        config or make_config(), predictions, np.ones(count, dtype=bool), groups=np.arange(count)
+    )
+
+
+def test_calibrated_intervals_and_probabilities_hold_on_other_images():
+    fitting, other = (make_predictions(4000, seed) for seed in (0, 1))
+    before = describe_errors(other)
+    assert before["by_age"][-1]["interval_coverage"] < 0.75 and before["gender_calibration_error"] > 0.1
+
+    fields, _ = calibrate(fitting)
+    assert fields["gender_temperature"] == pytest.approx(3.0, rel=0.1)
+    after = describe_errors(calibration.recount(other, fields))
+    assert after["gender_calibration_error"] < 0.02
+    for row in after["by_age"][1:]:
+        # Both samples count: at least 60 images fit a level, a few hundred measure it.
+        error = np.sqrt(0.9 * 0.1 * (1 / 60 + 1 / row["num_images"]))
+        assert row["interval_coverage"] == pytest.approx(0.9, abs=3 * error), row["ages"]
+    assert after["by_age"][1]["interval_width"] < 10 < after["by_age"][-1]["interval_width"]
+
+
+def test_fields_are_set_in_the_configuration():
+    config = make_config()
+    fields, _ = calibrate(make_predictions(300, 0), config)
+    assert set(fields) == set(calibration.CALIBRATED_FIELDS)
+    assert {name: getattr(config, name) for name in fields} == fields
+    config.validate()
+
+
+def test_no_image_counts_by_a_fit_to_its_group(monkeypatch):
+    """Pairs make the groups: no fit of a fold sees one of a pair and counts the other."""
+    predictions, seen = make_predictions(400, 0), []
+    fit_fields = calibration.fit_fields
+
+    def fit_and_remember(part, **options):
+        seen.append({age.tobytes() for age in part["age_logits"]})
+        return fit_fields(part, **options)
+
+    monkeypatch.setattr(calibration, "fit_fields", fit_and_remember)
+    calibrating = np.arange(400) >= 200
+    groups = np.arange(400) // 2
+    fields, held = calibration.calibrate(make_config(), predictions, calibrating, groups)
+    rows = [age.tobytes() for age in predictions["age_logits"]]
+    assert len(seen) == 11 and seen[0] == set(rows[200:])
+    for fitted in seen[1:]:
+        left_out = [index for index in range(200, 400) if rows[index] not in fitted]
+        assert 0 < len(left_out) < 60 and len({groups[index] for index in left_out}) == len(left_out) / 2
+        assert fitted <= set(rows[200:])
+    # The images that chose the weights are counted as the model will say them.
+    final = calibration.recount(predictions, fields)
+    np.testing.assert_array_equal(held["age_intervals"][:200], final["age_intervals"][:200])
+    assert (held["gender_logits"][200:] != final["gender_logits"][200:]).any()
+
+
+def test_level_is_the_conformal_quantile_of_the_nearest_labels():
+    ages = np.repeat([0.0, 50.0], 100)
+    scores = np.concatenate([np.arange(100) / 1000, np.arange(100) / 100])
+    levels = calibration.fit_levels(scores, ages)
+    # Rank ceil(0.9 * 101) = 91 of 100.
+    assert levels[0] == 0.09 and levels[-1] == 0.9
+
+
+def test_all_labels_as_near_as_the_last_one_count():
+    ages = np.full(300, 26.0)
+    scores = np.concatenate([np.zeros(100), np.ones(200)])
+    assert set(calibration.fit_levels(scores, ages)) == {1.0}
+
+
+def test_too_few_labels_fit_nothing():
+    config, before = make_config(), make_config().to_dict()
+    predictions = make_predictions(99, 0)
+    fields, held = calibrate(predictions, config)
+    assert fields == {} and config.to_dict() == before
+    np.testing.assert_array_equal(held["age_intervals"], predictions["age_intervals"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "unknown", "missing"),
+    [("gender_labels", -100, "gender_temperature"), ("age_classes", np.nan, "age_interval_levels")],
+)
+def test_one_kind_of_label_may_be_missing(labels, unknown, missing):
+    """Then its fields stay as they are, in the configuration and in what is counted."""
+    config, predictions = make_config(), make_predictions(300, 0)
+    predictions[labels] = np.where(np.arange(300) < 60, predictions[labels], unknown)
+    fields, held = calibrate(predictions, config)
+    assert missing not in fields and len(fields) in (1, 2)
+    assert getattr(config, missing) == getattr(make_config(), missing)
+    unchanged = "gender_logits" if missing == "gender_temperature" else "age_intervals"
+    np.testing.assert_array_equal(held[unchanged], predictions[unchanged])

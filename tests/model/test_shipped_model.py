@@ -1,0 +1,75 @@
+"""
+The weights in the repository give the numbers that they gave when they were made.
+
+After a new training, write the numbers anew and look at the difference before committing it:
+
+    MKL_CBWR=COMPATIBLE python -m tests.model.test_shipped_model
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from skimage import data
+
+from image_processing_agegender import AgeGenderImageProcessor
+from metrics.calibration import CALIBRATED_FIELDS
+from metrics.results import weights_sha256
+from modeling_agegender import AgeGenderModel
+
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parents[1] / "golden" / "shipped_logits.json"
+# The face in UTKFace's framing: left, upper, right, lower.
+FACE_BOX = (166, 68, 278, 180)
+
+
+def compute_outputs() -> dict:
+    """Scores of uniform noise and of a face, the first eight ages, and what they amount to."""
+    images = {
+        "noise": Image.fromarray(np.random.RandomState(0).randint(0, 256, (200, 200, 3), dtype=np.uint8)),
+        "astronaut": Image.fromarray(data.astronaut()).crop(FACE_BOX),
+    }
+    processor = AgeGenderImageProcessor.from_pretrained(ROOT)
+    model = AgeGenderModel.from_pretrained(ROOT).eval()
+    with torch.no_grad():
+        output = model(processor(list(images.values()), return_tensors="pt").pixel_values)
+    return {
+        name: {
+            "age_logits": output.age_logits[index, :8].tolist(),
+            "gender_logits": output.gender_logits[index].tolist(),
+            "age": output.age[index].item(),
+        }
+        for index, name in enumerate(images)
+    }
+
+
+def test_outputs_are_the_recorded_ones():
+    outputs, golden = compute_outputs(), json.loads(GOLDEN.read_text())
+    assert outputs.keys() == golden.keys()
+    for name, expected in golden.items():
+        for key, value in expected.items():
+            np.testing.assert_allclose(outputs[name][key], value, rtol=1e-3, atol=1e-3, err_msg=f"{name} {key}")
+
+
+def test_the_astronaut():
+    """Eileen Collins, 36 when the picture was taken."""
+    face = compute_outputs()["astronaut"]
+    assert face["gender_logits"][1] > face["gender_logits"][0]
+    assert 20 < face["age"] < 50
+
+
+def test_files_in_the_root_are_of_one_training():
+    results = json.loads((ROOT / "train_results.json").read_text())
+    assert results["weights_sha256"] == weights_sha256(str(ROOT))
+    config = json.loads((ROOT / "config.json").read_text())
+    assert {name: config[name] for name in CALIBRATED_FIELDS} == results["calibration"]
+    evaluation = json.loads((ROOT / "benchmarks" / "evaluation_validation.json").read_text())
+    assert evaluation["weights_sha256"] == results["weights_sha256"]
+    assert (ROOT / "model.safetensors").stat().st_size <= 25e6
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(compute_outputs(), indent=1) + "\n")

@@ -1,0 +1,320 @@
+"""The page as a visitor uses it, in a real browser, with the shipped weights."""
+
+import base64
+import csv
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import app
+from photos.reading import HEIC
+from tests.support.browser import (
+    ASTRONAUT,
+    CAMERA,
+    TAB_MARKS,
+    TIMEOUT,
+    open_browser,
+    open_page,
+    open_tab,
+    serve_page,
+    upload,
+    write_camera,
+)
+
+
+COPY = """async (address) => {
+  const picture = await (await fetch(address)).blob();
+  await navigator.clipboard.write([new ClipboardItem({'image/png': picture})]);
+}"""
+
+DROP = """([element, address]) => fetch(address).then((answer) => answer.blob()).then((content) => {
+  const data = new DataTransfer();
+  data.items.add(new File([content], 'photo.png', {type: 'image/png'}));
+  element.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true}));
+})"""
+# Whatever can be pressed or filled in, is in sight and says no name to a screen reader.
+NAMELESS = """() => [...document.querySelectorAll('button, a[href]:not(:has(button)), input, textarea, summary')]
+  .filter((it) => it.offsetParent !== null)
+  .filter((it) => ![it.ariaLabel, it.labels?.[0]?.innerText, it.innerText, it.title, it.querySelector('img')?.alt]
+    .some((name) => name?.trim()))
+  .map((it) => it.outerHTML.slice(0, 200))"""
+DISABLED_CANCEL = "button:disabled:text-is('Cancel')"
+BAR_IS_SEEN = """() => {
+  const bar = document.querySelector('.progress-bar'), block = bar?.closest('.block');
+  const [inner, outer] = [bar, block].map((element) => element?.getBoundingClientRect());
+  return inner && inner.height > 0 && inner.top >= outer.top && inner.bottom <= outer.bottom;
+}"""
+# What lies on top in the upper left corner of an element.
+CORNER = """element => {
+  const {left, top} = element.getBoundingClientRect();
+  return document.elementFromPoint(left + 12, top + 12).innerText;
+}"""
+
+
+@pytest.fixture(scope="module")
+def url():
+    with serve_page() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Chromium with a camera before which a photo trembles."""
+    film = write_camera(tmp_path_factory.mktemp("camera") / "camera.mjpeg", Image.open(ASTRONAUT))
+    with open_browser(*CAMERA, film) as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def page(browser, url):
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    errors = []
+    context.on("weberror", lambda error: errors.append(str(error.error)))
+    yield open_page(context, url)
+    context.close()
+    assert errors == []
+
+
+def wait_for_file(page, stem: str):
+    """Until an uploaded archive is listed; gradio writes stem and suffix of its name apart."""
+    page.locator(".file-preview tr").filter(has_text=re.compile(rf"{stem}\s*\.zip")).wait_for()
+
+
+def as_png_address(path: Path) -> str:
+    """A picture as a data: address of a PNG, the kind that a clipboard takes."""
+    buffer = io.BytesIO()
+    Image.open(path).save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def save_link(page, text: str, folder: Path) -> Path:
+    with page.expect_download() as download:
+        page.get_by_role("link", name=text).click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def test_uploaded_photo_gets_a_card_and_downloads(page, tmp_path):
+    upload(page, ASTRONAUT)
+    card = page.locator(".card")
+    card.wait_for()
+    assert card.count() == 1
+    text = card.inner_text()
+    age = int(re.search(r"(\d+) years", text).group(1))
+    assert 20 <= age <= 60 and "female" in text and "nine times of ten" in text
+    assert page.get_by_text("1 face was found.").is_visible()
+    # Beside the photo, below the picture with the boxes and in sight without scrolling.
+    place = card.bounding_box()
+    assert place["x"] > 640 and place["y"] + place["height"] < 900 and page.evaluate("scrollY") == 0
+    rows = list(csv.DictReader(save_link(page, "Save as CSV", tmp_path).open()))
+    faces = json.loads(save_link(page, "Save as JSON", tmp_path).read_text())
+    assert age == round(faces[0]["age"]) and float(rows[0]["age"]) == round(faces[0]["age"], 1)
+    assert len(faces[0]["age_distribution"]) == 101
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").first.click()
+    download.value.save_as(tmp_path / "boxes.jpg")
+    assert Image.open(tmp_path / "boxes.jpg").size == Image.open(ASTRONAUT).size
+
+
+def test_example_starts_with_one_click(page):
+    page.get_by_text("Both portraits side by side (a collage)").click()
+    page.locator(".card").nth(1).wait_for()
+    ages = [int(age.split()[0]) for age in page.locator(".card .age").all_inner_texts()]
+    assert len(ages) == 2 and ages[0] > 65 > 45 > ages[1]
+
+
+def test_pasted_picture_gets_a_card(browser, url):
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.set_default_timeout(TIMEOUT)
+    page.goto(url)
+    page.get_by_role("button", name="Paste from clipboard").wait_for()
+    page.evaluate(COPY, as_png_address(ASTRONAUT))
+    page.get_by_role("button", name="Paste from clipboard").click()
+    page.locator(".card").wait_for()
+    assert page.get_by_text("1 face was found.").is_visible()
+    context.close()
+
+
+def test_dropped_picture_gets_a_card(page):
+    target = page.get_by_role("button", name="Drop an image file here to upload").element_handle()
+    page.evaluate(DROP, [target, as_png_address(ASTRONAUT)])
+    page.locator(".card").wait_for()
+    assert page.get_by_text("1 face was found.").is_visible()
+
+
+def test_photo_at_an_address_gets_a_card(page, monkeypatch):
+    monkeypatch.setattr("space.inference.fetch", {"https://a.example/b.jpg": ASTRONAUT.read_bytes()}.__getitem__)
+    upload(page, app.FOLDER / "assets" / "collage.jpg")
+    page.locator(".card").nth(1).wait_for()
+    page.get_by_label("Address of a photo").fill("https://a.example/b.jpg")
+    page.get_by_role("button", name="Open").click()
+    page.get_by_text("1 face was found.").wait_for()
+    # The photo of the answer before does not stay beside this one.
+    page.get_by_alt_text("The photo that you chose").wait_for(state="detached")
+    page.wait_for_timeout(1000)
+    assert page.locator(".card").count() == 1
+
+
+def test_photo_that_no_browser_shows_leaves_its_sentence_alone(page, tmp_path):
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    upload(page, tmp_path / "phone.heic")
+    sentence = page.locator(".prose.announced", has_text=HEIC)
+    sentence.wait_for()
+    page.get_by_alt_text("The photo that you chose").wait_for(state="detached")
+    page.wait_for_timeout(1000)
+    assert sentence.is_visible()
+
+
+def test_keyboard_is_enough(page):
+    """From the tab to an example, and from its answer to the file of numbers."""
+    page.get_by_role("tab", name="Photo", exact=True).focus()
+    press_tab_until(page, "Grace Hopper")
+    page.keyboard.press("Enter")
+    page.locator(".card").wait_for()
+    found = page.locator(".prose.announced", has_text="1 face was found.")
+    assert found.get_attribute("aria-live") == "polite"
+    press_tab_until(page, "Save as JSON")
+    with page.expect_download():
+        page.keyboard.press("Enter")
+
+
+def press_tab_until(page, text: str):
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.innerText").startswith(text):
+            return
+    pytest.fail(f"the keyboard does not come to {text}")
+
+
+def test_everything_has_a_name_and_no_other_site_is_asked(page, url):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.reload()
+    for name in TAB_MARKS:
+        open_tab(page, name)
+        assert page.evaluate(NAMELESS) == []
+    assert [address for address in asked if not address.startswith((url, "data:", "blob:"))] == []
+    assert any(address.startswith(url) for address in asked)
+
+
+def test_the_model_is_shown_in_charts_and_pictures(page):
+    open_tab(page, "The model")
+    charts = page.locator("[role=tabpanel]:visible .vega-embed svg.marks, [role=tabpanel]:visible .vega-embed canvas")
+    charts.nth(7).wait_for()
+    assert charts.count() == 8
+    pictures = page.locator("[role=tabpanel]:visible img")
+    assert pictures.count() == 3
+    for picture in pictures.all():
+        picture.scroll_into_view_if_needed()
+        page.wait_for_function("picture => picture.naturalWidth > 0", arg=picture.element_handle())
+        assert picture.get_attribute("alt")
+
+
+def test_photo_of_the_camera_gets_a_card(browser, url):
+    context = browser.new_context(permissions=["camera"])
+    page = context.new_page()
+    page.set_default_timeout(TIMEOUT)
+    page.goto(url)
+    page.get_by_role("button", name="Capture from camera").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.get_by_role("button", name="capture photo").click()
+    page.locator(".card").wait_for()
+    assert page.get_by_text("1 face was found.").is_visible()
+    context.close()
+
+
+def test_forty_faces_are_a_table(page, tmp_path):
+    face = Image.open(ASTRONAUT).crop((120, 0, 320, 220))
+    crowd = Image.new("RGB", (1600, 1100))
+    for index in range(40):
+        crowd.paste(face, (index % 8 * 200, index // 8 * 220))
+    crowd.save(tmp_path / "crowd.jpg")
+    upload(page, tmp_path / "crowd.jpg")
+    page.get_by_text("40 faces were found, numbered from left to right.").wait_for()
+    # Nothing lies on the first face, and no frame is around the rows.
+    assert "Faces" not in page.locator("#answer").evaluate(CORNER)
+    assert page.locator(".crowd tr").first.evaluate("row => getComputedStyle(row).borderLeftWidth") == "0px"
+    assert page.locator(".crowd tbody tr").count() == 40
+    assert page.locator(".card").first.is_hidden()
+    page.get_by_text("A card for each face").click()
+    assert page.locator(".card").first.is_visible() and page.locator(".card").count() == 40
+
+
+def test_photo_without_a_face_can_be_taken_whole(page, tmp_path):
+    Image.new("RGB", (200, 200), "grey").save(tmp_path / "grey.png")
+    upload(page, tmp_path / "grey.png")
+    button = page.get_by_role("button", name="Treat the whole picture as one face")
+    button.wait_for()
+    assert page.get_by_text("No face was found in this photo.").is_visible()
+    button.click()
+    page.locator(".card").wait_for()
+    assert page.locator(".card").count() == 1
+
+
+def test_broken_file_gets_a_sentence(page, tmp_path):
+    (tmp_path / "photo.jpg").write_text("<html>dear diary</html>")
+    upload(page, tmp_path / "photo.jpg")
+    page.get_by_text("This file cannot be read as a picture").first.wait_for()
+    assert page.get_by_text("Traceback").count() == 0
+
+
+def test_refused_address_gets_a_sentence(page):
+    page.get_by_label("Address of a photo").fill("http://127.0.0.1:9/a.jpg")
+    page.keyboard.press("Enter")
+    page.get_by_text("public").first.wait_for()
+
+
+def test_many_photos_fill_a_table(page, tmp_path):
+    (tmp_path / "notes.jpg").write_text("dear diary")
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        for index in range(20):
+            archive.write(ASTRONAUT, f"{index}.jpg")
+    open_tab(page, "Many photos")
+    upload(page, tmp_path / "notes.jpg", tmp_path / "more.zip")
+    wait_for_file(page, "more")
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("21 files, 20 faces, 1 could not be read.").wait_for()
+    page.locator(DISABLED_CANCEL).wait_for()
+    rows = list(csv.DictReader(save_link(page, "Save as CSV", tmp_path).open()))
+    assert len(rows) == 21 and sum(row["gender"] == "female" for row in rows) == 20
+
+
+def test_many_photos_can_be_cancelled(page, tmp_path):
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        for index in range(900):
+            archive.write(ASTRONAUT, f"{index}.jpg")
+    open_tab(page, "Many photos")
+    page.locator(DISABLED_CANCEL).wait_for()
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("Choose files first").wait_for()
+    page.locator(DISABLED_CANCEL).wait_for()
+    upload(page, tmp_path / "many.zip")
+    wait_for_file(page, "many")
+    page.get_by_role("button", name="Start").press("Enter")
+    page.locator(".progress-bar").first.wait_for()
+    page.wait_for_function(BAR_IS_SEEN)
+    page.get_by_text(re.compile(r"^\d+ of 900 files$")).wait_for()
+    page.get_by_role("button", name="Cancel").press("Enter")
+    page.get_by_text("Cancelled. The table and its CSV hold what was done.").wait_for()
+    page.locator(DISABLED_CANCEL).wait_for()
+    # The keyboard goes on from the button beside it, not from the top of the page.
+    assert page.evaluate("document.activeElement.innerText").strip() == "Start"
+    rows = list(csv.DictReader(save_link(page, "Save as CSV", tmp_path).open()))
+    assert 1 <= len(rows) < 900 and all(row["gender"] == "female" for row in rows)
+    # The queue is free again.
+    open_tab(page, "Photo")
+    upload(page, ASTRONAUT)
+    page.locator(".card").wait_for()
+
+
+def test_page_names_itself(page, url):
+    assert page.title() == app.TITLE
+    assert page.locator("meta[property='og:description']").first.get_attribute("content") == app.DESCRIPTION
+    assert page.request.get(f"{url}favicon.ico").body() == (app.FOLDER / "assets" / "favicon.png").read_bytes()

@@ -1,0 +1,79 @@
+"""The cards of the page."""
+
+import base64
+import json
+import re
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from space.face_cards import CROP_SIDE, make_cards, plot_distribution
+from tests.support.models import make_face
+
+
+DISTRIBUTION = [0.0] * 30 + [0.5, 0.25, 0.25] + [0.0] * 68
+
+
+def make_shown_face(**changes) -> dict:
+    face = make_face(0, 0, 9, 9) | {"crop": Image.new("RGB", (200, 200), "red"), "age_distribution": DISTRIBUTION}
+    return face | changes
+
+
+def keep(crop: Image.Image) -> dict:
+    """In place of the file that a crop becomes, the crop itself."""
+    return {"crop": crop}
+
+
+def parse(html: str) -> ElementTree.Element:
+    """Fails where a tag is not closed."""
+    return ElementTree.fromstring(f"<div>{html}</div>")
+
+
+def test_card_says_age_interval_and_gender():
+    [card] = make_cards("photo", [make_shown_face()], keep)["cards"]
+    assert [card[key] for key in ("number", "age", "range", "gender")] == [1, 31, "24–43", "female, 98%"]
+
+
+def test_card_is_unsure_near_one_half():
+    [card] = make_cards("photo", [make_shown_face(gender_score=0.55)], keep)["cards"]
+    assert card["gender"] == "unsure (female, 55%)"
+
+
+def test_forty_faces_have_forty_cards_with_their_crops():
+    faces = [make_shown_face(crop=Image.new("RGB", (50, 50), (6 * number, 0, 0))) for number in range(40)]
+    cards = make_cards("photo", faces, keep)["cards"]
+    assert [card["number"] for card in cards] == list(range(1, 41))
+    crop = cards[39]["crop"]["crop"]
+    assert crop.size == (CROP_SIDE, CROP_SIDE) and crop.getpixel((60, 60))[0] == 234
+
+
+@pytest.mark.parametrize("count", [12, 13])
+def test_crowd_has_a_table(count):
+    assert make_cards("photo", [make_shown_face()] * count, keep)["is_crowd"] is (count > 12)
+
+
+def test_plot_has_a_bar_a_year_and_colours_the_interval():
+    plot = parse(plot_distribution(DISTRIBUTION, [24.0, 42.6])).find("svg")
+    bars = plot.findall("rect")
+    heights = [float(bar.get("height")) for bar in bars]
+    assert len(bars) == 101 and heights[30] == pytest.approx(2 * heights[31]) and max(heights) == heights[30]
+    assert [age for age, bar in enumerate(bars) if bar.get("class") == "likely"] == list(range(24, 44))
+    assert "24 to 43 years" in plot.get("aria-label")
+    assert [tick.text for tick in plot.findall("text")] == ["0", "20", "40", "60", "80", "100+"]
+
+
+def test_links_save_the_numbers_without_the_crops():
+    links = make_cards("photo", [make_shown_face(), make_shown_face(age=50.0)], keep)["links"]
+    saved = {
+        name: base64.b64decode(content).decode()
+        for name, content in re.findall(r"download='([^']+)' href='data:[^;]+;base64,([^']+)'", links)
+    }
+    assert saved["faces.csv"].count("\n") == 3
+    numbers = json.loads(saved["faces.json"])
+    assert [face["age"] for face in numbers] == [31.4, 50.0] and "crop" not in numbers[0]
+    assert numbers[0]["age_distribution"] == DISTRIBUTION
+
+
+def test_no_face_has_no_cards():
+    assert make_cards("photo", [], keep) is None

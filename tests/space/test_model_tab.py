@@ -1,0 +1,228 @@
+"""The tab about the model: its frames and sentences hold the numbers of the JSON files, and it does without any."""
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from data import labels
+from metrics import age_gender as metrics
+from space import model_tab as model_page
+from space.model_facts import (
+    ADULT_AGES,
+    EVALUATION_FILE,
+    GENDERS,
+    INTERVAL_COVERAGE,
+    TRAINING_FILE,
+    describe_curves,
+    describe_limits,
+    describe_training,
+    make_confusion_frame,
+    make_curve_frame,
+    make_error_frame,
+    make_table,
+    read_results,
+)
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def make_band(ages: str, number: int, **changes) -> dict:
+    band = {
+        "ages": ages,
+        "num_images": number,
+        "age_mae": 4.126,
+        "age_bias": 1.5,
+        "gender_accuracy": 0.95,
+        "interval_coverage": 0.9123,
+        "interval_width": 17.0,
+    }
+    return band | changes
+
+
+TRAINING = {
+    "arguments": {"data_dir": "faces.zip", "extra_data": ["more.zip"], "teacher": [], "from_scratch": True},
+    "start": "random weights.",
+    "split_images": {"train": 12345, "validation": 1111},
+    "is_utkface": True,
+    "extra_images": 2222,
+    "metrics": {
+        "validation": {
+            "age_mae": 4.126,
+            "age_cs5": 0.678,
+            "gender_accuracy": None,
+            "num_images": 1111,
+            "age_mae_21_60": 4.65,
+            "age_cs5_21_60": 0.658,
+            "gender_accuracy_21_60": 0.978,
+            "num_images_21_60": 900,
+        }
+    },
+    "errors": {
+        "validation": {
+            "by_age": [
+                make_band("all", 1111),
+                make_band("0–3", 100, gender_accuracy=0.6384, interval_width=2.6),
+                make_band("4–12", 900, gender_accuracy=None),
+                make_band("76–120", 111, age_bias=-3.94, interval_width=28.4),
+            ],
+        }
+    },
+    "history": [
+        {"epoch": 1, "train_loss": 4.8214, "loss": 3.8, "train_age_mae": None, "age_mae": 5.0},
+        {"epoch": 2, "train_loss": 4.1, "loss": None, "age_mae": 4.5},
+    ],
+    "training_seconds": 600,
+    "weights_sha256": "a",
+    "date": "2026-11-24",
+}
+EVALUATION = {"weights_sha256": "a", "errors": {"by_age": [], "gender_confusion": [[90, 10], [20, 80]]}}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / TRAINING_FILE).write_text(json.dumps(TRAINING))
+    (tmp_path / EVALUATION_FILE).write_text(json.dumps(EVALUATION))
+    return tmp_path
+
+
+def build(folder: Path) -> gr.Blocks:
+    with gr.Blocks() as demo:
+        with gr.Tab("The model"):
+            model_page.build_model_page(folder)
+    return demo
+
+
+def texts(demo: gr.Blocks) -> str:
+    return "\n".join(block.value for block in demo.blocks.values() if isinstance(block, gr.Markdown))
+
+
+def plots(demo: gr.Blocks) -> list:
+    return [block for block in demo.blocks.values() if isinstance(block, gr.BarPlot | gr.LinePlot)]
+
+
+def test_constants_are_those_of_the_training():
+    assert ADULT_AGES == metrics.ADULT_AGES
+    assert INTERVAL_COVERAGE == metrics.INTERVAL_COVERAGE
+    assert list(GENDERS) == labels.GENDERS
+
+
+def test_evaluation_fills_what_the_training_lacks_unless_it_is_of_other_weights(folder):
+    errors = read_results(folder)["errors"]
+    assert errors == TRAINING["errors"]["validation"] | {"gender_confusion": [[90, 10], [20, 80]]}
+    (folder / EVALUATION_FILE).write_text(json.dumps(EVALUATION | {"weights_sha256": "b"}))
+    assert read_results(folder)["errors"] == TRAINING["errors"]["validation"]
+
+
+def test_evaluation_alone_is_enough_for_the_errors(folder):
+    (folder / TRAINING_FILE).unlink()
+    (folder / EVALUATION_FILE).write_text(
+        json.dumps({"weights_sha256": "a", "errors": TRAINING["errors"]["validation"]})
+    )
+    assert read_results(folder)["errors"] == TRAINING["errors"]["validation"]
+
+
+def test_error_frame_equals_the_json_in_the_order_of_age():
+    frame = make_error_frame(TRAINING["errors"]["validation"])
+    assert list(frame["ages"]) == ["all", "0–3", "4–12", "76–120"]
+    assert list(frame["images"]) == [1111, 100, 900, 111]
+    assert frame.loc[1].to_dict() == {
+        "ages": "0–3", "images": 100, "error": 4.13, "bias": 1.5, "gender": 63.8, "interval": 91.2, "width": 2.6,
+    }  # fmt: skip
+    assert frame["gender"].isna().tolist() == [False, False, True, False]
+    assert make_table(frame).loc[2, "Gender as labelled, %"] == "–"
+
+
+def test_confusion_has_labels_as_rows_and_answers_as_columns():
+    frame = make_confusion_frame({"gender_confusion": [[90, 10], [20, 80]]})
+    counts = {(row.label, row.answer): row.images for row in frame.itertuples()}
+    assert counts == {
+        ("male", "male"): 90, ("male", "female"): 10, ("female", "male"): 20, ("female", "female"): 80,
+    }  # fmt: skip
+    assert make_confusion_frame({}).empty
+
+
+def test_curves_leave_out_what_was_not_measured():
+    series = {"training": "train_loss", "validation": "loss"}
+    frame = make_curve_frame(TRAINING["history"], series)
+    assert frame.values.tolist() == [["1", "training", 4.821], ["2", "training", 4.1], ["1", "validation", 3.8]]
+    assert make_curve_frame([], series).empty
+
+
+def test_sentences_carry_the_numbers(folder):
+    text = texts(build(folder))
+    assert (
+        "trained on 12,345 images of UTKFace and 2,222 further faces with ages (`more.zip`). Another 1,111 were kept"
+        in text
+    )
+    assert "10 minutes for 2 epochs" in text and text.count("random weights") == 1
+    assert "| mean error, years | 4.13 | 4.65 |" in text and "| gender as labelled | – | 97.8% |" in text
+    assert "gender at 0–3 years: 63.8% of its answers there are as labelled, of all ages 95.0%" in text
+    assert "76–120 years too young, by 3.9 years on average; only 111 of the 1,111 images" in text
+    assert "28 years on average at 76–120 years, where they are widest, and 3 at 0–3 years" in text
+
+
+def test_old_faces_read_too_old_are_called_so():
+    errors = copy.deepcopy(TRAINING["errors"]["validation"])
+    errors["by_age"][-1]["age_bias"] = 2.0
+    assert "76–120 years too old, by 2.0" in describe_limits(make_error_frame(errors), True)
+
+
+def test_plots_keep_the_order_of_age_and_show_zero(folder):
+    charts = {plot.label: plot for plot in plots(build(folder))}
+    assert len(charts) == 8 and all(charts)
+    for label in ("Mean error of the age", "Ages inside their range", "Gender as labelled"):
+        assert charts[label].sort == ["0–3", "4–12", "76–120"]
+    assert charts["Mean error of the age"].y_lim == [0, 5] and charts["Gender as labelled"].y_lim == [0, 100]
+    assert charts["Bias of the age: years too old (up) or too young (down)"].y_lim == [-4, 2]
+
+
+def test_null_everywhere_leaves_charts_out(folder):
+    training = copy.deepcopy(TRAINING)
+    for band in training["errors"]["validation"]["by_age"]:
+        band.update(dict.fromkeys(set(band) - {"ages", "num_images"}))
+    training["metrics"]["validation"] = dict.fromkeys(training["metrics"]["validation"])
+    training["history"] = [dict.fromkeys(row) | {"epoch": row["epoch"]} for row in training["history"]]
+    training |= {"split_images": None, "start": None, "extra_images": None, "training_seconds": None}
+    (folder / TRAINING_FILE).write_text(json.dumps(training))
+    demo = build(folder)
+    assert [plot.label for plot in plots(demo)] == ["Answers by gender label"]
+    assert "nan" not in texts(demo).lower() and "None" not in texts(demo)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_without_files_there_are_sentences(tmp_path, content):
+    if content is not None:
+        (tmp_path / TRAINING_FILE).write_text(content)
+    demo = build(tmp_path)
+    text = texts(demo)
+    assert not plots(demo) and not any(isinstance(block, gr.Image) for block in demo.blocks.values())
+    assert len(re.findall("beside these weights", text)) == 5
+    assert "Do not use it for decisions about people." in text and "UTKFace was" not in text
+
+
+def test_page_of_this_folder_has_all_its_parts():
+    demo = build(ROOT)
+    pictures = [block for block in demo.blocks.values() if isinstance(block, gr.Image)]
+    assert len(pictures) == 3 and all(picture.alt_text and picture.label for picture in pictures)
+    assert len(plots(demo)) == 8 and all(plot.label for plot in plots(demo))
+    measured = json.loads((ROOT / TRAINING_FILE).read_text())["metrics"]["validation"]
+    assert f"{measured['age_mae']:.2f}" in texts(demo) and "beside these weights" not in texts(demo)
+
+
+def test_page_says_what_the_curves_cover():
+    text = describe_curves(TRAINING)
+    assert f"the {len(TRAINING['history'])} epochs" in text and text.endswith("It began with random weights.")
+    training = TRAINING | {"arguments": {"model": "first"}, "history": TRAINING["history"][:1]}
+    text = describe_curves(training)
+    assert "the 1 epoch that" in text and text.endswith("weights that had been trained before (`first`).")
+
+
+@pytest.mark.parametrize(("teachers", "words"), [(["a"], "1 other model."), (["a", "b"], "2 other models.")])
+def test_other_models_are_counted_in_words(teachers, words):
+    assert words in describe_training(TRAINING | {"arguments": {"teacher": teachers}})

@@ -1,0 +1,59 @@
+"""Tiny models and faces for the tests."""
+
+import torch
+from PIL import Image
+
+from configuration_agegender import AgeGenderConfig
+from modeling_agegender import AgeGenderModel
+
+
+CROP = {"crop": Image.new("RGB", (200, 200)), "age_distribution": [0.01] * 100}
+SIDE = 32
+# The face of the photo in the framing of UTKFace: left, upper, right, lower, as in golden/faceres_astronaut.json.
+FACE_BOX = (166, 68, 278, 180)
+
+
+def make_config(**changes) -> AgeGenderConfig:
+    """A network with both kinds of blocks, a pooling and a hidden layer in one head."""
+    fields = {
+        "image_size": SIDE,
+        "block_types": ["conv", "depthwise_separable"],
+        "hidden_sizes": [8, 16],
+        "depths": [1, 2],
+        "strides": [2, 2],
+        "pool_sizes": [1, 2],
+        "age_head_sizes": [16],
+    }
+    return AgeGenderConfig(**fields | changes)
+
+
+def make_model(seed: int = 0, **changes) -> AgeGenderModel:
+    """A tiny model in eval mode whose batch normalisations have seen images."""
+    torch.manual_seed(seed)
+    model = AgeGenderModel(make_config(**changes)).train()
+    with torch.no_grad():
+        model(torch.randn(8, 3, SIDE, SIDE))
+    return model.eval()
+
+
+def make_face(xmin: int, ymin: int, xmax: int, ymax: int) -> dict:
+    """A face as the pipeline gives it."""
+    return {
+        "age": 31.4,
+        "age_interval": [24.0, 42.6],
+        "gender": "female",
+        "gender_score": 0.98,
+        "box": {"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax},
+        "detection_score": 0.93,
+    }
+
+
+class FixedFaces:
+    """A pipeline that always sees the same faces and remembers how it was asked."""
+
+    def __init__(self, *faces: dict):
+        self.faces, self.options = [face | CROP for face in faces], None
+
+    def __call__(self, pictures: list, **options) -> list[list[dict]]:
+        self.options = options
+        return [self.faces] * len(pictures)

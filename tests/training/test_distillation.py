@@ -1,0 +1,63 @@
+"""Teachers: what they say is averaged, at their own size and normalisation, and pulls the student."""
+
+import pytest
+import torch
+
+from image_processing_agegender import AgeGenderImageProcessor
+from modeling_agegender import AgeGenderOutput
+from tests.support.models import make_config, make_model
+from training.distillation import Teachers, soft_loss
+
+
+@pytest.fixture
+def teacher_folders(tmp_path) -> list[str]:
+    """Two models of other sizes, with other normalisations."""
+    for seed, side in ((1, 32), (2, 48)):
+        folder = tmp_path / f"teacher{seed}"
+        make_model(seed=seed, image_size=side).save_pretrained(folder)
+        processor = AgeGenderImageProcessor(size={"height": side, "width": side}, image_std=[0.1 * seed] * 3)
+        processor.save_pretrained(folder)
+    return [str(tmp_path / "teacher1"), str(tmp_path / "teacher2")]
+
+
+def test_teachers_are_averaged_each_with_its_own_pixels(teacher_folders):
+    pixels = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    ages, genders = Teachers(teacher_folders, make_config())(pixels)
+    first = Teachers(teacher_folders[:1], make_config())(pixels)
+    second = Teachers(teacher_folders[1:], make_config())(pixels)
+    torch.testing.assert_close(ages, (first[0] + second[0]) / 2)
+    torch.testing.assert_close(genders, (first[1] + second[1]) / 2)
+    model = make_model(seed=1, mirror_averaging=False)
+    mean = torch.tensor(AgeGenderImageProcessor.image_mean)[:, None, None]
+    expected = model((pixels - mean) / 0.1).age_logits.softmax(dim=-1)
+    torch.testing.assert_close(first[0], expected, rtol=1e-4, atol=1e-6)
+    assert (first[0] - second[0]).abs().max() > 1e-4
+
+
+def test_temperatures_of_teachers_do_not_reach_the_student(teacher_folders):
+    """They were fitted to images that calibrate the student."""
+    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    before = Teachers(teacher_folders[:1], make_config())(pixels)[1]
+    make_model(seed=1, image_size=32, gender_temperature=5.0).save_pretrained(teacher_folders[0])
+    torch.testing.assert_close(Teachers(teacher_folders[:1], make_config())(pixels)[1], before)
+
+
+def test_teachers_do_not_learn(teacher_folders):
+    teachers = Teachers(teacher_folders, make_config())
+    assert not any(parameter.requires_grad for parameter in teachers.parameters())
+    assert not any(module.training for module in teachers.modules())
+
+
+def test_a_teacher_with_other_classes_is_refused(teacher_folders):
+    with pytest.raises(ValueError, match=r"teacher1 has num_age_classes=101, but the student 90"):
+        Teachers(teacher_folders, make_config(num_age_classes=90))
+
+
+def test_soft_loss_is_least_where_student_and_teacher_agree():
+    config = make_config(age_loss_weight=2.0, gender_loss_weight=0.5)
+    targets = torch.tensor([[0.2, 0.8]]), torch.tensor([[0.5, 0.5]])
+    agreeing = AgeGenderOutput(age_logits=targets[0].log(), gender_logits=targets[1].log())
+    entropies = [-(target * target.log()).sum().item() for target in targets]
+    assert soft_loss(config, agreeing, targets).item() == pytest.approx(2 * entropies[0] + 0.5 * entropies[1])
+    other = AgeGenderOutput(age_logits=torch.zeros(1, 2), gender_logits=torch.tensor([[1.0, 0.0]]))
+    assert soft_loss(config, other, targets) > soft_loss(config, agreeing, targets)
