@@ -2,8 +2,10 @@
 
 import errno
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from httpx2 import HTTPError
 from huggingface_hub.errors import (
@@ -64,3 +66,19 @@ def plain_errors(sentence: str, advice: str = "") -> Iterator[None]:
     # Connection errors are no OSError, and a failed upload of a large file is a RuntimeError.
     except (OSError, HTTPError, RuntimeError) as error:
         raise ValueError(f"{sentence}: {explain(error)}. {advice}".strip()) from error
+
+
+def run(main: Callable[[], None]):
+    """
+    Calls a program's `main` and prints an error that the user can mend as one sentence, after the program's name.
+
+    Raises:
+        SystemExit: with status 1, on a `ValueError`, `OSError` or `ImportError` and when the user presses Ctrl-C.
+    """
+    program = Path(sys.argv[0]).name  # as argparse names it
+    try:
+        main()
+    except (ValueError, OSError, ImportError) as error:
+        raise SystemExit(f"{program}: error: {explain(error) if isinstance(error, OSError) else error}") from error
+    except KeyboardInterrupt:
+        raise SystemExit(f"{program}: interrupted") from None

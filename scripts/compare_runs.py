@@ -10,6 +10,7 @@ import math
 import shlex
 from pathlib import Path
 
+from hub.errors import run
 from hub.model_card import format_rows
 from metrics.age_gender import ADULT_AGES
 from metrics.results import format_value, name_paths
@@ -111,7 +112,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"compare_runs: error: {error}")
+    run(main)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hub.errors import run
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
 from scripts.weight_conversion import list_layers, load_layer, run_conversion
@@ -114,7 +115,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"convert_dlib: error: {error}")
+    run(main)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hub.errors import run
 from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
 from scripts.weight_conversion import list_layers, load_layer, run_conversion
 
@@ -97,7 +98,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"convert_faceres: error: {error}")
+    run(main)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from configuration_agegender import AgeGenderConfig
+from hub.errors import run
 from hub.loading import load_model
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.calibration import CALIBRATED_FIELDS
@@ -89,7 +90,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"join_models: error: {error}")
+    run(main)

@@ -7,6 +7,7 @@ Pushes the result of a training to the Hub.
 import argparse
 from pathlib import Path
 
+from hub.errors import run
 from hub.upload import create_repo, push_to_hub, read_results
 
 
@@ -26,7 +27,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"push_to_hub: error: {error}")
+    run(main)

