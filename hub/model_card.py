@@ -6,8 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from metrics.age_gender import ADULT_AGES
-from metrics.results import WHOLE_YEARS, format_value, is_measured, name_data, write_json
+from metrics.results import ADULT_AGES, WHOLE_YEARS, format_hardware, format_value, is_measured, name_data, write_json
 from training.arguments import ModelArguments
 
 
@@ -191,7 +190,6 @@ def write_card(folder: Path, results: dict):
     """Writes the model card `README.md`."""
     low, high = ADULT_AGES
     name = results["arguments"]["hub_model_id"] or folder.resolve().name
-    hardware = results["hardware"]
     config = json.loads((folder / "config.json").read_text())
     content = CARD.format(
         card_data=make_card_data(name, results).to_yaml(),
@@ -203,7 +201,7 @@ def write_card(folder: Path, results: dict):
         rows=format_rows([make_result_row(split, metrics) for split, metrics in results["metrics"].items()]),
         errors=format_rows([make_error_row(row) for row in results["errors"]["validation"]["by_age"]]),
         date=results["date"],
-        hardware=hardware.get("gpu") or f"{hardware['cpu_cores']} cores of {hardware['cpu']}",
+        hardware=format_hardware(results["hardware"]),
         best_epoch=results["best_epoch"],
         start=results["start"],
         data=describe_data(results),

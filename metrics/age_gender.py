@@ -5,12 +5,11 @@ import evaluate
 import numpy as np
 from scipy.special import softmax
 
+from metrics.results import ADULT_AGES, INTERVAL_COVERAGE
 
-# The ages of the published protocol on UTKFace (CORAL, MWR, MiVOLO), years.
-ADULT_AGES = (21, 60)
+
 CUMULATIVE_SCORE_YEARS = 5
 AGE_BANDS = ((0, 3), (4, 12), (13, 20), (21, 30), (31, 40), (41, 50), (51, 60), (61, 75), (76, 120))
-INTERVAL_COVERAGE = 0.9  # the share of labels that an age interval is to hold
 
 HIGHER_IS_BETTER = {"loss": False, "age_mae": False, "age_cs5": True, "gender_accuracy": True}
 

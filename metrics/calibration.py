@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from configuration_agegender import AgeGenderConfig
-from metrics.age_gender import INTERVAL_COVERAGE
+from metrics.results import INTERVAL_COVERAGE
 from modeling_agegender import find_age_interval, find_centrality
 
 

@@ -1,4 +1,4 @@
-"""What stands in the JSON files of results beside the numbers, and how these are written and shown."""
+"""Metadata and formatting of the results JSON. Importing this module loads neither torch nor datasets."""
 
 import hashlib
 import json
@@ -10,25 +10,38 @@ from importlib.metadata import version
 from pathlib import Path
 
 
+GENDERS = ("male", "female")  # the labels 0 and 1
+ADULT_AGES = (21, 60)  # years, the range of the published protocol on UTKFace (CORAL, MWR, MiVOLO)
+INTERVAL_COVERAGE = 0.9  # the share of labels that an age interval is meant to contain
 PATH_ARGUMENTS = {"model", "config", "data_dir", "output_dir", "extra_data", "teacher", "resume_from_checkpoint"}
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate", "kornia")
-# What is to be said of CS@5 where a model's answer is the median of a distribution over whole years.
+CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_bf16", "amx_int8", "sve")
+# A note on CS@5 for models that answer with the median of a distribution over whole years.
 WHOLE_YEARS = (
-    "Ages are whole years, as labels are, and eleven of those lie within five years of one; of fractions of years, in which "
-    "other models answer, ten do."
+    "Ages are whole years, like the labels: eleven of them lie within five years of a label. Of answers with fractions of "
+    "a year, as other models give, ten do."
 )
 
 
-def describe_machine() -> dict:
-    """What a result depends on beside the command: date, hardware and versions."""
-    import torch  # only here: whoever reads or uploads results need not wait for it
-
-    processor = platform.processor() or platform.machine()
+def describe_cpu() -> dict:
+    """Returns the CPU's name and cores; on Linux also family, model and instruction sets, which the name may hide."""
+    described = {"cpu": platform.processor() or platform.machine(), "cpu_cores": os.cpu_count()}
     cpu_info = Path("/proc/cpuinfo")
     if cpu_info.exists():
-        names = [line.split(":")[1].strip() for line in cpu_info.read_text().splitlines() if "model name" in line]
-        processor = names[0] if names else processor
-    hardware = {"cpu": processor, "cpu_cores": os.cpu_count()}
+        pairs = (line.partition(":") for line in cpu_info.read_text().splitlines())
+        info = {key.strip(): value.strip() for key, _, value in pairs}
+        described["cpu"] = info.get("model name", described["cpu"])
+        described |= {f"cpu_{key.split()[-1]}": info[key] for key in ("cpu family", "model") if key in info}
+        flags = info.get("flags", info.get("Features", "")).split()
+        described["cpu_flags"] = [flag for flag in CPU_FLAGS if flag in flags]
+    return described
+
+
+def describe_machine() -> dict:
+    """Returns `date`, `hardware` and `versions`, on which a result depends besides the command."""
+    import torch  # only here, see above
+
+    hardware = describe_cpu()
     if torch.cuda.is_available():
         hardware["gpu"] = torch.cuda.get_device_name()
     return {
@@ -38,13 +51,22 @@ def describe_machine() -> dict:
     }
 
 
+def format_hardware(hardware: dict) -> str:
+    """Returns the GPU, or the CPU's cores and name with the details that `describe_cpu` found."""
+    if "gpu" in hardware:
+        return hardware["gpu"]
+    details = [f"{key} {hardware[f'cpu_{key}']}" for key in ("family", "model") if f"cpu_{key}" in hardware]
+    details += hardware.get("cpu_flags", [])
+    return f"{hardware['cpu_cores']} cores of {hardware['cpu']}" + (f" ({', '.join(details)})" if details else "")
+
+
 def name_data(data_dir: str) -> str:
-    """The name of a file or folder without the path, which says nothing elsewhere; a Hub id as it is."""
+    """Returns the name of a local file or folder without its path; a Hub id stays as it is."""
     return Path(data_dir).resolve().name if Path(data_dir).exists() else data_dir
 
 
 def name_paths(values: dict) -> dict:
-    """The arguments with files and folders by name alone, since their paths say nothing elsewhere."""
+    """Returns the arguments with local files and folders by name only (`name_data`)."""
     named = {}
     for key in PATH_ARGUMENTS & values.keys():
         value = values[key]
@@ -53,13 +75,13 @@ def name_paths(values: dict) -> dict:
 
 
 def weights_sha256(folder: Path) -> str | None:
-    """sha256 of the weights in a model folder; None where the model is no folder here but lies on the Hub."""
+    """Returns the SHA-256 of a model folder's weights, or None if the folder has none (a Hub id, for example)."""
     file = Path(folder) / "model.safetensors"
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
 def write_json(file: Path, values: dict):
-    """Writes results; a number that could not be measured (NaN), which JSON lacks, becomes null."""
+    """Writes results as JSON; NaN and infinities become null."""
 
     def replace(value):
         if isinstance(value, dict):
@@ -73,15 +95,15 @@ def write_json(file: Path, values: dict):
 
 
 def is_measured(value: float | None) -> bool:
-    """False for a metric without an image that has the label: NaN, or null in JSON."""
+    """Returns whether a metric has a value: it is NaN, or null in JSON, if no image has the label."""
     return value is not None and math.isfinite(value)
 
 
 def format_value(value: float | None, style: str) -> str:
-    """A metric for a table, a dash where it was not measured."""
+    """Returns a metric as a table cell, a dash if it has no value."""
     return format(value, style) if is_measured(value) else "–"
 
 
 def name_count(count: int, thing: str) -> str:
-    """A number of things in words: `1 file`, `1,000 files`."""
+    """Returns a count with its noun: `1 file`, `1,000 files`."""
     return f"{count:,} {thing}" + ("" if count == 1 else "s")

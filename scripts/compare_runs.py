@@ -12,8 +12,7 @@ from pathlib import Path
 
 from hub.errors import run
 from hub.model_card import format_rows
-from metrics.age_gender import ADULT_AGES
-from metrics.results import format_value, name_paths
+from metrics.results import ADULT_AGES, format_value, name_paths
 from training.arguments import parse_arguments
 
 

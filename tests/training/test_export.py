@@ -99,7 +99,7 @@ def test_card_carries_the_results_as_the_hub_reads_them(finished):
     assert found == expected
     assert card.data.model_name == "tiny-faces" and card.data.library_name == "transformers"
     assert f"| validation | 10 | {results['metrics']['validation']['age_mae']:.2f} |" in card.text
-    assert "{" not in card.text and "eleven of those lie within five years" in card.text
+    assert "{" not in card.text and "eleven of them lie within five years" in card.text
 
 
 def test_card_names_the_hub_repository_and_survives_a_dot_and_missing_labels(finished, monkeypatch):
