@@ -25,16 +25,13 @@ from tqdm.auto import tqdm
 
 from data.sources import READING_ERRORS, Source
 from data.tables import Entry
-from hub.errors import FULL_DISK, explain
+from hub.errors import run
 from hub.loading import load_pipeline
 from metrics.results import name_data
 from photos.face_table import error_row, face_rows
 from photos.reading import PhotoError, read_picture
 from photos.table_parts import WRITERS, Parts
 from pipeline_agegender import AgeGenderPipeline
-
-
-SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -177,7 +174,7 @@ def main():
         write_parts(parts, answers, progress)
         # A barrier would time out if one process took much longer than another.
         while accelerator.is_main_process and not show_progress(parts, progress):
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(0.5)
     if accelerator.is_main_process:
         counts = parts.merge()
         unreadable = f" (see {parts.unreadable})" if counts["unreadable"] else ""
@@ -190,11 +187,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ImportError, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno in FULL_DISK:
-            error = f"{explain(error)}. Make room; the same command goes on where it stopped."
-        raise SystemExit(f"predict.py: error: {error}")
-    except KeyboardInterrupt:
-        raise SystemExit("Interrupted. The same command goes on where it stopped.")
+    run(main)

@@ -32,7 +32,7 @@ def draw_faces(picture: Image.Image, faces: list[dict]) -> Image.Image:
     """
     factor = min(1, math.sqrt(MAX_SHOWN_PIXELS / (picture.width * picture.height)), MAX_SHOWN_SIDE / max(picture.size))
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    shown = picture.copy() if size == picture.size else picture.resize(size, reducing_gap=2.0)
+    shown = picture.resize(size, reducing_gap=2.0)
     draw = ImageDraw.Draw(shown)
     scale = math.sqrt(shown.width * shown.height)
     boxes = [tuple(face["box"][side] * factor for side in ("xmin", "ymin", "xmax", "ymax")) for face in faces]

@@ -23,8 +23,7 @@ FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM
 TEXT_STARTS = (b"P1", b"P2", b"P3")  # Pillow parses these formats slowly, in Python.
 # Each scan takes as long as decoding the whole picture and may be a few bytes long. Programs write about ten.
 MAX_SCANS = 100
-SCAN = 0xDA
-END_OF_IMAGE = 0xD9
+SCAN, END_OF_IMAGE = 0xDA, 0xD9
 # A marker with a length that libjpeg trusts, or the end of a JPEG.
 MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
 HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,14 +125,14 @@ class Parts:
             )
         return part["rows"]
 
-    def merge(self) -> dict[str, int]:
+    def merge(self) -> Counter[str]:
         """
         Writes the table of all faces and, if there are any, the list of unreadable pictures; then deletes the parts.
 
         Returns:
             The numbers of `faces`, and of the pictures `without_face` and `unreadable`.
         """
-        counts = dict.fromkeys(("faces", "without_face", "unreadable"), 0)
+        counts = Counter()
         # The table is renamed last: once it exists, the parts are not needed.
         with (
             replacing(self.output) as table,
@@ -149,8 +150,8 @@ class Parts:
                 if len(waiting) >= ROWS_PER_GROUP:
                     write_faces(waiting)
                     waiting = []
-                for name, count in zip(counts, (len(faces), len(rows) - len(faces) - len(errors), len(errors))):
-                    counts[name] += count
+                no_face = len(rows) - len(faces) - len(errors)
+                counts.update(faces=len(faces), without_face=no_face, unreadable=len(errors))
             write_faces(waiting)
         if not counts["unreadable"]:
             self.unreadable.unlink()
