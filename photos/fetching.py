@@ -70,10 +70,10 @@ def fetch(address: str, max_bytes: int = 20 * 2**20, seconds: float = 10.0) -> b
 async def follow_redirects(address: str, max_bytes: int, seconds: float) -> bytes:
     """Reads the content of an address or of the one that it redirects to."""
     url = httpx2.URL(address)
-    # A connection kept alive could serve another site at the same IP address.
-    limits = httpx2.Limits(max_keepalive_connections=0)
-    async with asyncio.timeout(seconds), httpx2.AsyncHTTPTransport(trust_env=False, limits=limits) as transport:
+    async with asyncio.timeout(seconds), httpx2.AsyncHTTPTransport(trust_env=False) as transport:
         for _ in range(MAX_REDIRECTS + 1):
+            # The body of a redirect is not read: it has no bound, and a connection that was not read to its end is closed,
+            # so it never serves another site at the same IP address.
             async with aclosing(await send_request(transport, url, seconds)) as response:
                 if not response.has_redirect_location:
                     return await read_body(response, max_bytes)

@@ -92,7 +92,9 @@ def test_what_is_no_address_gets_a_sentence(address):
 
 
 class Site(BaseHTTPRequestHandler):
-    """A site on the loopback net."""
+    """A site on the loopback network."""
+
+    protocol_version = "HTTP/1.1"
 
     def do_GET(self):
         answers = {
@@ -109,21 +111,24 @@ class Site(BaseHTTPRequestHandler):
             "/large": (200, {}, bytes(3_000_000)),
             "/packed": (200, {"Content-Encoding": "gzip"}, b"\x1f\x8b"),
         }
-        if self.path in ("/drip", "/drip-headers"):
-            self.drip(self.path == "/drip-headers")
+        if "drip" in self.path:
+            self.drip()
             return
         status, headers, body = answers.get(self.path, (404, {}, b""))
         self.server.served.append(self.path)
         self.server.hosts.append(self.headers["Host"])
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
-    def drip(self, in_headers: bool):
-        """Sends for ever, a little at a time."""
-        self.send_response(200)
+    def drip(self):
+        """Sends without end, a little at a time."""
+        in_headers = self.path == "/drip-headers"
+        self.send_response(302 if self.path == "/moved-drip" else 200)
+        self.send_header("Location", "/photo")
+        self.send_header("Connection", "close")
         if not in_headers:
             self.end_headers()
         try:
@@ -151,7 +156,7 @@ def start_server(certificate: trustme.LeafCert | None = None) -> ThreadingHTTPSe
 
 @pytest.fixture(scope="module")
 def servers():
-    """A site with http and, under the name photo.example, one with https; and the authority behind its certificate."""
+    """Yields an http server, an https server named photo.example and the authority of its certificate."""
     authority = trustme.CA()
     started = start_server(), start_server(authority.issue_cert("photo.example"))
     yield *started, authority
@@ -171,7 +176,7 @@ def site(servers, monkeypatch):
 
 @pytest.fixture
 def secure_site(servers, monkeypatch):
-    """The https site; all names are its own, and its authority is trusted."""
+    """The https server. photo.example and other.example lead to it, and its authority is trusted."""
     _, server, authority = servers
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(context)
@@ -184,7 +189,7 @@ def secure_site(servers, monkeypatch):
 
 
 def set_addresses(monkeypatch, addresses: dict[str, list[str]]) -> list[str]:
-    """Makes these names known; returns the list to which each look-up of one adds its name."""
+    """Sets the addresses of names; returns a list that records each look-up of one."""
     looked_up, real = [], socket.getaddrinfo
 
     def getaddrinfo(host, port, *args, **kwargs):
@@ -197,7 +202,7 @@ def set_addresses(monkeypatch, addresses: dict[str, list[str]]) -> list[str]:
     return looked_up
 
 
-@pytest.mark.parametrize("path", ["/photo", "/moved", "/named", "/ph\u00f6to"])
+@pytest.mark.parametrize("path", ["/photo", "/moved", "/moved-drip", "/named", "/ph\u00f6to"])
 def test_address_of_a_photo(site, path):
     assert read_picture(fetch(site.url + path)).size == (60, 40)
 
@@ -261,7 +266,7 @@ def test_name_is_looked_up_once(site, monkeypatch):
     addresses = {"rebind.example": [PUBLIC]}
     looked_up = set_addresses(monkeypatch, addresses)
     check = fetching.is_public
-    # Whoever looks the name up after the check gets the private address.
+    # After the check the name has only the private address.
     monkeypatch.setattr(
         fetching, "is_public", lambda address: check(address) and not addresses.update({"rebind.example": [PRIVATE]})
     )
@@ -297,7 +302,7 @@ def test_secure_site_is_read_by_its_name(secure_site):
 
 @pytest.mark.parametrize("address", ["https://other.example:{}/photo", "https://photo.example:{}/other"])
 def test_certificate_of_another_name_is_refused(secure_site, address):
-    """Also after a redirect, for which the first connection would still be there."""
+    """Also after a redirect: the connection to the first name is not used again."""
     with pytest.raises(ValueError, match=UNREACHABLE):
         fetch(address.format(secure_site.server_port))
     assert "/photo" not in secure_site.served

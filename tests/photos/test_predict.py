@@ -56,7 +56,7 @@ def pictures(photo, noise) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def expected(pictures, estimator) -> list[dict]:
-    """What the pipeline says of each picture alone."""
+    """The answers of the pipeline for each picture alone."""
     rows = []
     for name in sorted(pictures, key=lambda name: Path(name).parts):
         if name != BROKEN:
@@ -102,7 +102,7 @@ def read_rows(file: Path) -> list[dict]:
 
 
 def assert_same_rows(rows: list[dict], expected: list[dict]):
-    """Equal but for the rounding of sums that were added in another order."""
+    """Compares rows; numbers may differ by rounding, as batches differ."""
     assert [tuple(row) for row in rows] == [FACE_COLUMNS] * len(expected)
     for row, other in zip(rows, expected):
         for name in FACE_COLUMNS:
@@ -170,7 +170,7 @@ def test_pictures_that_are_faces(run_predict, folder, pictures, estimator, tmp_p
 
 
 def test_what_cannot_be_read_stops_nothing(run_predict, tmp_path, pictures, expected):
-    """Broken in every way: not a byte, another file, damaged in an archive, a name that is no text."""
+    """Files that are empty, no picture or damaged in an archive."""
     bad = {"a.jpg": b"", "b.png": b"text", "c.heic": b"\0\0\0\x18ftypheic", "d.gif": b"GIF89a"}
     archive = Path(
         write_zip(tmp_path / "photos", bad | {"sub/1.jpg": pictures["sub/1.jpg"], "damaged.jpg": b"x" * 99})
@@ -193,7 +193,7 @@ def test_names_that_are_no_text(run_predict, tmp_path, pictures, expected):
 
 
 def test_only_few_pictures_are_in_memory(run_predict, tmp_path, pictures, monkeypatch):
-    """However many there are: those whose faces wait for a full batch."""
+    """Only pictures whose faces wait for a full batch."""
     folder = write_folder(tmp_path / "photos", {f"{index}.webp": pictures["nobody.webp"] for index in range(60)})
     alive, most = weakref.WeakValueDictionary(), 0
 
@@ -227,7 +227,7 @@ def test_two_processes_give_the_rows_of_one(model_folder, folder, expected, tmp_
     assert ended.stdout.count("6 pictures: 5 faces") == 1 and "6/6" in ended.stderr
 
 
-# Runs the command once for each moment, in a process that kills itself at that call of that function.
+# Runs the command once for each moment, in a process that kills itself at that call of a function.
 KILLED = """
 import json, os, shutil, signal, sys
 from pathlib import Path
@@ -275,7 +275,7 @@ def test_kills_lose_and_double_no_row(model_folder, folder, expected, run_predic
 
 
 def interrupt_at_sixth(seen: list[str]):
-    """`predict.read_entry` that adds what it reads to `seen` and is interrupted when it is to read a sixth picture."""
+    """Makes a `predict.read_entry` that records paths in `seen` and raises KeyboardInterrupt at the sixth picture."""
     read_entry = predict.read_entry
 
     def interrupt(entry):
@@ -288,7 +288,7 @@ def interrupt_at_sixth(seen: list[str]):
 
 
 def test_whole_parts_are_kept_and_the_rest_is_done(run_predict, folder, expected, tmp_path, monkeypatch):
-    """After an interruption; what was done is not read again, with another batch size."""
+    """A resumed run does not read the pictures of whole parts again, also with another batch size."""
     read_entry, seen = predict.read_entry, []
     monkeypatch.setattr(predict, "read_entry", interrupt_at_sixth(seen))
     words = ("--pictures_per_part", "2", "--per_device_eval_batch_size")
@@ -301,7 +301,7 @@ def test_whole_parts_are_kept_and_the_rest_is_done(run_predict, folder, expected
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_own_table_and_parts_may_lie_among_the_pictures(run_predict, pictures, expected, tmp_path, monkeypatch, kind):
-    """They are no pictures to label, and what else is written there makes the folder no other one."""
+    """They are not labelled, and other files written there do not make it another run."""
     folder = write_folder(tmp_path / "photos", pictures)
     output, words = f"photos/faces.{kind}", ("--pictures_per_part", "2", "--per_device_eval_batch_size", "1")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -316,7 +316,7 @@ def test_own_table_and_parts_may_lie_among_the_pictures(run_predict, pictures, e
 
 
 def test_folder_of_pictures_and_tables_is_refused(run_predict, folder, pictures, tmp_path):
-    """One of them would be left out in silence; a pattern chooses."""
+    """One kind would be left out in silence; a pattern chooses."""
     write_folder(tmp_path / "photos", {"a.jpg": pictures["sub/1.jpg"]})
     write_table(tmp_path / "photos" / "rows", {"b.jpg": pictures["sub/1.jpg"]})
     with pytest.raises(
