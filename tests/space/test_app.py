@@ -153,12 +153,12 @@ def test_files_endpoint_without_files_gets_a_sentence(client):
         client.predict([], api_name="/predict_files")
 
 
-def test_curl_examples_of_the_docs(client, monkeypatch, tmp_path):
+def test_curl_examples_of_the_readme(client, monkeypatch, tmp_path):
     if shutil.which("curl") is None:
         pytest.skip("needs curl")
     monkeypatch.setattr("space.inference.fetch", {"https://example.org/photo.jpg": ASTRONAUT.read_bytes()}.__getitem__)
     shutil.copy(ASTRONAUT, tmp_path / "photo.jpg")
-    text = (app.FOLDER / "docs" / "space.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    text = (app.FOLDER / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
     commands = [line.split("  #")[0] for line in re.findall(r"^    (curl .*)$", text, re.MULTILINE)]
     assert len(commands) == 7
     event, path, answers = "", "", []

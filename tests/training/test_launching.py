@@ -104,7 +104,7 @@ def test_ready_files_are_what_accelerate_reads(name, processes, machines, multi_
     arguments = launch_command_parser().parse_args(["--config_file", file, "train.py"])
     arguments, _, _ = _validate_launch_command(arguments)
     assert (arguments.num_processes, arguments.num_machines, arguments.multi_gpu) == (processes, machines, multi_gpu)
-    assert f"accelerate launch --config_file configs/accelerate/{name}.yaml" in (ROOT / "docs" / "training.md").read_text()
+    assert f"accelerate launch --config_file configs/accelerate/{name}.yaml" in (ROOT / "README.md").read_text()
 
 
 def test_there_is_no_other_ready_file():
