@@ -1,11 +1,13 @@
-"""What the endpoints take and give: the types that their descriptions name, and examples that work when they are pasted."""
+"""The endpoints for programs: `/predict`, `/predict_url` and `/predict_files`, with their types and descriptions."""
 
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, NotRequired
 
 import gradio as gr
-from gradio.data_classes import ListFiles
 from pydantic import Field, TypeAdapter
-from typing_extensions import TypedDict  # before Python 3.12 pydantic wants it from there
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
+
+from pipeline_agegender import AgeGenderPipeline
+from space.inference import ADDRESS_QUEUE, FILES_QUEUE, QUEUE, answer_files, answer_photo, find_sources
 
 
 FACE_DESCRIPTION = (
@@ -14,10 +16,10 @@ FACE_DESCRIPTION = (
 )
 ANSWER_DESCRIPTION = (
     "Returns the photo, upright, with a box and a label for each face, scaled down if it is large; and a list with a dict "
-    f"for each face from left to right: {FACE_DESCRIPTION}. The list is empty where no face is found."
+    f"for each face from left to right: {FACE_DESCRIPTION}. The list is empty if no face is found."
 )
 PREDICT_DESCRIPTION = (
-    f"Finds the faces of a photo and estimates the apparent age and gender of each. {ANSWER_DESCRIPTION}"
+    f"Finds the faces of an uploaded photo and estimates the apparent age and gender of each. {ANSWER_DESCRIPTION}"
 )
 PREDICT_URL_DESCRIPTION = (
     "Finds the faces of the photo at a public http or https address and estimates the apparent age and gender of each. "
@@ -28,10 +30,8 @@ PREDICT_FILES_DESCRIPTION = (
     "Returns a list with a dict for each photo: file (its name) and either faces, a list with a dict for each face "
     f"({FACE_DESCRIPTION}), or error, a sentence that says why it could not be read."
 )
-
-
 # A portrait of Eileen Collins (NASA, public domain), one of the page's examples.
-EXAMPLE = "https://raw.githubusercontent.com/scikit-image/scikit-image/v0.25.2/skimage/data/astronaut.png"
+EXAMPLE_ADDRESS = "https://raw.githubusercontent.com/scikit-image/scikit-image/v0.25.2/skimage/data/astronaut.png"
 
 
 class Box(TypedDict):
@@ -43,8 +43,8 @@ class Box(TypedDict):
     ymax: int
 
 
-class Face(TypedDict):
-    """A face as the pipeline gives it."""
+class FaceAnswer(TypedDict):
+    """A face as the pipeline returns it."""
 
     age: Annotated[float, Field(description="years")]
     age_interval: Annotated[tuple[float, float], Field(description="meant to hold the age nine times of ten")]
@@ -54,42 +54,56 @@ class Face(TypedDict):
     detection_score: float | None
 
 
-class File(TypedDict):
+class FileAnswer(TypedDict):
     """The faces of a photo, or a sentence that says why it could not be read."""
 
     file: str
-    faces: NotRequired[list[Face]]
+    faces: NotRequired[list[FaceAnswer]]
     error: NotRequired[str]
 
 
-def build_inputs() -> tuple[gr.Image, gr.Textbox, gr.JSON]:
-    """Components that nobody sees for what programs send: a photo, the address of one, and several files."""
-    photo = gr.Image(type="filepath", visible=False, label="Photo")
-    address = gr.Textbox(visible=False, label="Address of a photo")
-    # No `gr.File`: the calls that gradio writes for one send a file where a list is expected.
-    files = gr.JSON(visible=False, label="Photos, or zip archives of photos")
-    files.data_model = ListFiles
-    # Without `url`, by which gradio would know it and write the call as for a file alone.
-    file = {"path": EXAMPLE, "meta": {"_type": "gradio.FileData"}}
-    describe(photo, example=file | {"url": EXAMPLE})
-    describe(address, example=EXAMPLE)
-    describe(files, ListFiles.model_json_schema(), [file])
-    return photo, address, files
-
-
-def build_outputs() -> tuple[gr.Image, gr.JSON, gr.JSON]:
-    """Likewise for what programs get: the photo with boxes, its faces, and those of several photos."""
-    annotated = gr.Image(format="jpeg", visible=False, label="Photo with boxes")
-    faces = gr.JSON(visible=False, label="Faces")
-    answers = gr.JSON(visible=False, label="Faces of each photo")
-    describe(faces, TypeAdapter(list[Face]).json_schema())
-    describe(answers, TypeAdapter(list[File]).json_schema())
-    return annotated, faces, answers
-
-
-def describe(component: gr.components.Component, schema: dict | None = None, example: Any = None):
-    """Gives a component a type and an example. No class of its own: beside each, gradio writes a file for editors."""
+def describe_type(component: gr.components.Component, schema: dict | None = None, example: object = None):
+    """Sets the type and the example that the API page shows. Gradio would write a file beside the code for a subclass."""
     if schema is not None:
         component.api_info = lambda: schema
     if example is not None:
         component.example_payload = lambda: example
+
+
+def make_file(path: str) -> dict:
+    """Returns an uploaded file as a call names it."""
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+def build_endpoints(pipe: AgeGenderPipeline):
+    """Adds the endpoints to a page. They share no component with it, so they stay the same when the page changes."""
+    photo = gr.Image(type="filepath", visible=False, label="Photo")
+    address = gr.Textbox(visible=False, label="Address of a photo")
+    # Not `gr.File`: the example calls that Gradio writes for one send a file instead of a list.
+    paths = gr.JSON(visible=False, label="Photos, or zip archives of photos")
+    annotated = gr.Image(format="jpeg", visible=False, label="Photo with boxes")
+    faces = gr.JSON(visible=False, label="Faces")
+    answers = gr.JSON(visible=False, label="Faces of each photo")
+    # The calls that Gradio writes upload the file that `url` names.
+    describe_type(photo, example=make_file("photo.jpg") | {"url": "photo.jpg"})
+    describe_type(address, example=EXAMPLE_ADDRESS)
+    describe_type(paths, TypeAdapter(list[gr.FileData]).json_schema(), [make_file(EXAMPLE_ADDRESS)])
+    describe_type(faces, TypeAdapter(list[FaceAnswer]).json_schema())
+    describe_type(answers, TypeAdapter(list[FileAnswer]).json_schema())
+
+    # The names of the functions and of their parameters are part of the API.
+    def predict(image):
+        return answer_photo(pipe, image)
+
+    def predict_url(url):
+        return answer_photo(pipe, url)
+
+    def predict_files(files):
+        return answer_files(pipe, find_sources(files, with_addresses=True))
+
+    for function, value, outputs, description, queue in (
+        (predict, photo, [annotated, faces], PREDICT_DESCRIPTION, QUEUE),
+        (predict_url, address, [annotated, faces], PREDICT_URL_DESCRIPTION, ADDRESS_QUEUE),
+        (predict_files, paths, answers, PREDICT_FILES_DESCRIPTION, FILES_QUEUE),
+    ):
+        gr.on([], function, value, outputs, preprocess=False, api_description=description, concurrency_id=queue)

@@ -1,15 +1,14 @@
-"""The page's tab for a camera: each face is followed from frame to frame, so that its numbers hold still.
+"""
+The tab for a camera: tracks each face over the frames, which steadies its numbers.
 
-Of the frames that the browser sends (camera.js) at most two wait for their answers, so that with a slow network or a busy
-machine there are fewer frames, never a row of old ones. `gr.Image(streaming=True)` sends by the clock, and keeps a place
-in the queue while a visitor streams, where here visitors and photos take turns. The answer is numbers, which the browser
-draws into the frame it has kept, so that no picture travels back.
+The browser (camera.js) sends a frame only while fewer than two wait for an answer: a slow network or a busy machine lowers
+the frame rate and never builds a backlog. `gr.Image(streaming=True)` sends at a fixed rate and occupies the queue, which
+visitors and photos share here. The server answers with numbers, and the browser draws them into the frame that it has kept.
 """
 
 import base64
 import io
 import math
-import os
 from copy import copy
 from functools import partial
 from pathlib import Path
@@ -26,15 +25,12 @@ from space.inference import QUEUE, find_faces
 from space.tracking import SIDES, FaceTracker
 
 
-# Else gradio makes a table of its last 10,000 events after each, and each frame is one. Read when a gr.Blocks begins.
-os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
-
 FRAME_SIDE = 640  # pixels, the longer side of a frame
 FRAME_PREFIX = "data:image/jpeg;base64,"
 MAX_FRAME_CHARACTERS = 2_000_000
 MAX_FRAME_RATE = 15  # a second
 TIME_LIMIT = 300  # seconds after which the camera is switched off
-DETECTION_PIXELS = 480 * 360  # width x height at which faces are looked for
+DETECTION_PIXELS = 480 * 360  # width x height at which faces are detected
 ANSWER_TIMEOUT = 10  # seconds after which a frame counts as lost
 
 HELP = (
@@ -59,10 +55,10 @@ SCRIPT = Path(__file__).with_name("camera.js")
 
 def read_frame(frame: str | None) -> Image.Image:
     """
-    The picture of a frame as the browser sends it, a data: address of a JPEG.
+    Decodes a frame, which the browser sends as the data: address of a JPEG.
 
     Raises:
-        gr.Error: if it is something else, which only a program can send.
+        gr.Error: if it is anything else, which only a program sends.
     """
     try:
         if not isinstance(frame, str) or not frame.startswith(FRAME_PREFIX) or len(frame) > MAX_FRAME_CHARACTERS:
@@ -80,19 +76,22 @@ def read_frame(frame: str | None) -> Image.Image:
 
 def answer_frame(pipe: AgeGenderPipeline, tracker: FaceTracker, value: dict | None) -> dict | None:
     """
-    For each face of a frame its box (pixels), the label to draw beside it and a line to write below the picture.
+    Finds and tracks the faces of a frame.
 
     Args:
-        value: The `number` and the `frame`; an answer that the browser sent back is given back once more.
+        value: The `number` and the `frame`. An answer that the browser sends back is returned as it is.
+
+    Returns:
+        The `number` of the frame and its `faces`, as `describe_track` returns them.
     """
     if not isinstance(value, dict) or "frame" not in value:
         return value
     faces = tracker.update(find_faces(pipe, read_frame(value["frame"])))
-    return {"number": value.get("number"), "faces": [describe(face) for face in faces]}
+    return {"number": value.get("number"), "faces": [describe_track(face) for face in faces]}
 
 
-def describe(face: dict) -> dict:
-    """What the browser shows of a face."""
+def describe_track(face: dict) -> dict:
+    """Returns the box of a face (pixels), the label to draw beside it and the line to write below the picture."""
     number, (low, high) = face["track"], face["age_interval"]
     return {
         "box": [face["box"][side] for side in SIDES],
@@ -102,14 +101,14 @@ def describe(face: dict) -> dict:
 
 
 class FrameDetector(FaceDetector):
-    """Looks for faces at one size, which costs half of what the usual two do and misses faces under 55 px of 640."""
+    """Detects faces at one size, at half the cost of the usual two; misses faces below 55 of 640 pixels."""
 
     def _detection_sizes(self, width: int, height: int) -> list[tuple[int, int]]:
         factor = min(1, math.sqrt(DETECTION_PIXELS / (width * height)))
         return [(max(1, round(width * factor)), max(1, round(height * factor)))]
 
 
-def build_live_page(pipe: AgeGenderPipeline):
+def build_camera_tab(pipe: AgeGenderPipeline):
     """Builds the tab."""
     quick = copy(pipe)
     quick.face_detector = FrameDetector()

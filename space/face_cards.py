@@ -1,4 +1,4 @@
-"""One card for each face: the aligned crop, age, gender and the distribution of the age."""
+"""A card for each face: the aligned crop, age, gender and the distribution of the age."""
 
 import base64
 import json
@@ -13,10 +13,10 @@ from photos.wording import describe_gender
 CROP_SIDE = 112  # pixels
 CROWD = 12  # faces beyond which a table comes before the cards
 PLOT_WIDTH, PLOT_HEIGHT, PLOT_FOOT = 202, 44, 14
-# Age, text and where it stands; the last bar is of all ages from there on.
+# Age, text and anchor of each tick; the last bar stands for all higher ages as well.
 TICKS = [(0, "0", "start"), *((age, str(age), "middle") for age in (20, 40, 60, 80)), (100, "100+", "end")]
 
-# Handlebars, for gr.HTML. The crops are files of their own, so that they end like every other file.
+# Handlebars, for gr.HTML. Crops are files, so that they are deleted with the uploads.
 TEMPLATE = """
 {{#if value.cards}}
 {{#if value.is_crowd}}
@@ -74,42 +74,42 @@ summary { cursor: pointer; margin-bottom: 8px; }
 )
 
 
-def make_cards(file: str, faces: list[dict], keep: Callable[[Image.Image], dict]) -> dict | None:
+def make_cards(file: str, faces: list[dict], save: Callable[[Image.Image], dict]) -> dict | None:
     """
-    The cards of a picture, and links that save its numbers.
+    Makes the cards of a picture, and links that save its numbers.
 
     Args:
-        file: What the picture is called in the CSV.
+        file: The name of the picture in the CSV.
         faces: Dicts of the pipeline with `crop` and `age_distribution`.
-        keep: Saves a crop; gives the file as gradio sends it to the browser.
+        save: Saves a crop; returns the file as Gradio sends it to the browser.
 
     Returns:
-        What `TEMPLATE` shows, None where there is no face. The tables travel in their links.
+        The value for `TEMPLATE`, or None if there is no face. The links hold the tables themselves.
     """
     if not faces:
         return None
     numbers = [{name: value for name, value in face.items() if name != "crop"} for face in faces]
     links = make_link("faces.csv", "text/csv", "Save as CSV", to_csv(face_rows(file, faces)))
     links += make_link("faces.json", "application/json", "Save as JSON", json.dumps(numbers, indent=2))
-    cards = [make_card(number, face, keep) for number, face in enumerate(faces, start=1)]
+    cards = [make_card(number, face, save) for number, face in enumerate(faces, start=1)]
     return {"cards": cards, "is_crowd": len(cards) > CROWD, "links": links}
 
 
-def make_card(number: int, face: dict, keep: Callable[[Image.Image], dict]) -> dict:
-    """What `TEMPLATE` shows of a face."""
+def make_card(number: int, face: dict, save: Callable[[Image.Image], dict]) -> dict:
+    """Returns the values of a card of `TEMPLATE`."""
     low, high = (round(age) for age in face["age_interval"])
     return {
         "number": number,
-        "crop": keep(face["crop"].resize((CROP_SIDE, CROP_SIDE))),
+        "crop": save(face["crop"].resize((CROP_SIDE, CROP_SIDE))),
         "age": round(face["age"]),
         "range": f"{low}–{high}",
         "gender": describe_gender(face),
-        "plot": plot_distribution(face["age_distribution"], face["age_interval"]),
+        "plot": draw_distribution(face["age_distribution"], face["age_interval"]),
     }
 
 
-def plot_distribution(probabilities: list[float], interval: list[float]) -> str:
-    """The distribution of the age as an SVG of one bar a year, those of the interval in colour."""
+def draw_distribution(probabilities: list[float], interval: list[float]) -> str:
+    """Draws the distribution of the age as an SVG with a bar for each year, coloured inside the interval."""
     width, top = PLOT_WIDTH / len(probabilities), max(probabilities)
     bars = []
     for age, probability in enumerate(probabilities):
@@ -128,6 +128,6 @@ def plot_distribution(probabilities: list[float], interval: list[float]) -> str:
 
 
 def make_link(name: str, kind: str, text: str, content: str) -> str:
-    """A link that saves a text, which travels in the link itself."""
+    """Makes a link that holds a text and saves it as a file."""
     data = base64.b64encode(content.encode()).decode()
     return f"<a download='{name}' href='data:{kind};base64,{data}'>{text}</a>"

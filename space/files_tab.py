@@ -1,4 +1,4 @@
-"""The page's tab for many photos: a table that fills while it works."""
+"""The tab for many photos: a table that grows with each photo."""
 
 import time
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from space.inference import FILES_QUEUE, find_faces, find_sources
 
 HELP = "Up to 1,000 photos at once, and 100 MB a file."
 CANCELLED = "Cancelled. The table and its CSV hold what was done."
-# Why a file has no numbers stands beside its name: a phone has no room for a column more.
+# The reason why a file has no numbers stands beside its name: a phone has no room for another column.
 HEADERS = ["File", "Face", "Age", "Range", "Gender"]
 WIDTHS = ["26%", "16%", "13%", "20%", "25%"]
 SECONDS_BETWEEN_UPDATES = 1.0
-# The keyboard's focus would be nowhere when the button that has it is switched off.
+# A button that is disabled while it has the keyboard's focus would lose it.
 MOVE_FOCUS = """() => {
   if (document.activeElement?.id === "cancel") document.getElementById("start").focus({preventScroll: true});
 }"""
@@ -30,7 +30,7 @@ MOVE_FOCUS = """() => {
 def fill_table(
     pipe: AgeGenderPipeline, files: list[dict] | None, progress: gr.Progress = gr.Progress()
 ) -> Iterator[tuple[list, str, str]]:
-    """Yields the rows of the table so far, a sentence and a link to the CSV of them, which outlives a cancellation."""
+    """Yields the rows so far, a sentence, and a link to their CSV, so that they can be saved after a cancellation."""
     paths = find_sources(files)
     total = count_pictures(paths)
     rows, done, failed, shown_at = [], 0, 0, time.monotonic()
@@ -53,20 +53,20 @@ def fill_table(
 
 
 def show_rows(rows: list[dict], sentence: str) -> tuple[list, str, str]:
-    """Rows as the table, the summary and the link show them."""
+    """Returns the values of the table, the summary and the link."""
     link = f"<p class='downloads'>{make_link('faces.csv', 'text/csv', 'Save as CSV', to_csv(rows))}</p>"
     return [format_row(row) for row in rows], sentence, link
 
 
 def format_row(row: dict) -> list:
-    """A row as the table shows it."""
+    """Returns the cells of a row."""
     if row["face"] is None:
         return [f"{row['file']}: {row['error'] or 'no face found'}", "", "", "", ""]
     interval = f"{row['age_low']:.0f}–{row['age_high']:.0f}"
     return [row["file"], row["face"], round(row["age"]), interval, describe_gender(row)]
 
 
-def build_files_page(pipe: AgeGenderPipeline):
+def build_files_tab(pipe: AgeGenderPipeline):
     """Builds the tab."""
     files = gr.File(
         label="Photos, or zip archives of photos", file_count="multiple", file_types=["image", ".zip"], height=180
@@ -74,7 +74,7 @@ def build_files_page(pipe: AgeGenderPipeline):
     with gr.Row():
         start = gr.Button("Start", variant="primary", elem_id="start")
         cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
-    # The height is that of the progress, which is shown in its place.
+    # As high as the progress bar that replaces it.
     summary = gr.Markdown(HELP, elem_classes="announced", min_height=60)
     link = gr.HTML(css_template=LINKS_STYLE)
     table = gr.Dataframe(
@@ -91,6 +91,6 @@ def build_files_page(pipe: AgeGenderPipeline):
         concurrency_id=FILES_QUEUE,
         show_progress_on=summary,
     )
-    for ending in (filling.then, filling.failure):  # gradio 6.31 calls only the second after an error
+    for ending in (filling.then, filling.failure):  # after an error Gradio 6.31 calls only the second
         ending(lambda: gr.update(interactive=False), None, cancel, js=MOVE_FOCUS, **private)
     cancel.click(lambda: CANCELLED, None, summary, cancels=[filling], **private)

@@ -107,7 +107,7 @@ def build_pictures(folder: Path):
         gr.Markdown(f"Pictures that are not beside these weights: {'; '.join(missing)}.")
 
 
-def build_model_page(folder: Path):
+def build_model_tab(folder: Path):
     """
     Builds the tab.
 

@@ -1,4 +1,4 @@
-"""The page's tab for one photo: the photo with a box for each face, and a card for each."""
+"""The tab for one photo: the photo with a box for each face, and a card for each face."""
 
 from functools import partial
 from pathlib import Path
@@ -8,8 +8,8 @@ import gradio as gr
 from photos.drawing import draw_faces
 from pipeline_agegender import AgeGenderPipeline
 from space.face_cards import STYLE, TEMPLATE, make_cards
-from space.gradio_patches import keep_briefly
 from space.inference import ADDRESS_QUEUE, QUEUE, find_faces, read_source
+from space.uploads import save_picture
 
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -21,7 +21,7 @@ EXAMPLES = {
 
 NO_FACE = "No face was found in this photo."
 HINT = "Drop, paste or take a photo, or give its address."
-# On a phone the answer is below what was pressed.
+# On a phone the answer lies below the button that was pressed.
 SHOW_ANSWER = """(...values) => {
   const answer = document.getElementById("answer");
   if (values[0] && answer.getBoundingClientRect().top > 0.4 * window.innerHeight) {
@@ -31,46 +31,46 @@ SHOW_ANSWER = """(...values) => {
 }"""
 
 
-def show(
-    pipe: AgeGenderPipeline, cards: gr.HTML, whole: bool, source: dict | str | None, shown: dict | str | None
+def update_tab(
+    pipe: AgeGenderPipeline, takes_whole: bool, source: dict | str | None, shown: dict | str | None
 ) -> tuple:
     """
-    What the tab shows for a photo: the picture, a sentence, the cards, a button, what the button is to be pressed for, and
-    the photo itself, which is taken away if it is not the one that is shown.
+    Answers a photo.
 
     Args:
-        cards: The component that shows the cards.
-        whole: Whether to take the whole picture as one face.
-        source: See `read_source`; None where the visitor, or this function, took the photo away.
-        shown: The source of the answer that is shown.
+        takes_whole: Whether to take the whole picture as one face.
+        source: As for `read_source`; None if the visitor, or this function, removed the photo.
+        shown: The source of the answer on the page.
+
+    Returns:
+        The picture with boxes, a sentence, the cards, the button for the whole picture, the source that the button takes,
+        and the photo, which is removed if the answer belongs to an address or the photo cannot be read.
     """
     button = gr.Button(visible=False)
     if not source:
-        # Taken away by a visitor, a photo takes its answer along.
+        # The answer is removed with a photo that the visitor removed, and kept if an address has replaced the photo.
         return (None, HINT, None, button, None, gr.skip()) if isinstance(shown, dict) else (gr.skip(),) * 6
     try:
         picture = read_source(source)
-        options = {"detect_faces": not whole, "return_crops": True, "return_age_distribution": True}
+        options = {"detect_faces": not takes_whole, "return_crops": True, "return_age_distribution": True}
         faces = find_faces(pipe, picture, **options)
     except gr.Error as error:
-        # The answer to the photo before must not stay, which it would if this were raised.
+        # Not raised: the answer to the previous photo would stay.
         gr.Warning(error.message)
         return None, error.message, None, button, None, None
-    if not faces:
-        button = gr.Button(visible=True)
-    answer = make_cards("photo", faces, partial(keep_briefly, component=cards))
+    cards = make_cards("photo", faces, save_picture)
     photo = None if isinstance(source, str) else gr.skip()
-    return draw_faces(picture, faces), count_faces(len(faces)), answer, button, source, photo
+    return draw_faces(picture, faces), count_faces(len(faces)), cards, gr.Button(visible=not faces), source, photo
 
 
 def count_faces(count: int) -> str:
-    """How many faces there are, as a sentence."""
+    """Returns the number of faces as a sentence."""
     if count == 0:
         return NO_FACE
     return "1 face was found." if count == 1 else f"{count} faces were found, numbered from left to right."
 
 
-def build_photo_page(pipe: AgeGenderPipeline):
+def build_photo_tab(pipe: AgeGenderPipeline):
     """Builds the tab."""
     source = gr.State()
     with gr.Row():
@@ -111,15 +111,14 @@ def build_photo_page(pipe: AgeGenderPipeline):
             summary = gr.Markdown(HINT, elem_classes="announced")
             whole = gr.Button("Treat the whole picture as one face", visible=False)
             cards = gr.HTML(html_template=TEMPLATE, css_template=STYLE, label="Ages and genders")
-    # The file comes as it was uploaded (preprocess=False): gr.Image would open it first, and where it cannot, the
-    # visitor would get no sentence.
+    # preprocess=False passes the file as it was uploaded: gr.Image would open it, and give no sentence if it cannot.
     for trigger, value, takes_whole, queue in (
         (image.change, image, False, QUEUE),
         (address.submit, address, False, ADDRESS_QUEUE),
         (whole.click, source, True, ADDRESS_QUEUE),  # the source may be an address
     ):
         trigger(
-            partial(show, pipe, cards, takes_whole),
+            partial(update_tab, pipe, takes_whole),
             [value, source],
             [annotated, summary, cards, whole, source, image],
             preprocess=False,

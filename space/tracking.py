@@ -1,4 +1,4 @@
-"""Follows faces over the frames of a camera."""
+"""Tracks faces over the frames of a camera."""
 
 import time
 
@@ -6,20 +6,19 @@ import numpy as np
 
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
-# Share of the union of two boxes that is common to them, at least, for them to be the same face.
-MIN_OVERLAP = 0.2
+MIN_OVERLAP = 0.2  # intersection over union of two boxes, from which on they are the same face
 FORGET_FRAMES = 10
-FORGET_SECONDS = 3  # between two frames: another person may sit there then
-# What the newest frame counts for in an average. The first frames of a face count alike, so that it settles at once.
+FORGET_SECONDS = 3  # between two frames: another person may sit there by then
+# Weights of the newest frame in the averages. The first frames of a face have equal weights, which settles it at once.
 NUMBER_SHARE, BOX_SHARE, SPEED_SHARE = 0.12, 0.6, 0.4
 
 
 class FaceTracker:
     """
-    Follows faces over the frames of one camera and averages what is said about them; keeps numbers alone.
+    Tracks faces over the frames of one camera and averages their numbers. It stores no pictures.
 
-    A face is the one of the frame before whose box, moved on as fast as it moved, it overlaps most. Averages are
-    exponential; that of the gender is one of its probability.
+    Boxes are extrapolated from their last speed and matched to the new boxes by overlap. Averages are exponential; the
+    gender follows from the average of its probability.
     """
 
     def __init__(self):
@@ -29,14 +28,14 @@ class FaceTracker:
 
     def update(self, faces: list[dict]) -> list[dict]:
         """
-        Takes in the next frame.
+        Adds the next frame.
 
         Args:
-            faces: The faces of a frame as the pipeline gives them. They stay as they are.
+            faces: The dicts of the pipeline for a frame. They are not changed.
 
         Returns:
-            A dict for each, in the same order: averaged `age`, `age_interval` (years), `gender`, `gender_score` and `box`
-            (pixels), and `track`, the number of the face for as long as it is followed. What else there is stays.
+            A copy of each dict with averaged `age`, `age_interval` (years), `gender`, `gender_score` and `box` (pixels),
+            and with `track`, the number of the face.
         """
         now = time.monotonic()
         if now - self._last_update > FORGET_SECONDS:
@@ -52,22 +51,22 @@ class FaceTracker:
             track = matches.get(index)
             if track is None:
                 track = self._begin(face, box)
-            answers.append(take_in(track, face, box))
+            answers.append(add_to_track(track, face, box))
         self._tracks = [track for track in self._tracks if track["absent"] <= FORGET_FRAMES]
         return answers
 
     def _match(self, boxes: list[np.ndarray]) -> dict[int, dict]:
-        """The track of each box that has one, by the index of the box."""
-        from scipy.optimize import linear_sum_assignment  # only here: it would cost every start a third of a second
+        """Returns the track of each box that has one, by the index of the box."""
+        from scipy.optimize import linear_sum_assignment  # a third of a second, which not every start need pay
 
-        overlaps = np.array([[overlap(box, track["seen_box"]) for track in self._tracks] for box in boxes])
+        overlaps = np.array([[compute_overlap(box, track["seen_box"]) for track in self._tracks] for box in boxes])
         if overlaps.size == 0:
             return {}
         pairs = zip(*linear_sum_assignment(overlaps, maximize=True), strict=True)
         return {int(row): self._tracks[column] for row, column in pairs if overlaps[row, column] >= MIN_OVERLAP}
 
     def _begin(self, face: dict, box: np.ndarray) -> dict:
-        """Begins to follow a face."""
+        """Starts the track of a face."""
         track = {
             "number": self._next_number,
             "frames": 0,
@@ -76,7 +75,7 @@ class FaceTracker:
             "speed": np.zeros(4),  # pixels a frame
             "box": box,
             "years": np.zeros(3),  # the age and the ends of its interval
-            # The averaged probability is that of the gender that the first frame named.
+            # `probability` is the average for the gender of the first frame.
             "gender": face["gender"],
             "other_gender": None,
             "probability": 0.0,
@@ -86,8 +85,8 @@ class FaceTracker:
         return track
 
 
-def take_in(track: dict, face: dict, box: np.ndarray) -> dict:
-    """Takes what a frame says about a face into its averages; returns the face with these."""
+def add_to_track(track: dict, face: dict, box: np.ndarray) -> dict:
+    """Adds a face of the newest frame to the averages of its track; returns the face with these averages."""
     track["frames"] += 1
     share = max(NUMBER_SHARE, 1 / track["frames"])
     years = np.array([face["age"], *face["age_interval"]])
@@ -97,7 +96,7 @@ def take_in(track: dict, face: dict, box: np.ndarray) -> dict:
         track["other_gender"] = face["gender"]
         probability = 1 - probability
     track["probability"] += share * (probability - track["probability"])
-    # `seen_box` is where the face was expected; over the frames in which it was away the error has added up.
+    # `seen_box` is the expected box here; its error has added up over the frames in which the face was absent.
     track["speed"] = track["speed"] + SPEED_SHARE * (box - track["seen_box"]) / max(1, track["absent"])
     track["box"] = track["box"] + BOX_SHARE * (box - track["box"])
     track["seen_box"], track["absent"] = box, 0
@@ -113,8 +112,8 @@ def take_in(track: dict, face: dict, box: np.ndarray) -> dict:
     }
 
 
-def overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """What two boxes have in common as a share of their union, 0 to 1."""
+def compute_overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """Returns the intersection over union of two boxes, 0 to 1."""
     sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
     common = np.maximum(sides, 0).prod()
     union = (first[2:] - first[:2]).prod() + (second[2:] - second[:2]).prod() - common

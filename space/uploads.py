@@ -1,10 +1,16 @@
-"""A folder for what visitors send that does not outlive the process."""
+"""A folder for visitors' files: old files are deleted every minute, the folder when the process ends."""
 
 import atexit
 import os
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
+
+import gradio as gr
+from PIL import Image
 
 
 try:
@@ -12,32 +18,70 @@ try:
 except ImportError:  # on Windows, where the folders of killed processes stay
     fcntl = None
 
-VARIABLE = "GRADIO_TEMP_DIR"  # which gradio reads anew whenever it writes a file
+VARIABLE = "GRADIO_TEMP_DIR"  # Gradio reads it whenever it writes a file
 PREFIX = "age-gender-page-"
-OWN = {}  # the folders of this process, with what locks them
+MAX_AGE, INTERVAL = 600, 60  # seconds: the age at which files are deleted, and the time between two rounds
+LOCKS: dict[str, int | None] = {}  # the folders of this process, with the descriptors that lock them
+PAGE_FILES: set[Path] = set()  # files of the page itself, such as its examples, which are never deleted
 
 
 def use_own_folder():
     """
-    Has gradio write into a folder of this process alone, which is deleted at its end.
+    Makes Gradio write into a folder of this process, whose old files are deleted every minute.
 
-    It lies where `GRADIO_TEMP_DIR` says, or where the system has such files. Folders of processes that were killed are
-    deleted too.
+    The folder lies in `GRADIO_TEMP_DIR`, or else where the system keeps temporary files. It is deleted when the process
+    ends. Folders of killed processes are deleted now.
     """
     parent = os.environ.get(VARIABLE) or tempfile.gettempdir()
-    if parent in OWN:
+    if parent in LOCKS:
         return
     Path(parent).mkdir(parents=True, exist_ok=True)
     delete_left_folders(Path(parent))
-    folder = tempfile.mkdtemp(prefix=PREFIX, dir=Path(parent).resolve())  # as gradio writes its paths
-    OWN[folder] = lock(Path(folder))
+    folder = tempfile.mkdtemp(prefix=PREFIX, dir=Path(parent).resolve())  # as Gradio writes its paths
+    LOCKS[folder] = lock(Path(folder))
     os.environ[VARIABLE] = folder
-    # Not sooner: threads that still work on an answer would make the folder anew.
+    # Not earlier: threads that still answer a call would create the folder again.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Thread(target=keep_deleting, args=[Path(folder)], daemon=True).start()
+
+
+def own_folder() -> Path:
+    """Returns the folder that `use_own_folder` has chosen."""
+    return Path(os.environ[VARIABLE]).resolve()
+
+
+def keep_page_files():
+    """Exempts the files that are there now, which the page itself has brought, from deletion."""
+    PAGE_FILES.update(own_folder().rglob("*"))
+
+
+def keep_deleting(folder: Path):
+    """Deletes old files every minute for as long as the process runs."""
+    while True:
+        time.sleep(INTERVAL)
+        delete_old_files(folder, MAX_AGE)
+
+
+def delete_old_files(folder: Path, max_age: float):
+    """Deletes the files below a folder that are older than `max_age` seconds, and empty folders as old as that."""
+    for parent, folders, files in os.walk(folder, topdown=False):
+        for name in files + folders:
+            path = Path(parent, name)
+            with suppress(OSError):  # a folder that is not empty, or a file that has gone meanwhile
+                if path not in PAGE_FILES and time.time() - path.lstat().st_ctime > max_age:
+                    path.rmdir() if name in folders else path.unlink()
+
+
+def save_picture(picture: Image.Image) -> dict:
+    """Saves a picture as a JPEG that is deleted as uploads are; returns the file as Gradio sends it to the browser."""
+    descriptor, path = tempfile.mkstemp(dir=own_folder(), suffix=".jpg")
+    with open(descriptor, "wb") as file:
+        picture.save(file, "JPEG")
+    return gr.FileData(path=path).model_dump()
 
 
 def lock(folder: Path) -> int | None:
-    """Holds a folder until the process ends, even by a kill; None where another holds it, or where that cannot be asked."""
+    """Locks a folder until the process ends; returns None if another process holds it or it cannot be locked."""
     if fcntl is None:
         return None
     try:
@@ -53,7 +97,7 @@ def lock(folder: Path) -> int | None:
 
 
 def delete_left_folders(parent: Path):
-    """Deletes the folders in `parent` whose process is no more, also one of another machine or container."""
+    """Deletes the folders in `parent` whose processes have ended, in other containers too."""
     for folder in parent.glob(f"{PREFIX}*"):
         descriptor = lock(folder)
         if descriptor is not None:
