@@ -14,6 +14,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from hub.errors import run
 from hub.loading import load_pipeline, split_revision
 from pipeline_agegender import AgeGenderPipeline
 from space.api import build_endpoints
@@ -44,7 +45,7 @@ def build_page(pipe: AgeGenderPipeline) -> gr.Blocks:
         with gr.Tab("Live"):
             build_camera_tab(pipe)
         with gr.Tab("The model"):
-            build_model_tab(Path(pipe.model.name_or_path))  # results lie beside the weights, if these lie in a folder
+            build_model_tab(Path(pipe.model.name_or_path))  # the folder of the weights, where results may lie
         gr.Markdown(PRIVACY)
         build_endpoints(pipe)
     keep_page_files()
@@ -85,4 +86,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

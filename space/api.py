@@ -14,18 +14,12 @@ FACE_DESCRIPTION = (
     "age (years), age_interval (two ages meant to hold the age nine times of ten), gender, gender_score (probability of "
     "that gender), box (xmin, ymin, xmax, ymax in pixels of the upright photo in its own size) and detection_score"
 )
-ANSWER_DESCRIPTION = (
-    "Returns the photo, upright, with a box and a label for each face, scaled down if it is large; and a list with a dict "
-    f"for each face from left to right: {FACE_DESCRIPTION}. The list is empty if no face is found."
+DESCRIPTION = (
+    "Finds the faces of {} and estimates the apparent age and gender of each. Returns the photo, upright, with a box and a "
+    "label for each face, scaled down if it is large; and a list with a dict for each face from left to right: "
+    f"{FACE_DESCRIPTION}. The list is empty if no face is found."
 )
-PREDICT_DESCRIPTION = (
-    f"Finds the faces of an uploaded photo and estimates the apparent age and gender of each. {ANSWER_DESCRIPTION}"
-)
-PREDICT_URL_DESCRIPTION = (
-    "Finds the faces of the photo at a public http or https address and estimates the apparent age and gender of each. "
-    + ANSWER_DESCRIPTION
-)
-PREDICT_FILES_DESCRIPTION = (
+FILES_DESCRIPTION = (
     "Finds the faces of several photos, or of those in zip archives, and estimates the apparent age and gender of each. "
     "Returns a list with a dict for each photo: file (its name) and either faces, a list with a dict for each face "
     f"({FACE_DESCRIPTION}), or error, a sentence that says why it could not be read."
@@ -101,9 +95,12 @@ def build_endpoints(pipe: AgeGenderPipeline):
     def predict_files(files):
         return answer_files(pipe, find_sources(files, with_addresses=True))
 
+    of_upload, of_address = map(
+        DESCRIPTION.format, ("an uploaded photo", "the photo at a public http or https address")
+    )
     for function, value, outputs, description, queue in (
-        (predict, photo, [annotated, faces], PREDICT_DESCRIPTION, QUEUE),
-        (predict_url, address, [annotated, faces], PREDICT_URL_DESCRIPTION, ADDRESS_QUEUE),
-        (predict_files, paths, answers, PREDICT_FILES_DESCRIPTION, FILES_QUEUE),
+        (predict, photo, [annotated, faces], of_upload, QUEUE),
+        (predict_url, address, [annotated, faces], of_address, ADDRESS_QUEUE),
+        (predict_files, paths, answers, FILES_DESCRIPTION, FILES_QUEUE),
     ):
         gr.on([], function, value, outputs, preprocess=False, api_description=description, concurrency_id=queue)

@@ -6,8 +6,6 @@ the frame rate and never builds a backlog. `gr.Image(streaming=True)` sends at a
 visitors and photos share here. The server answers with numbers, and the browser draws them into the frame that it has kept.
 """
 
-import base64
-import io
 import math
 from copy import copy
 from functools import partial
@@ -18,15 +16,15 @@ from PIL import Image
 
 from face_detection import FaceDetector
 from photos.drawing import BOX_COLOUR
-from photos.reading import MAX_SCANS, count_scans
+from photos.fetching import is_data, read_data
+from photos.reading import read_picture
 from photos.wording import describe_gender, name_gender
-from pipeline_agegender import UNREADABLE, AgeGenderPipeline
+from pipeline_agegender import AgeGenderPipeline
 from space.inference import QUEUE, find_faces
 from space.tracking import SIDES, FaceTracker
 
 
 FRAME_SIDE = 640  # pixels, the longer side of a frame
-FRAME_PREFIX = "data:image/jpeg;base64,"
 MAX_FRAME_CHARACTERS = 2_000_000
 MAX_FRAME_RATE = 15  # a second
 TIME_LIMIT = 300  # seconds after which the camera is switched off
@@ -53,36 +51,25 @@ button { cursor: pointer; padding: 8px 16px; border-radius: 8px; color: white; b
 SCRIPT = Path(__file__).with_name("camera.js")
 
 
-def read_frame(frame: str | None) -> Image.Image:
-    """
-    Decodes a frame, which the browser sends as the data: address of a JPEG.
-
-    Raises:
-        gr.Error: if it is anything else, which only a program sends.
-    """
+def read_frame(frame: object) -> Image.Image:
+    """Decodes a frame, which the browser sends as a data: address; raises gr.Error for anything else."""
     try:
-        if not isinstance(frame, str) or not frame.startswith(FRAME_PREFIX) or len(frame) > MAX_FRAME_CHARACTERS:
-            raise ValueError("not the address of a JPEG")
-        encoded = base64.b64decode(frame.removeprefix(FRAME_PREFIX), validate=True)
-        with Image.open(io.BytesIO(encoded), formats=["JPEG"]) as picture:
-            if max(picture.size) > FRAME_SIDE:
-                raise ValueError(f"larger than {FRAME_SIDE} pixels")
-            if count_scans(encoded) > MAX_SCANS:
-                raise ValueError("drawn in too many steps")
-            return picture.convert("RGB")
-    except UNREADABLE as error:
-        raise gr.Error(f"This is no frame of a camera: {error}.", print_exception=False) from error
+        if not isinstance(frame, str) or not is_data(frame) or len(frame) > MAX_FRAME_CHARACTERS:
+            raise ValueError("No picture was sent.")
+        return read_picture(read_data(frame))
+    except ValueError as error:
+        raise gr.Error(f"This is no frame of a camera. {error}", print_exception=False) from error
 
 
 def answer_frame(pipe: AgeGenderPipeline, tracker: FaceTracker, value: dict | None) -> dict | None:
     """
-    Finds and tracks the faces of a frame.
+    Tracks the faces of a frame.
 
     Args:
         value: The `number` and the `frame`. An answer that the browser sends back is returned as it is.
 
     Returns:
-        The `number` of the frame and its `faces`, as `describe_track` returns them.
+        The `number` of the frame and for each of its `faces` the dict of `describe_track`.
     """
     if not isinstance(value, dict) or "frame" not in value:
         return value

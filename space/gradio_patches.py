@@ -38,7 +38,9 @@ class Page(gr.Blocks):
                 if find_address(file):
                     if block_fn.api_name != "predict_files":
                         raise gr.Error(USE_PREDICT_URL, print_exception=False)
-                    file.pop("meta", None)  # by which Gradio would know it as a file; it is fetched when its turn comes
+                    file.pop(
+                        "meta", None
+                    )  # by which Gradio would know it as a file; it is fetched when its turn comes
             return await super().preprocess_data(block_fn, inputs, state, *arguments)
         except gr.Error:
             raise

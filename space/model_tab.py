@@ -1,4 +1,4 @@
-"""The page's tab about the model: what it was trained on, how well it does, and where it errs."""
+"""The tab about the model: its training data, its metrics and its errors."""
 
 import math
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import gradio as gr
 import pandas as pd
 
+from metrics.results import GENDERS, INTERVAL_COVERAGE
 from space.model_facts import (
-    GENDERS,
-    INTERVAL_COVERAGE,
+    TRAINING_FILE,
     describe_curves,
     describe_limits,
     describe_metrics,
@@ -18,7 +18,6 @@ from space.model_facts import (
     make_error_frame,
     make_table,
     read_json,
-    read_results,
 )
 
 
@@ -34,17 +33,17 @@ CURVES = (
     ("Loss by epoch", "loss", {"training": "train_loss", "validation": "loss"}),
     ("Mean error of the age by epoch", "years", {"training": "train_age_mae", "validation": "age_mae"}),
 )
-# File, caption and text for those who do not see the picture.
+# File, caption and alternative text.
 PICTURES = (
     ("assets/age_gender.png", "Images by gender and age", "Bars: images of each gender, and of each age by gender."),
     ("assets/race_age.png", "Images by age and race label", "Bars: images of each age by the data set's race labels."),
     ("assets/augmentation.jpg", "A public-domain portrait as training sees it", "The portrait with random changes."),
 )
-MIN_WIDTH = 300  # pixels; two side by side, one below the other on a phone
+MIN_WIDTH = 300  # pixels: two stand side by side, and one below the other on a phone
 
 
 def make_error_plots(errors: dict) -> list[tuple[type, dict]]:
-    """The charts of errors that the results allow: for each its gradio component and the arguments of it."""
+    """Makes the charts of the known errors; returns the Gradio component of each and its arguments."""
     frame = make_error_frame(errors)
     bands = frame[frame["ages"] != "all"]
     options = {"x": "ages", "x_title": "labelled age", "sort": list(bands["ages"]), "x_label_angle": -45}
@@ -54,7 +53,7 @@ def make_error_plots(errors: dict) -> list[tuple[type, dict]]:
         known = bands.dropna(subset=column)[["ages", "images", column]]
         if known.empty:
             continue
-        # Left to itself, gradio would cut off zero.
+        # By default Gradio cuts off zero.
         ends = [0, 100] if column == "gender" else [min(known[column].min(), 0), max(known[column].max(), 0)]
         chart = {"value": known, "y": column, "y_title": unit, "label": label}
         chart["y_lim"] = [math.floor(ends[0]), math.ceil(ends[1])]
@@ -72,7 +71,7 @@ def make_error_plots(errors: dict) -> list[tuple[type, dict]]:
 
 
 def make_curve_plots(history: list[dict]) -> list[tuple[type, dict]]:
-    """The curves of a training, in the form of `make_error_plots`."""
+    """Makes the curves of a training, in the form of `make_error_plots`."""
     plots = []
     for label, unit, series in CURVES:
         frame = make_curve_frame(history, series)
@@ -87,12 +86,12 @@ def build_plots(plots: list[tuple[type, dict]]):
     for first in range(0, len(plots), 2):
         with gr.Row():
             for component, arguments in plots[first : first + 2]:
-                # Without a height: where one is set, gradio 6.31 cuts the legend off.
+                # Without a height: with one, Gradio 6.31 cuts off the legend.
                 component(**arguments, min_width=MIN_WIDTH, buttons=["fullscreen"])
 
 
 def build_pictures(folder: Path):
-    """Places the pictures that are there two in a row, each below its caption, which would cover a part of it."""
+    """Places the pictures that exist two in a row, with the caption above, where it covers nothing."""
     pictures = [(folder / name, caption, text) for name, caption, text in PICTURES if (folder / name).is_file()]
     for first in range(0, len(pictures), 2):
         with gr.Row():
@@ -100,7 +99,7 @@ def build_pictures(folder: Path):
                 with gr.Column(min_width=MIN_WIDTH):
                     gr.Markdown(caption)
                     image = {"label": caption, "show_label": False, "alt_text": text, "buttons": ["fullscreen"]}
-                    # A photo keeps its colours in the dark.
+                    # Only charts change their colours in the dark.
                     gr.Image(file, interactive=False, elem_classes="chart" if file.suffix == ".png" else None, **image)
     missing = [caption for name, caption, _ in PICTURES if not (folder / name).is_file()]
     if missing:
@@ -112,13 +111,13 @@ def build_model_tab(folder: Path):
     Builds the tab.
 
     Args:
-        folder: Of the model, with `train_results.json`, `benchmarks/` and `assets/`; what it lacks is left out.
+        folder: The folder of the model, with `train_results.json` and `assets/`. Results that it lacks are left out.
     """
-    results, age_statistic = read_results(folder), read_json(folder / "config.json").get("age_statistic")
-    training, errors = results["training"], results["errors"]
+    training, age_statistic = read_json(folder / TRAINING_FILE), read_json(folder / "config.json").get("age_statistic")
+    metrics, errors = ((training.get(key) or {}).get("validation") or {} for key in ("metrics", "errors"))
     frame, history = make_error_frame(errors), training.get("history") or []
     gr.Markdown(f"## What it learnt from\n\n{describe_training(training)}")
-    gr.Markdown(f"## How well it does\n\n{describe_metrics(results['metrics'], age_statistic)}")
+    gr.Markdown(f"## How well it does\n\n{describe_metrics(metrics, age_statistic)}")
     gr.Markdown(f"## Limits\n\n{describe_limits(frame, bool(training.get('is_utkface')))}")
     gr.Markdown("## Where it errs" + ("" if len(frame) else "\n\nThere are no errors by age beside these weights."))
     build_plots(make_error_plots(errors))

@@ -56,14 +56,14 @@ class FaceTracker:
         return answers
 
     def _match(self, boxes: list[np.ndarray]) -> dict[int, dict]:
-        """Returns the track of each box that has one, by the index of the box."""
-        from scipy.optimize import linear_sum_assignment  # a third of a second, which not every start need pay
-
+        """Returns the track of each box that has one, by the index of the box; large overlaps come first."""
         overlaps = np.array([[compute_overlap(box, track["seen_box"]) for track in self._tracks] for box in boxes])
-        if overlaps.size == 0:
-            return {}
-        pairs = zip(*linear_sum_assignment(overlaps, maximize=True), strict=True)
-        return {int(row): self._tracks[column] for row, column in pairs if overlaps[row, column] >= MIN_OVERLAP}
+        matches, taken = {}, set()
+        for row, column in (np.unravel_index(index, overlaps.shape) for index in np.argsort(-overlaps, axis=None)):
+            if overlaps[row, column] >= MIN_OVERLAP and row not in matches and column not in taken:
+                matches[row] = self._tracks[column]
+                taken.add(column)
+        return matches
 
     def _begin(self, face: dict, box: np.ndarray) -> dict:
         """Starts the track of a face."""
