@@ -8,6 +8,7 @@ from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipeline_agegender import AgeGenderPipeline
 from space.inference import ADDRESS_QUEUE, FILES_QUEUE, QUEUE, answer_files, answer_photo, find_sources
+from space.uploads import make_file
 
 
 FACE_DESCRIPTION = (
@@ -62,11 +63,6 @@ def describe_type(component: gr.components.Component, schema: dict | None = None
         component.api_info = lambda: schema
     if example is not None:
         component.example_payload = lambda: example
-
-
-def make_file(path: str) -> dict:
-    """Returns an uploaded file as a call names it."""
-    return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
 def build_endpoints(pipe: AgeGenderPipeline):

@@ -77,15 +77,15 @@ def answer_photo(pipe: AgeGenderPipeline, source: dict | str | None) -> tuple[Im
     return draw_faces(picture, faces), faces
 
 
-def find_sources(files: list[dict] | None, with_addresses: bool = False) -> list[Path | str]:
+def find_sources(files: object, with_addresses: bool = False) -> list[Path | str]:
     """
     Returns what the files of a call are read from: the paths of uploads, and addresses if `with_addresses`.
 
     Raises:
         gr.Error: if there is none.
     """
-    sources = [(with_addresses and find_address(file)) or find_upload(file) for file in files or []]
-    sources = [source for source in sources if source]
+    files = files if isinstance(files, list) else []
+    sources = [source for file in files if (source := (with_addresses and find_address(file)) or find_upload(file))]
     if not sources:
         raise gr.Error(NO_FILES, print_exception=False)
     return sources

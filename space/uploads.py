@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
-import gradio as gr
 from PIL import Image
 
 
@@ -72,12 +71,17 @@ def delete_old_files(folder: Path, max_age: float):
                     path.rmdir() if name in folders else path.unlink()
 
 
+def make_file(path: str) -> dict:
+    """Returns a file in the form in which Gradio, browsers and programs send it to one another."""
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
 def save_picture(picture: Image.Image) -> dict:
-    """Saves a picture as a JPEG that is deleted as uploads are; returns the file as Gradio sends it to the browser."""
+    """Saves a picture as a JPEG that is deleted as uploads are; returns it as `make_file` does."""
     descriptor, path = tempfile.mkstemp(dir=own_folder(), suffix=".jpg")
     with open(descriptor, "wb") as file:
         picture.save(file, "JPEG")
-    return gr.FileData(path=path).model_dump()
+    return make_file(path)
 
 
 def lock(folder: Path) -> int | None:

@@ -1,7 +1,8 @@
 """A real browser for the tests: Debian's Chromium, driven by Playwright."""
 
+import base64
+import io
 import shutil
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,21 +38,28 @@ CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
 
 
 @contextmanager
-def open_browser(*options: str):
+def open_chromium(*options: str):
     """
-    Chromium without a window; skips the test where Playwright or Chromium is missing.
+    Chromium without a window; skips the test if Playwright or Chromium is missing.
 
     Args:
-        options: More of Chromium's command line.
+        options: Further options of Chromium's command line.
     """
     api = pytest.importorskip("playwright.sync_api", reason="needs pip install playwright")
     executable = shutil.which("chromium")
     if executable is None:
         pytest.skip("needs Debian's chromium (apt-get install chromium)")
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", *options])
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", *CAMERA, *options])
         yield browser
         browser.close()
+
+
+def encode_photo(path: Path, format: str = "JPEG") -> str:
+    """A picture as a data: address."""
+    buffer = io.BytesIO()
+    Image.open(path).save(buffer, format)
+    return f"data:image/{format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def write_camera(file: Path, photo: Image.Image | None) -> str:
@@ -64,16 +72,6 @@ def write_camera(file: Path, photo: Image.Image | None) -> str:
                 frame.paste(photo.resize((480, 480)), (80 + x, y))
             frame.save(film, "JPEG", quality=90)
     return f"--use-file-for-fake-video-capture={file}"
-
-
-@contextmanager
-def serve_page() -> Iterator[str]:
-    """Serves the page with the shipped weights; yields its address."""
-    pipe = app.load_estimator(str(app.FOLDER))
-    demo = app.build_demo(pipe)
-    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options(pipe))
-    yield address
-    demo.close()
 
 
 def open_page(browser, address: str, **options):
