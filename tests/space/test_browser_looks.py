@@ -6,8 +6,10 @@ import pytest
 
 from photos.reading import NOT_A_PICTURE
 from space.inference import ONE_AT_A_TIME
-from tests.support.browser import ASTRONAUT, TAB_MARKS, open_browser, open_page, open_tab, serve_page, upload
+from tests.support.browser import ASTRONAUT, TAB_MARKS, open_page, open_tab, upload
 
+
+pytestmark = pytest.mark.browser
 
 PHONE = {"width": 390, "height": 844}
 MIN_CONTRAST = 4.5  # of small text, by WCAG 2.2, 1.4.3
@@ -27,18 +29,6 @@ ANSWER_IS_IN_SIGHT = """() => {
   const {top, bottom} = document.querySelector('#answer').getBoundingClientRect();
   return top >= 0 && bottom <= window.innerHeight;
 }"""
-
-
-@pytest.fixture(scope="module")
-def url():
-    with serve_page() as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with open_browser() as chromium:
-        yield chromium
 
 
 def fonts_of(page, selector: str) -> list[str]:

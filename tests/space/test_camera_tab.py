@@ -1,9 +1,7 @@
-"""Following faces over the frames of a camera."""
+"""Frames of a camera: what is read of them, and what is answered."""
 
 import base64
 import io
-import pickle
-from copy import deepcopy
 
 import gradio as gr
 import numpy as np
@@ -11,17 +9,11 @@ import pytest
 from PIL import Image
 
 from photos.wording import describe_gender, name_gender
-from space import camera_tab as live
-from space import tracking
+from space import camera_tab, tracking
 from space.camera_tab import FrameDetector, answer_frame, read_frame
-from space.tracking import FORGET_FRAMES, FORGET_SECONDS, FaceTracker
+from space.tracking import FaceTracker
 from tests.support.models import FACE_BOX, make_face
 from tests.support.picture_sources import repeat_last_scan
-
-
-def face_at(x: float, y: float = 100, side: int = 80, **changes) -> dict:
-    """A face whose box begins at x, y."""
-    return make_face(round(x), round(y), round(x) + side, round(y) + side) | changes
 
 
 def save(picture: Image.Image, format: str, **options) -> bytes:
@@ -38,126 +30,6 @@ def encode(picture: Image.Image, format: str = "JPEG") -> str:
 MANY_SCANS = repeat_last_scan(save(Image.new("RGB", (20, 20)), "JPEG", progressive=True), 500)
 
 
-def test_track_stays_with_a_moving_face():
-    tracker = FaceTracker()
-    # In the end 600 px from where it began, and 40 px from one frame to the next.
-    tracks = [tracker.update([face_at(x)])[0]["track"] for x in range(0, 601, 40)]
-    assert set(tracks) == {1}
-
-
-@pytest.mark.parametrize("hidden", [(), (9, 10, 11)])
-def test_tracks_stay_with_crossing_faces(hidden):
-    """Left goes right and right goes left; where they cross, one may be behind the other."""
-    tracker = FaceTracker()
-    for step in range(21):
-        faces = [face_at(20 * step, age=20.0), face_at(400 - 20 * step, age=60.0)]
-        if step in hidden:
-            faces.pop()
-        faces.sort(key=lambda face: face["box"]["xmin"])
-        answers = tracker.update(faces)
-    assert [(answer["track"], round(answer["age"])) for answer in answers] == [(2, 60), (1, 20)]
-
-
-def test_every_face_has_its_own_track():
-    tracker = FaceTracker()
-    first = tracker.update([face_at(0), face_at(30)])
-    again = tracker.update([face_at(0), face_at(30), face_at(300)])
-    assert [face["track"] for face in first] == [1, 2]
-    assert [face["track"] for face in again] == [1, 2, 3]
-
-
-def test_age_is_steadier_and_follows_a_change():
-    random = np.random.RandomState(0)
-    tracker = FaceTracker()
-
-    def show(age: float, count: int) -> tuple[np.ndarray, np.ndarray]:
-        raw = age + random.normal(0, 5, count)
-        answers = [tracker.update([face_at(100, age=value, age_interval=[value - 8, value + 10])])[0] for value in raw]
-        ages = np.array([answer["age"] for answer in answers])
-        widths = [answer["age_interval"][1] - answer["age_interval"][0] for answer in answers]
-        assert widths == pytest.approx([18] * count)
-        return raw, ages
-
-    raw, ages = show(30, 200)
-    assert ages[20:].std() < 0.4 * raw[20:].std()
-    assert ages[0] == raw[0]
-    _, ages = show(60, 40)
-    assert ages[5] < 55
-    assert ages[-10:].mean() == pytest.approx(60, abs=3)
-
-
-def test_box_is_steadier_and_does_not_lag():
-    tracker = FaceTracker()
-    trembling = [tracker.update([face_at(100 + 6 * (step % 2))])[0]["box"]["xmin"] for step in range(20)]
-    assert np.std(trembling[5:]) < 3 / 2
-    moving = [tracker.update([face_at(100 + 10 * step)])[0]["box"]["xmin"] for step in range(20)]
-    assert abs(moving[-1] - 290) <= 10
-
-
-def test_gender_does_not_flicker():
-    tracker = FaceTracker()
-    # Two frames of three say female with 0.8, one says male with 0.6: 0.67 for female on average.
-    frames = [("female", 0.8), ("female", 0.8), ("male", 0.6)] * 10
-    answers = [tracker.update([face_at(0, gender=name, gender_score=score)])[0] for name, score in frames]
-    assert {answer["gender"] for answer in answers} == {"female"}
-    assert answers[-1]["gender_score"] == pytest.approx(0.667, abs=0.05)
-
-
-def test_gender_follows_a_change():
-    tracker = FaceTracker()
-    tracker.update([face_at(0, gender="male", gender_score=0.7)])
-    for _ in range(40):
-        (answer,) = tracker.update([face_at(0, gender="female", gender_score=0.9)])
-        assert answer["gender_score"] >= 0.5
-    assert answer["gender"] == "female"
-    assert answer["gender_score"] == pytest.approx(0.9, abs=0.03)
-
-
-@pytest.mark.parametrize(("absence", "track"), [(FORGET_FRAMES, 1), (FORGET_FRAMES + 1, 2)])
-def test_absent_face_is_forgotten(absence, track):
-    tracker = FaceTracker()
-    tracker.update([face_at(0, age=20.0)])
-    for _ in range(absence):
-        assert tracker.update([]) == []
-    (answer,) = tracker.update([face_at(0, age=60.0)])
-    assert answer["track"] == track
-    assert (answer["age"] == 60) == (track == 2)
-
-
-def test_pause_forgets_all(monkeypatch):
-    tracker, now = FaceTracker(), 1000.0
-    monkeypatch.setattr(live.time, "monotonic", lambda: now)
-    tracker.update([face_at(0)])
-    now += FORGET_SECONDS
-    assert tracker.update([face_at(0)])[0]["track"] == 1
-    now += FORGET_SECONDS + 0.1
-    assert tracker.update([face_at(0)])[0]["track"] == 2
-
-
-def test_leaves_its_input_and_other_fields_alone():
-    tracker = FaceTracker()
-    tracker.update([face_at(0)])
-    faces = [face_at(10, age=50.0, detection_score=0.5)]
-    before = deepcopy(faces)
-    (answer,) = tracker.update(faces)
-    assert faces == before
-    assert answer.keys() == faces[0].keys() | {"track"}
-    assert answer["detection_score"] == 0.5
-    assert all(isinstance(side, int) for side in answer["box"].values())
-
-
-def test_visitors_do_not_mix():
-    """The state of a visitor is a deep copy of the page's, as gradio makes it."""
-    page = FaceTracker()
-    one, other = deepcopy(page), deepcopy(page)
-    for _ in range(5):
-        one.update([face_at(0, age=20.0), face_at(200)])
-    (answer,) = other.update([face_at(0, age=60.0)])
-    assert (answer["track"], answer["age"]) == (1, 60)
-    resumed = pickle.loads(pickle.dumps(one))
-    assert resumed.update([face_at(0, age=20.0)])[0]["track"] == 1
-
-
 def test_answer_to_a_frame(estimator, photo, monkeypatch):
     monkeypatch.setattr(tracking, "FORGET_SECONDS", np.inf)  # on a busy machine a frame takes long
     tracker = FaceTracker()
@@ -172,7 +44,7 @@ def test_answer_to_a_frame(estimator, photo, monkeypatch):
 
 
 def test_gender_near_one_half_is_unsure():
-    answer = live.describe(face_at(0, gender_score=0.59, track=1))
+    answer = camera_tab.describe_track(make_face(0, 0, 80, 80) | {"gender_score": 0.59, "track": 1})
     assert answer["label"] == "1: unsure, 31"
     assert answer["line"] == "1: unsure (female, 59%), about 31 years, range 24–43"
 
@@ -208,11 +80,8 @@ def test_detector_finds_faces_of_a_camera(photo, height):
         "https://example.com/face.jpg",
         "data:image/jpeg;base64,%%%",
         "data:image/jpeg;base64,AAAA",
-        encode(Image.new("RGB", (20, 20)), "PNG"),
-        encode(Image.new("RGB", (20, 20)), "PNG").replace("image/png", "image/jpeg"),
-        encode(Image.new("RGB", (live.FRAME_SIDE + 1, 20))),
-        live.FRAME_PREFIX + base64.b64encode(MANY_SCANS).decode(),
-        "data:image/jpeg;base64," + "A" * live.MAX_FRAME_CHARACTERS,
+        "data:image/jpeg;base64," + base64.b64encode(MANY_SCANS).decode(),
+        "data:image/jpeg;base64," + "A" * camera_tab.MAX_FRAME_CHARACTERS,
     ],
 )
 def test_refuses_what_is_no_frame(frame):

@@ -36,9 +36,16 @@ def call_by_number(demo: gr.Blocks, number: int, data: list) -> str:
     return httpx.get(f"{demo.local_url}gradio_api/queue/data?session_hash=visitor", timeout=60).text
 
 
-def test_no_function_of_the_page_keeps_a_picture_or_downloads_an_address(demo, monkeypatch, tmp_path):
+def test_no_function_of_the_page_keeps_a_picture_or_downloads_an_address(demo, monkeypatch):
     """Whatever a program sends in the place of each input."""
-    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", lambda *_, **__: pytest.fail("loads"))
+    downloads = []
+
+    async def download(address: str, **options) -> str:
+        downloads.append(address)
+        return str(ASTRONAUT)
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", download)
+    monkeypatch.setattr("photos.fetching.fetch", lambda address: ASTRONAUT.read_bytes())
     picture = encode_photo(ASTRONAUT)
     addresses = "https://a.example/b.jpg", f"{demo.local_url}favicon.ico"
     values = [picture, {"url": picture}, {"value": picture}, [[picture]], *map(make_file, addresses)]
@@ -47,6 +54,7 @@ def test_no_function_of_the_page_keeps_a_picture_or_downloads_an_address(demo, m
     for number, function in demo.fns.items():
         for value in values if function.inputs and function.queue else ():
             call_by_number(demo, number, [value] * len(function.inputs))
+    assert downloads == []
     assert_nothing_is_remembered(demo)
 
 

@@ -4,42 +4,31 @@ import asyncio
 import base64
 import io
 import json
-import sys
 import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
 
-import app
 from photos.fetching import REFUSED_ADDRESS
 from photos.reading import NOT_A_PICTURE
+from tests.support.browser import ASTRONAUT
 
 
-MAX_FETCHES = 4  # as in mcp_tools, which needs a package that few have
-ASTRONAUT = Path(app.FOLDER) / "assets" / "astronaut.jpg"
+MAX_FETCHES = 4  # as in space/mcp_server.py, which needs a package that few have
 
 
 def as_address(content: bytes, kind: str = "image/jpeg") -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-@pytest.fixture(scope="module")
-def url(estimator):
-    pytest.importorskip("mcp", reason="needs pip install 'gradio[mcp]'")
-    demo = app.build_demo(estimator)
-    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options(estimator))
-    yield address
-    demo.close()
-
-
 @pytest.fixture
 def ask(url):
     """Asks the server: for its tools, or one of them."""
+    pytest.importorskip("mcp", reason="needs pip install 'gradio[mcp]'")
     from mcp import ClientSession
     from mcp.client.streamable_http import streamable_http_client
 
@@ -143,14 +132,3 @@ def test_api_page_is_told_of_the_tools(url, ask):
     assert [(tool["name"], tool["description"], tool["inputSchema"]) for tool in told] == expected
     endpoints = httpx.get(f"{url}gradio_api/info").json()["named_endpoints"]
     assert {f"/{tool['meta']['endpoint_name']}" for tool in told} == set(endpoints)
-
-
-def test_page_is_still_there(url):
-    assert "gradio" in httpx.get(url).text.lower()
-
-
-def test_without_the_package_or_with_another_version_the_app_says_so_once(monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "mcp_tools", raising=False)
-    monkeypatch.setitem(sys.modules, "mcp.server.fastmcp", None)  # its import is an ImportError now
-    assert set(app.launch_options(None)["app_kwargs"]) == {"exception_handlers"}
-    assert capsys.readouterr().out.count(app.NO_MCP) == 1
