@@ -190,7 +190,7 @@ def test_visitors_at_once_get_the_answers_to_their_own_photos(url, astronaut, tm
 @pytest.mark.slow
 def test_photo_does_not_wait_for_the_many_photos_of_another_visitor(client, tmp_path):
     with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
-        for index in range(30):
+        for index in range(15):
             archive.write(ASTRONAUT, f"{index}.jpg")
     job = client.submit([handle_file(tmp_path / "many.zip")], api_name="/predict_files")
     while job.status().code != Status.PROCESSING:
@@ -199,7 +199,7 @@ def test_photo_does_not_wait_for_the_many_photos_of_another_visitor(client, tmp_
     _, faces = predict(client, ASTRONAUT)
     assert not job.done()
     answers = job.result()
-    assert len(answers) == 30 and all(answer["faces"] == faces for answer in answers)
+    assert len(answers) == 15 and all(answer["faces"] == faces for answer in answers)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,11 @@ def ask(url):
             await session.initialize()
             return await (session.list_tools() if name is None else session.call_tool(name, arguments))
 
-    return lambda name=None, **arguments: asyncio.run(run(name, arguments))
+    def run_in_thread(name: str | None = None, **arguments):
+        with ThreadPoolExecutor(1) as pool:  # Playwright has an event loop in the main thread
+            return pool.submit(asyncio.run, run(name, arguments)).result()
+
+    return run_in_thread
 
 
 def test_tools_are_typed_and_described(ask):
