@@ -1,8 +1,8 @@
-"""Frames a second of the tab for a camera with one face, counted in a real browser on the same machine.
+"""Counts the frames a second of the camera tab with one face, in a real browser on the same machine.
 
     python -m benchmarks.live --output benchmarks/live.json
 
-Needs Playwright and Debian's Chromium, which take their share of the machine.
+Needs Playwright and Debian's Chromium, which share the machine with the page.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 from hub.loading import load_model
 from metrics.results import describe_machine, weights_sha256, write_json
 from pipeline_agegender import AgeGenderPipeline
-from space.camera_tab import build_live_page
+from space.camera_tab import build_camera_tab
 from tests.support.browser import CAMERA, COUNT_FRAMES, open_camera, write_camera
 
 
@@ -34,7 +34,7 @@ def main():
 
     model, image_processor = load_model(str(FOLDER), None)
     with gr.Blocks(analytics_enabled=False) as demo, gr.Tab("Live"):
-        build_live_page(AgeGenderPipeline(model=model, image_processor=image_processor))
+        build_camera_tab(AgeGenderPipeline(model=model, image_processor=image_processor))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "gradio")
         _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, run_history=False)

@@ -18,7 +18,7 @@ from face_detection import FaceDetector
 from photos.drawing import BOX_COLOUR
 from photos.fetching import is_data, read_data
 from photos.reading import read_picture
-from photos.wording import describe_gender, name_gender
+from photos.wording import describe_gender, describe_interval, make_label
 from pipeline_agegender import AgeGenderPipeline
 from space.inference import QUEUE, find_faces
 from space.tracking import SIDES, FaceTracker
@@ -79,11 +79,11 @@ def answer_frame(pipe: AgeGenderPipeline, tracker: FaceTracker, value: dict | No
 
 def describe_track(face: dict) -> dict:
     """Returns the box of a face (pixels), the label to draw beside it and the line to write below the picture."""
-    number, (low, high) = face["track"], face["age_interval"]
+    number, interval = face["track"], describe_interval(*face["age_interval"])
     return {
         "box": [face["box"][side] for side in SIDES],
-        "label": f"{number}: {name_gender(face)}, {face['age']:.0f}",
-        "line": f"{number}: {describe_gender(face)}, about {face['age']:.0f} years, range {low:.0f}–{high:.0f}",
+        "label": make_label(number, face),
+        "line": f"{number}: {describe_gender(face)}, about {face['age']:.0f} years, range {interval}",
     }
 
 

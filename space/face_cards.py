@@ -7,7 +7,7 @@ from collections.abc import Callable
 from PIL import Image
 
 from photos.face_table import face_rows, to_csv
-from photos.wording import describe_gender
+from photos.wording import describe_gender, describe_interval
 
 
 CROP_SIDE = 112  # pixels
@@ -97,24 +97,23 @@ def make_cards(file: str, faces: list[dict], save: Callable[[Image.Image], dict]
 
 def make_card(number: int, face: dict, save: Callable[[Image.Image], dict]) -> dict:
     """Returns the values of a card of `TEMPLATE`."""
-    low, high = (round(age) for age in face["age_interval"])
     return {
         "number": number,
         "crop": save(face["crop"].resize((CROP_SIDE, CROP_SIDE))),
         "age": round(face["age"]),
-        "range": f"{low}–{high}",
+        "range": describe_interval(*face["age_interval"]),
         "gender": describe_gender(face),
-        "plot": draw_distribution(face["age_distribution"], face["age_interval"]),
+        "plot": draw_distribution(face["age_distribution"], *face["age_interval"]),
     }
 
 
-def draw_distribution(probabilities: list[float], interval: list[float]) -> str:
-    """Draws the distribution of the age as an SVG with a bar for each year, coloured inside the interval."""
+def draw_distribution(probabilities: list[float], low: float, high: float) -> str:
+    """Draws the distribution of the age as an SVG with a bar for each year, coloured from `low` to `high`."""
     width, top = PLOT_WIDTH / len(probabilities), max(probabilities)
     bars = []
     for age, probability in enumerate(probabilities):
         height = PLOT_HEIGHT * probability / top
-        kind = "likely" if round(interval[0]) <= age <= round(interval[1]) else "all"
+        kind = "likely" if round(low) <= age <= round(high) else "all"
         place = f"x='{age * width:.1f}' y='{PLOT_HEIGHT - height:.1f}' width='{width:.2f}' height='{height:.1f}'"
         bars.append(f"<rect class='{kind}' {place}/>")
     ticks = "".join(
@@ -122,7 +121,7 @@ def draw_distribution(probabilities: list[float], interval: list[float]) -> str:
         for age, tick, anchor in TICKS
         if age < len(probabilities)
     )
-    label = f"Probability of each age; nine times of ten {interval[0]:.0f} to {interval[1]:.0f} years"
+    label = f"Probability of each age; nine times of ten {low:.0f} to {high:.0f} years"
     box = f"0 0 {PLOT_WIDTH} {PLOT_HEIGHT + PLOT_FOOT}"
     return f"<svg viewBox='{box}' role='img' aria-label='{label}'>{''.join(bars)}{ticks}</svg>"
 

@@ -9,7 +9,7 @@ import gradio as gr
 from metrics.results import name_count
 from photos.archives import count_pictures, read_pictures
 from photos.face_table import error_row, face_rows, to_csv
-from photos.wording import describe_gender
+from photos.wording import describe_gender, describe_interval
 from pipeline_agegender import AgeGenderPipeline
 from space.face_cards import LINKS_STYLE, make_link
 from space.inference import FILES_QUEUE, find_faces, find_sources
@@ -62,7 +62,7 @@ def format_row(row: dict) -> list:
     """Returns the cells of a row."""
     if row["face"] is None:
         return [f"{row['file']}: {row['error'] or 'no face found'}", "", "", "", ""]
-    interval = f"{row['age_low']:.0f}–{row['age_high']:.0f}"
+    interval = describe_interval(row["age_low"], row["age_high"])
     return [row["file"], row["face"], round(row["age"]), interval, describe_gender(row)]
 
 

@@ -39,7 +39,7 @@ PICTURES = (
     ("assets/race_age.png", "Images by age and race label", "Bars: images of each age by the data set's race labels."),
     ("assets/augmentation.jpg", "A public-domain portrait as training sees it", "The portrait with random changes."),
 )
-MIN_WIDTH = 300  # pixels: two stand side by side, and one below the other on a phone
+MIN_WIDTH = 500  # pixels of a chart: two stand side by side, and one below the other on a phone
 
 
 def make_error_plots(errors: dict) -> list[tuple[type, dict]]:
@@ -82,26 +82,26 @@ def make_curve_plots(history: list[dict]) -> list[tuple[type, dict]]:
 
 
 def build_plots(plots: list[tuple[type, dict]]):
-    """Places charts two in a row."""
-    for first in range(0, len(plots), 2):
-        with gr.Row():
-            for component, arguments in plots[first : first + 2]:
-                # Without a height: with one, Gradio 6.31 cuts off the legend.
-                component(**arguments, min_width=MIN_WIDTH, buttons=["fullscreen"])
+    """Places charts side by side, as many as the page is wide for."""
+    with gr.Row():
+        for component, arguments in plots:
+            # Without a height: with one, Gradio 6.31 cuts off the legend.
+            component(**arguments, min_width=MIN_WIDTH, buttons=["fullscreen"])
 
 
 def build_pictures(folder: Path):
-    """Places the pictures that exist two in a row, with the caption above, where it covers nothing."""
-    pictures = [(folder / name, caption, text) for name, caption, text in PICTURES if (folder / name).is_file()]
-    for first in range(0, len(pictures), 2):
-        with gr.Row():
-            for file, caption, text in pictures[first : first + 2]:
-                with gr.Column(min_width=MIN_WIDTH):
-                    gr.Markdown(caption)
-                    image = {"label": caption, "show_label": False, "alt_text": text, "buttons": ["fullscreen"]}
-                    # Only charts change their colours in the dark.
-                    gr.Image(file, interactive=False, elem_classes="chart" if file.suffix == ".png" else None, **image)
-    missing = [caption for name, caption, _ in PICTURES if not (folder / name).is_file()]
+    """Places the pictures that exist side by side, with the caption above, where it covers nothing."""
+    missing = []
+    with gr.Row():
+        for name, caption, text in PICTURES:
+            if not (folder / name).is_file():
+                missing.append(caption)
+                continue
+            with gr.Column(min_width=MIN_WIDTH):
+                gr.Markdown(caption)
+                options = {"label": caption, "show_label": False, "alt_text": text, "buttons": ["fullscreen"]}
+                kind = "chart" if name.endswith(".png") else None  # only charts change their colours in the dark
+                gr.Image(folder / name, interactive=False, elem_classes=kind, **options)
     if missing:
         gr.Markdown(f"Pictures that are not beside these weights: {'; '.join(missing)}.")
 

@@ -54,7 +54,7 @@ def test_crowd_has_a_table(count):
 
 
 def test_plot_has_a_bar_a_year_and_colours_the_interval():
-    plot = parse(draw_distribution(DISTRIBUTION, [24.0, 42.6])).find("svg")
+    plot = parse(draw_distribution(DISTRIBUTION, 24.0, 42.6)).find("svg")
     bars = plot.findall("rect")
     heights = [float(bar.get("height")) for bar in bars]
     assert len(bars) == 101 and heights[30] == pytest.approx(2 * heights[31]) and max(heights) == heights[30]

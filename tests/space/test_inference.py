@@ -49,7 +49,7 @@ def test_without_uploads_there_is_a_sentence(own_folder, files):
     assert error.value.message == NO_FILES
 
 
-def test_addresses_are_files_too_and_lie_in_the_own_folder(monkeypatch, own_folder):
+def test_addresses_are_files_too_and_leave_nothing_on_disk(monkeypatch, own_folder):
     Image.new("RGB", (60, 40)).save(own_folder / "photo.png")
     with zipfile.ZipFile(own_folder / "more.zip", "w") as archive:
         for name in ("one.png", "two.png"):
@@ -58,16 +58,12 @@ def test_addresses_are_files_too_and_lie_in_the_own_folder(monkeypatch, own_fold
         f"https://a.example/{name}?size=9": (own_folder / name).read_bytes() for name in ("photo.png", "more.zip")
     }
     monkeypatch.setattr("photos.fetching.fetch", contents.__getitem__)
-    before, seen = sorted(own_folder.rglob("*")), []
-    pipe = FixedFaces(make_face(0, 0, 9, 9))
-    monkeypatch.setattr(
-        "space.inference.find_faces", lambda *_: seen.append(len(list(own_folder.rglob("file")))) or pipe.faces
-    )
+    before = sorted(own_folder.rglob("*"))
     files = [{"path": str(own_folder / "photo.png")}, *({"path": address} for address in contents)]
-    answers = answer_files(pipe, find_sources(files, with_addresses=True))
+    answers = answer_files(FixedFaces(make_face(0, 0, 9, 9)), find_sources(files, with_addresses=True))
     assert [answer["file"] for answer in answers] == ["photo.png", "photo.png", "one.png", "two.png"]
     assert all(len(answer["faces"]) == 1 for answer in answers)
-    assert seen[1:] == [1, 1, 1] and sorted(own_folder.rglob("*")) == before
+    assert sorted(own_folder.rglob("*")) == before
 
 
 def test_bounds_hold_for_all_addresses_of_a_call_together(monkeypatch, own_folder):

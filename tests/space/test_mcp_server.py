@@ -82,9 +82,7 @@ def test_files_get_faces_or_a_sentence_each(ask):
     assert [answers[1]["error"], answers[3]["error"]] == [NOT_A_PICTURE, REFUSED_ADDRESS]
 
 
-@pytest.mark.parametrize(
-    ("name", "fetches"), [("predict", MAX_FETCHES), ("predict_url", MAX_FETCHES), ("predict_files", 1)]
-)
+@pytest.mark.parametrize(("name", "fetches"), [("predict_url", MAX_FETCHES), ("predict_files", 1)])
 def test_photo_waits_for_no_address_or_many_photos_of_others(ask, monkeypatch, name, fetches):
     answer, fetched = threading.Event(), []
 

@@ -98,13 +98,13 @@ def test_deletion_goes_on_while_files_come_and_go(own_folder):
     visitors = threading.Thread(target=come)
     visitors.start()
     try:
-        for _ in range(40):
+        for _ in range(20):
             time.sleep(0.02)
             delete_old_files(own_folder, 600)
     finally:
         stop.set()
         visitors.join()
-    assert len(list_files(own_folder)) == len(saved) > 40
+    assert len(list_files(own_folder)) == len(saved) > 20
     delete_old_files(own_folder, -1)
     assert list_files(own_folder) == set()
 
