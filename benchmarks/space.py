@@ -1,9 +1,9 @@
 """
-How the page bears its visitors: start, 64 at once, memory, 500 photos.
+Measures the page under load: start, 64 visitors at once, memory after 1,000 requests, 500 photos in one zip.
 
     python -m benchmarks.space --output benchmarks/space.json
 
-Each part starts `app.py` in a process of its own and asks it over HTTP.
+Each part starts `app.py` in a process of its own and calls it over HTTP.
 """
 
 import argparse
@@ -31,12 +31,10 @@ from metrics.results import describe_machine, write_json
 
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
 PHOTO = ROOT / "assets" / "astronaut.jpg"
 FACE_CENTRE = (225, 115)  # pixels in the photo
-# What the app is compared with: the same libraries, and an answer that costs nothing. `import transformers` alone imports
-# next to nothing, since it is lazy; whoever uses a model imports what `pipeline` does.
+# Apps to compare with: the same libraries, and an answer that costs nothing. `import transformers` is lazy and loads almost
+# nothing; an app with a model loads what `pipeline` does.
 BARE_APP = """
 import torch, transformers, gradio
 gradio.Interface(lambda text: text, "text", "text", api_name="predict").launch()
@@ -49,7 +47,7 @@ APPS = {
 
 
 def find_port() -> int:
-    """A port that is free."""
+    """Returns a free port."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
@@ -57,7 +55,7 @@ def find_port() -> int:
 
 @contextmanager
 def serve(command: list[str]):
-    """Starts a gradio app; yields its process and its address, which may not answer yet."""
+    """Starts a Gradio app; yields its process and its address, which may not answer yet."""
     port = find_port()
     environment = os.environ | {
         "GRADIO_SERVER_PORT": str(port),
@@ -75,7 +73,7 @@ def serve(command: list[str]):
 
 
 def wait_for_page(process: subprocess.Popen, url: str):
-    """Returns when the page answers; raises RuntimeError if its process ends or two minutes pass."""
+    """Waits until the page answers; raises RuntimeError if its process ends or after two minutes."""
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         try:
@@ -87,22 +85,22 @@ def wait_for_page(process: subprocess.Popen, url: str):
 
 
 def ask(url: str, data: list) -> str:
-    """An answer of /predict, as the text of its event stream."""
+    """Calls /predict; returns the text of its event stream."""
     call = httpx.post(f"{url}/gradio_api/call/predict", json={"data": data}, timeout=60).raise_for_status()
     answer = httpx.get(f"{url}/gradio_api/call/predict/{call.json()['event_id']}", timeout=60).text
     if "event: complete" not in answer:
-        raise RuntimeError(f"No answer but: {answer[:500]}")
+        raise RuntimeError(f"The answer is no result: {answer[:500]}")
     return answer
 
 
 def upload(url: str, photo: bytes) -> dict:
-    """Uploads a photo; returns what names it in a call."""
+    """Uploads a photo; returns it as a call names it."""
     answer = httpx.post(f"{url}/gradio_api/upload", files={"files": ("photo.jpg", photo)}, timeout=60)
     return {"path": answer.raise_for_status().json()[0], "meta": {"_type": "gradio.FileData"}}
 
 
 def measure_start(repeats: int) -> dict:
-    """Seconds from the start of the process to its first useful answer, medians; the app and bare ones in turns."""
+    """Measures the median seconds from the start of each app to its first useful answer; the apps take turns."""
     seconds = {name: [] for name in APPS}
     for _ in range(repeats):
         for name, command in APPS.items():
@@ -123,7 +121,7 @@ def measure_start(repeats: int) -> dict:
 
 
 def place_face(offset: tuple[int, int]) -> bytes:
-    """A photo of 900×700 pixels with the face of the example at a place of its own."""
+    """Makes a photo of 900×700 pixels with the face of the example at an offset (pixels)."""
     canvas = Image.new("RGB", (900, 700), "grey")
     canvas.paste(Image.open(PHOTO).crop((80, 0, 380, 300)), offset)
     buffer = io.BytesIO()
@@ -132,7 +130,7 @@ def place_face(offset: tuple[int, int]) -> bytes:
 
 
 def measure_visitors(visitors: int) -> dict:
-    """All visitors at once, each with a photo of its own; counts right answers and those who saw their place in line."""
+    """Sends a different photo for each visitor at once; counts right answers and visitors who saw their place in line."""
 
     def visit(index: int) -> tuple[bool, bool, float]:
         offset = (75 * (index % 9), 50 * (index // 9 % 9))
@@ -169,25 +167,25 @@ def measure_visitors(visitors: int) -> dict:
 
 
 def read_memory(process: subprocess.Popen) -> float:
-    """Resident memory of a process, MiB."""
+    """Returns the resident memory of a process, MiB."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
 def measure_memory(requests: int) -> dict:
-    """Memory of the app after 50 requests and after all, MiB: medians of ten looks, since each photo in work adds some."""
+    """Measures memory after 50 requests and after all, MiB: medians of ten readings, since each photo in work adds some."""
     with serve([sys.executable, "app.py"]) as (process, url):
         wait_for_page(process, url)
-        photo, looks = PHOTO.read_bytes(), []
+        photo, readings = PHOTO.read_bytes(), []
         for _ in tqdm(range(requests), desc="Requests"):
             ask(url, [upload(url, photo)])
-            looks.append(read_memory(process))
-    early, late = statistics.median(looks[40:50]), statistics.median(looks[-10:])
+            readings.append(read_memory(process))
+    early, late = statistics.median(readings[40:50]), statistics.median(readings[-10:])
     return {"requests": requests, "mib_after_50": early, "mib_after_all": late, "ratio": late / early}
 
 
 def measure_files(photos: int) -> dict:
-    """A zip of photos through /predict_files: seconds, and the memory that they took at most beside that of one, MiB."""
+    """Sends a zip of photos to /predict_files; measures seconds, and memory before and at most, MiB."""
     with TemporaryDirectory() as folder, serve([sys.executable, "app.py"]) as (process, url):
         path = Path(folder) / "photos.zip"
         with zipfile.ZipFile(path, "w") as archive:

@@ -2,12 +2,10 @@
 
 import base64
 import json
-from collections.abc import Callable
-
-from PIL import Image
 
 from photos.face_table import face_rows, to_csv
 from photos.wording import describe_gender, describe_interval
+from space.uploads import save_picture
 
 
 CROP_SIDE = 112  # pixels
@@ -74,14 +72,13 @@ summary { cursor: pointer; margin-bottom: 8px; }
 )
 
 
-def make_cards(file: str, faces: list[dict], save: Callable[[Image.Image], dict]) -> dict | None:
+def make_cards(file: str, faces: list[dict]) -> dict | None:
     """
     Makes the cards of a picture, and links that save its numbers.
 
     Args:
         file: The name of the picture in the CSV.
         faces: Dicts of the pipeline with `crop` and `age_distribution`.
-        save: Saves a crop; returns the file as Gradio sends it to the browser.
 
     Returns:
         The value for `TEMPLATE`, or None if there is no face. The links hold the tables themselves.
@@ -91,15 +88,15 @@ def make_cards(file: str, faces: list[dict], save: Callable[[Image.Image], dict]
     numbers = [{name: value for name, value in face.items() if name != "crop"} for face in faces]
     links = make_link("faces.csv", "text/csv", "Save as CSV", to_csv(face_rows(file, faces)))
     links += make_link("faces.json", "application/json", "Save as JSON", json.dumps(numbers, indent=2))
-    cards = [make_card(number, face, save) for number, face in enumerate(faces, start=1)]
+    cards = [make_card(number, face) for number, face in enumerate(faces, start=1)]
     return {"cards": cards, "is_crowd": len(cards) > CROWD, "links": links}
 
 
-def make_card(number: int, face: dict, save: Callable[[Image.Image], dict]) -> dict:
+def make_card(number: int, face: dict) -> dict:
     """Returns the values of a card of `TEMPLATE`."""
     return {
         "number": number,
-        "crop": save(face["crop"].resize((CROP_SIDE, CROP_SIDE))),
+        "crop": save_picture(face["crop"].resize((CROP_SIDE, CROP_SIDE))),
         "age": round(face["age"]),
         "range": describe_interval(*face["age_interval"]),
         "gender": describe_gender(face),

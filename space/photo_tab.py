@@ -9,7 +9,6 @@ from photos.drawing import draw_faces
 from pipeline_agegender import AgeGenderPipeline
 from space.face_cards import STYLE, TEMPLATE, make_cards
 from space.inference import ADDRESS_QUEUE, QUEUE, find_faces, read_source
-from space.uploads import save_picture
 
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -58,7 +57,7 @@ def update_tab(
         # Not raised: the answer to the previous photo would stay.
         gr.Warning(error.message)
         return None, error.message, None, button, None, None
-    cards = make_cards("photo", faces, save_picture)
+    cards = make_cards("photo", faces)
     photo = None if isinstance(source, str) else gr.skip()
     return draw_faces(picture, faces), count_faces(len(faces)), cards, gr.Button(visible=not faces), source, photo
 
