@@ -130,10 +130,10 @@ def read_memory(process: subprocess.Popen) -> int:
 @pytest.mark.processes
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
 def test_neither_disk_nor_memory_keeps_what_was_sent(tmp_path):
-    """A picture of 20 KB that takes 0.7 GB as RGB; then SIGTERM."""
+    """A picture of some KB that takes 0.4 GB in memory; then SIGTERM."""
     own, huge = tmp_path / "own", tmp_path / "huge.png"
     own.mkdir()
-    Image.new("1", (13000, 13000)).save(huge)
+    Image.new("1", (10000, 10000)).save(huge)
     with run_page(own) as (process, url):
         client = Client(url, verbose=False, download_files=False)
         client.predict(handle_file(ASTRONAUT), api_name="/predict")
