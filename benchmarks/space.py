@@ -22,7 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 
-import httpx
+import httpx2
 from gradio_client import Client, handle_file
 from PIL import Image
 from tqdm.auto import tqdm
@@ -77,17 +77,17 @@ def wait_for_page(process: subprocess.Popen, url: str):
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            if httpx.get(f"{url}/config", timeout=5).is_success:
+            if httpx2.get(f"{url}/config", timeout=5).is_success:
                 return
-        except httpx.TransportError:
+        except httpx2.TransportError:
             time.sleep(0.02)
     raise RuntimeError(f"{url} does not answer.")
 
 
 def ask(url: str, data: list) -> str:
     """Calls /predict; returns the text of its event stream."""
-    call = httpx.post(f"{url}/gradio_api/call/predict", json={"data": data}, timeout=60).raise_for_status()
-    answer = httpx.get(f"{url}/gradio_api/call/predict/{call.json()['event_id']}", timeout=60).text
+    call = httpx2.post(f"{url}/gradio_api/call/predict", json={"data": data}, timeout=60).raise_for_status()
+    answer = httpx2.get(f"{url}/gradio_api/call/predict/{call.json()['event_id']}", timeout=60).text
     if "event: complete" not in answer:
         raise RuntimeError(f"The answer is no result: {answer[:500]}")
     return answer
@@ -95,7 +95,7 @@ def ask(url: str, data: list) -> str:
 
 def upload(url: str, photo: bytes) -> dict:
     """Uploads a photo; returns it as a call names it."""
-    answer = httpx.post(f"{url}/gradio_api/upload", files={"files": ("photo.jpg", photo)}, timeout=60)
+    answer = httpx2.post(f"{url}/gradio_api/upload", files={"files": ("photo.jpg", photo)}, timeout=60)
     return {"path": answer.raise_for_status().json()[0], "meta": {"_type": "gradio.FileData"}}
 
 

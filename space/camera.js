@@ -1,10 +1,9 @@
-// The browser's half of live.py: camera -> frame -> server -> numbers -> boxes drawn into that very frame. Gradio calls
-// this with `element`, `props`, `trigger` and `watch`. `props.value` holds the frame on its way to the server and the
-// numbers on their way back.
+// The browser's part of camera_tab.py: sends frames of the camera and draws the boxes of each answer into its frame. Gradio
+// calls this with `element`, `props`, `trigger` and `watch`. `props.value` holds a frame for the server, then its answer.
 
 const [video, view, button, status, lines] =
   ['video', 'canvas', 'button', '[role=status]', '.faces'].map((name) => element.querySelector(name));
-// Two frames are on their way at most: the server works on one while the other travels.
+// At most two frames are sent at a time: the server works on one while the other travels.
 const frames = [document.createElement('canvas'), document.createElement('canvas')];
 let stream = null, timer = null, started = 0, sent = 0, number = 0, waiting = [];
 

@@ -35,20 +35,9 @@ HELP = (
     "Switch on the camera to see each face with its apparent age, averaged over the last second or so. The frames go to "
     f"the server, which forgets each with its answer; after {TIME_LIMIT // 60} minutes the camera goes off by itself."
 )
-TEMPLATE = """
-<video playsinline muted aria-hidden="true"></video>
-<canvas role="img" aria-label="The picture of the camera with a box around each face" hidden></canvas>
-<p class="controls"><button>Switch on the camera</button> <span role="status"></span></p>
-<p class="faces"></p>
-"""
-STYLE = """
-video { position: absolute; width: 1px; height: 1px; opacity: 0; pointer-events: none; }
-canvas { width: 100%; max-width: 640px; border-radius: 8px; }
-.controls { margin: 12px 0; }
-button { cursor: pointer; padding: 8px 16px; border-radius: 8px; color: white; background: #1d4ed8; }
-.faces { min-height: 1.5em; white-space: pre-line; }
-"""
-SCRIPT = Path(__file__).with_name("camera.js")
+TEMPLATE, STYLE, SCRIPT = (
+    Path(__file__).with_name(f"camera.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
+)
 
 
 def read_frame(frame: object) -> Image.Image:
@@ -104,7 +93,7 @@ def build_camera_tab(pipe: AgeGenderPipeline):
     camera = gr.HTML(
         html_template=TEMPLATE,
         css_template=STYLE,
-        js_on_load=SCRIPT.read_text(encoding="utf-8"),
+        js_on_load=SCRIPT,
         elem_id="live",
         side=FRAME_SIDE,
         pause=1 / MAX_FRAME_RATE,

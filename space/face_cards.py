@@ -2,6 +2,7 @@
 
 import base64
 import json
+from pathlib import Path
 
 from photos.face_table import face_rows, to_csv
 from photos.wording import describe_gender, describe_interval
@@ -14,62 +15,9 @@ PLOT_WIDTH, PLOT_HEIGHT, PLOT_FOOT = 202, 44, 14
 # Age, text and anchor of each tick; the last bar stands for all higher ages as well.
 TICKS = [(0, "0", "start"), *((age, str(age), "middle") for age in (20, 40, 60, 80)), (100, "100+", "end")]
 
-# Handlebars, for gr.HTML. Crops are files, so that they are deleted with the uploads.
-TEMPLATE = """
-{{#if value.cards}}
-{{#if value.is_crowd}}
-<div class="crowd" role="region" aria-label="Table of faces" tabindex="0"><table>
-<thead><tr><th>Face</th><th>Age</th><th>Range</th><th>Gender</th></tr></thead>
-<tbody>{{#each value.cards}}<tr><th><img src="{{this.crop.url}}" alt=""/> {{this.number}}</th><td>{{this.age}}</td>
-<td>{{this.range}}</td><td>{{this.gender}}</td></tr>{{/each}}</tbody>
-</table></div>
-<details><summary>A card for each face, with its probabilities</summary>
-{{/if}}
-<ul class="cards" aria-label="Cards of faces" tabindex="0">
-{{#each value.cards}}
-<li class="card"><img src="{{this.crop.url}}" alt="Face {{this.number}}, aligned"/>
-<div><div class="number">Face {{this.number}}</div><div class="age">{{this.age}} years</div>
-<div class="detail">{{this.range}} nine times of ten</div><div class="detail gender">{{this.gender}}</div></div>
-{{{this.plot}}}</li>
-{{/each}}
-</ul>
-{{#if value.is_crowd}}</details>{{/if}}
-<p class="downloads">{{{value.links}}}</p>
-{{/if}}
-"""
-LINKS_STYLE = """
-.downloads { display: flex; flex-wrap: wrap; gap: 14px; margin-top: 10px; }
-.downloads a { color: var(--link-text-color); text-decoration: underline; }
-"""
-STYLE = (
-    """
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 10px; max-height: 70vh;
-    overflow-y: auto; margin: 0; padding: 2px; list-style: none; }
-.card { display: grid; grid-template-columns: 84px 1fr; gap: 2px 10px; padding: 10px; border-radius: 10px; margin: 0;
-    border: 1px solid var(--border-color-primary); background: var(--block-background-fill);
-    color: var(--body-text-color); }
-.card img { width: 84px; height: 84px; border-radius: 8px; margin: 0; }
-.card .number { color: var(--body-text-color-subdued); font-size: 0.8rem; }
-.card .age { font-size: 1.5rem; font-weight: 650; line-height: 1.2; }
-.card .detail { font-size: 0.85rem; }
-.card svg { grid-column: 1 / 3; width: 100%; height: auto; }
-.card svg .all { fill: var(--body-text-color-subdued); opacity: 0.45; }
-.card svg .likely { fill: var(--color-accent); }
-.crowd { max-height: 70vh; overflow-y: auto; margin-bottom: 10px; }
-.crowd table { width: 100%; margin: 0; border: 0 !important; border-collapse: collapse; }
-.crowd tr { border: 0; }
-.crowd th { white-space: nowrap; }
-.crowd tbody th { min-width: 92px; }
-.crowd thead th { position: sticky; top: 0; background: var(--background-fill-primary); }
-.crowd th, .crowd td { padding: 3px 8px; text-align: left; color: var(--body-text-color); border: 0;
-    border-bottom: 1px solid var(--border-color-primary); }
-.crowd img { display: inline-block; width: 44px; height: 44px; border-radius: 6px; margin: 0 6px 0 0;
-    vertical-align: middle; }
-summary { cursor: pointer; margin-bottom: 8px; }
-.card svg text { fill: var(--body-text-color-subdued); font-size: 9px; }
-"""
-    + LINKS_STYLE
-)
+# For gr.HTML: Handlebars and CSS. Crops are files, so that they are deleted with the uploads.
+TEMPLATE = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 
 
 def make_cards(file: str, faces: list[dict]) -> dict | None:

@@ -11,7 +11,7 @@ from photos.archives import count_pictures, read_pictures
 from photos.face_table import error_row, face_rows, to_csv
 from photos.wording import describe_gender, describe_interval
 from pipeline_agegender import AgeGenderPipeline
-from space.face_cards import LINKS_STYLE, make_link
+from space.face_cards import STYLE, make_link
 from space.inference import FILES_QUEUE, find_faces, find_sources
 
 
@@ -76,7 +76,7 @@ def build_files_tab(pipe: AgeGenderPipeline):
         cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
     # As high as the progress bar that replaces it.
     summary = gr.Markdown(HELP, elem_classes="announced", min_height=60)
-    link = gr.HTML(css_template=LINKS_STYLE)
+    link = gr.HTML(css_template=STYLE)
     table = gr.Dataframe(
         headers=HEADERS, interactive=False, label="Faces", max_height=500, wrap=True, column_widths=WIDTHS
     )

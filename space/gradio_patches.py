@@ -1,9 +1,4 @@
-"""
-Workarounds for Gradio 6.31 that documented means do not offer.
-
-`Page` overrides one undocumented method of `gr.Blocks`, and `explain_call` handles the errors that Gradio's routes leave
-unhandled. Nothing of Gradio is replaced.
-"""
+"""Workarounds for Gradio 6.31: a subclass overrides an undocumented method of `gr.Blocks`. Nothing of Gradio is replaced."""
 
 import json
 from collections.abc import Iterator

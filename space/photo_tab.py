@@ -83,11 +83,7 @@ def build_photo_tab(pipe: AgeGenderPipeline):
                 sources=["upload", "webcam", "clipboard"],
             )
             address = gr.Textbox(
-                label="Address of a photo",
-                placeholder="https://…",
-                max_lines=1,
-                max_length=2000,
-                submit_btn="Open",
+                label="Address of a photo", placeholder="https://…", max_lines=1, max_length=2000, submit_btn="Open"
             )
             gr.Examples(
                 [[str(path)] for path in EXAMPLES.values()],

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import get_type_hints
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -42,14 +42,14 @@ ADDRESS = "https://a.example/b.jpg"
 
 @pytest.fixture(scope="module")
 def endpoints(url) -> dict:
-    return httpx.get(f"{url}gradio_api/info").json()["named_endpoints"]
+    return httpx2.get(f"{url}gradio_api/info").json()["named_endpoints"]
 
 
 def call(url: str, name: str, data: list) -> str:
     """What an endpoint answers to data that no client has changed."""
     address = f"{url}gradio_api/call/{name}"
-    event = httpx.post(address, json={"data": data}).json()["event_id"]
-    return httpx.get(f"{address}/{event}", timeout=60).text
+    event = httpx2.post(address, json={"data": data}).json()["event_id"]
+    return httpx2.get(f"{address}/{event}", timeout=60).text
 
 
 def predict(client: Client, path: Path) -> tuple[Image.Image, list[dict]]:
@@ -341,13 +341,13 @@ def test_call_with_other_data_gets_a_sentence_and_opens_nothing(url, monkeypatch
     ],
 )
 def test_call_of_a_missing_endpoint_gets_a_sentence(url, way, body, status, reason):
-    answer = httpx.post(f"{url}gradio_api/{way}", json=body)
+    answer = httpx2.post(f"{url}gradio_api/{way}", json=body)
     assert answer.status_code == status
     assert answer.json()["detail"].startswith("There is no such call: ") and reason in answer.json()["detail"]
 
 
 def test_no_call_skips_the_queues(url):
-    answer = httpx.post(f"{url}gradio_api/run/predict_url", json={"data": [ADDRESS]}, timeout=60)
+    answer = httpx2.post(f"{url}gradio_api/run/predict_url", json={"data": [ADDRESS]}, timeout=60)
     assert answer.status_code == 404 and "join the queue" in answer.json()["detail"]
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-import httpx
+import httpx2
 import pytest
 
 import app
@@ -77,9 +77,9 @@ def test_page_shows_no_results_of_other_weights(own_folder, tmp_path):
 
 
 def test_page_names_itself(url):
-    config = httpx.get(f"{url}config").json()
+    config = httpx2.get(f"{url}config").json()
     assert config["title"] == app.TITLE and 'name="description"' in config["head"]
-    assert httpx.get(f"{url}favicon.ico").content == (app.FOLDER / "assets" / "favicon.png").read_bytes()
+    assert httpx2.get(f"{url}favicon.ico").content == (app.FOLDER / "assets" / "favicon.png").read_bytes()
 
 
 def test_without_the_mcp_package_the_app_says_so_once(monkeypatch, capsys):

@@ -3,7 +3,7 @@
 import json
 
 import gradio as gr
-import httpx
+import httpx2
 import pytest
 
 from space.uploads import delete_old_files, make_file, own_folder
@@ -32,8 +32,8 @@ def assert_nothing_is_remembered(demo: gr.Blocks):
 def call_by_number(demo: gr.Blocks, number: int, data: list) -> str:
     """Calls a function of the page as a browser does; returns the answer."""
     call = {"data": data, "fn_index": number, "session_hash": "visitor"}
-    httpx.post(f"{demo.local_url}gradio_api/queue/join", json=call).raise_for_status()
-    return httpx.get(f"{demo.local_url}gradio_api/queue/data?session_hash=visitor", timeout=60).text
+    httpx2.post(f"{demo.local_url}gradio_api/queue/join", json=call).raise_for_status()
+    return httpx2.get(f"{demo.local_url}gradio_api/queue/data?session_hash=visitor", timeout=60).text
 
 
 def test_no_function_of_the_page_keeps_a_picture_or_downloads_an_address(demo, monkeypatch):
@@ -67,8 +67,8 @@ def test_faces_on_the_page_are_deleted_and_not_remembered(demo, browser, url):
     page.wait_for_function("document.querySelector('.card img').naturalWidth === 112")
     address = crop.get_attribute("src")
     assert "data:" not in address
-    assert httpx.get(address).status_code == 200
+    assert httpx2.get(address).status_code == 200
     delete_old_files(own_folder(), -1)  # as the page does when they are old
-    assert httpx.get(address).status_code in (403, 404)
+    assert httpx2.get(address).status_code in (403, 404)
     assert_nothing_is_remembered(demo)
     page.close()

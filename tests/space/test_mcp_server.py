@@ -9,7 +9,7 @@ import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
+import httpx2
 import pytest
 from PIL import Image
 
@@ -129,8 +129,8 @@ def test_broken_data_address_gets_a_sentence(ask, photo):
 
 def test_api_page_is_told_of_the_tools(url, ask):
     """Else it would say that the page is no MCP server."""
-    told = httpx.get(f"{url}gradio_api/mcp/schema").json()
+    told = httpx2.get(f"{url}gradio_api/mcp/schema").json()
     expected = [(tool.name, tool.description, tool.inputSchema) for tool in ask().tools]
     assert [(tool["name"], tool["description"], tool["inputSchema"]) for tool in told] == expected
-    endpoints = httpx.get(f"{url}gradio_api/info").json()["named_endpoints"]
+    endpoints = httpx2.get(f"{url}gradio_api/info").json()["named_endpoints"]
     assert {f"/{tool['meta']['endpoint_name']}" for tool in told} == set(endpoints)

@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
@@ -47,7 +47,7 @@ def abort_upload(url: str):
     )
     head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body) + 9}\r\n"
     head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
-    address = httpx.URL(url)
+    address = httpx2.URL(url)
     with socket.create_connection((address.host, address.port)) as connection:
         connection.sendall(head.encode() + body)
         time.sleep(1)
@@ -68,13 +68,13 @@ def test_nothing_that_a_visitor_does_keeps_photos_or_ends_the_deletion(monkeypat
         abort_upload(url)
         assert len(list_files(tmp_path) - first) == 1
         with ASTRONAUT.open("rb") as file:
-            [path] = httpx.post(f"{url}gradio_api/upload", files={"files": file}).json()
-            httpx.post(f"{url}gradio_api/upload", files={"others": file})
+            [path] = httpx2.post(f"{url}gradio_api/upload", files={"files": file}).json()
+            httpx2.post(f"{url}gradio_api/upload", files={"others": file})
         client = Client(url, verbose=False, download_files=False)
         client.predict(handle_file(ASTRONAUT), api_name="/predict")
         client.predict([handle_file(ASTRONAUT)], api_name="/predict_files")
         # A folder in the place of a photo: Gradio's own deletion would end there.
-        httpx.post(f"{url}gradio_api/call/predict", json={"data": [make_file(str(Path(path).parent))]})
+        httpx2.post(f"{url}gradio_api/call/predict", json={"data": [make_file(str(Path(path).parent))]})
         assert len(list_files(tmp_path) - first) >= 3
         wait_for_files(tmp_path, first)  # the examples and charts of the page stay
         save_picture(Image.new("RGB", (8, 8)))
