@@ -24,7 +24,7 @@ class Page(gr.Blocks):
     - Gradio answers data that an endpoint cannot take without a sentence. Unnecessary once `launch(show_error=True)`
       tells a program which data to send.
     - Gradio keeps what every component last received, frames of a camera included, until `state_session_capacity` other
-      visitors have come. Only deep links read it, which this page has not. Unnecessary once they can be switched off.
+      visitors have come. Only deep links read it, and this page has none. Unnecessary once they can be switched off.
     """
 
     async def preprocess_data(self, block_fn, inputs, state=None, *arguments):
@@ -33,13 +33,11 @@ class Page(gr.Blocks):
                 if find_address(file):
                     if block_fn.api_name != "predict_files":
                         raise gr.Error(USE_PREDICT_URL, print_exception=False)
-                    file.pop(
-                        "meta", None
-                    )  # by which Gradio would know it as a file; it is fetched when its turn comes
+                    file.pop("meta", None)  # Gradio recognises a file by it; this one is fetched when its turn comes
             return await super().preprocess_data(block_fn, inputs, state, *arguments)
         except gr.Error:
             raise
-        except Exception as error:  # the data of strangers makes Gradio and pydantic raise anything
+        except Exception as error:  # for unknown data Gradio and pydantic raise errors of many kinds
             example = json.dumps([component.example_payload() for component in block_fn.inputs])
             raise gr.Error(f"This call cannot be read: send data such as {example}.", print_exception=False) from error
         finally:
