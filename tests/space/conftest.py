@@ -8,7 +8,6 @@ from PIL import Image
 import app
 from hub.loading import load_pipeline
 from tests.support.browser import ASTRONAUT, open_chromium, write_camera
-from tests.support.models import FixedFaces
 
 
 @pytest.fixture(scope="session")
@@ -52,9 +51,3 @@ def own_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     (tmp_path / "uploads").mkdir()
     return tmp_path / "uploads"
-
-
-@pytest.fixture
-def make_pipe():
-    """Makes pipelines that always find the given faces."""
-    return FixedFaces
