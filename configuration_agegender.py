@@ -1,6 +1,5 @@
-"""Configuration of the AgeGender network: one convolutional body or two, one head for age, one for gender."""
+"""AgeGender model configuration."""
 
-import functools
 from typing import Any, ClassVar
 
 from transformers.utils.versions import require_version
@@ -15,7 +14,7 @@ require_version(
 from transformers import PreTrainedConfig
 
 
-# In try, since what a file imports outside it becomes a requirement of whoever loads the model as remote code.
+# In `try`: transformers requires the packages of all other imports to be installed before it loads remote code.
 try:
     from huggingface_hub.dataclasses import strict
     from huggingface_hub.errors import StrictDataclassError
@@ -25,98 +24,81 @@ except ImportError as error:
     ) from error
 
 
-def raise_value_errors(config_class: type) -> type:
-    """Class decorator: a ValueError in place of huggingface_hub's StrictDataclassError, which is not one."""
-    strict_init = config_class.__init__
-
-    @functools.wraps(strict_init)
-    def init(self, *args, **kwargs):
-        try:
-            strict_init(self, *args, **kwargs)
-        except StrictDataclassError as error:
-            raise ValueError(str(error.__cause__ or error)) from error
-
-    config_class.__init__ = init
-    return config_class
-
-
-@raise_value_errors
 @strict
 class AgeGenderConfig(PreTrainedConfig):
     r"""
-    The numbers that shape an [`AgeGenderModel`]. The defaults are those of `configs/mobilenet.json`: depthwise-separable blocks in
-    the shape of MobileNet-v1 (https://huggingface.co/papers/1704.04861), one fully connected layer per head.
+    Configuration of an [`AgeGenderModel`]. The defaults are those of `configs/mobilenet.json`: the depthwise-separable blocks
+    of MobileNet-v1 (https://huggingface.co/papers/1704.04861) and one fully connected layer per head.
 
-    Stage `i` holds `depths[i]` blocks of kind `block_types[i]` with `hidden_sizes[i]` output channels. Its first block
-    has stride `strides[i]`; after its last block a max-pooling of `pool_sizes[i]` follows (1 is none).
+    Stage `i` consists of `depths[i]` blocks of type `block_types[i]` with `hidden_sizes[i]` output channels. Its first block
+    has stride `strides[i]`, and max-pooling over `pool_sizes[i]` pixels follows its last block.
 
     Args:
         num_channels (`int`, *optional*, defaults to 3):
-            Channels of the input image.
+            Number of channels of the input image.
         image_size (`int`, *optional*, defaults to 128):
-            Height and width of the input, in pixels, for which the network is meant. Other sizes work too.
+            Height and width in pixels of the images that the network is trained on. Other sizes work too.
         block_types (`list[str]`, *optional*):
-            One of `"conv"` (a convolution), `"depthwise_separable"` (depthwise, then 1x1) and `"residual"` (two
-            convolutions beside a shortcut; its width may not shrink) per stage.
+            Type of the blocks of each stage: `"conv"` (one convolution), `"depthwise_separable"` (a depthwise and a 1x1
+            convolution) or `"residual"` (two convolutions and a shortcut; the width must not shrink).
         hidden_sizes (`list[int]`, *optional*):
-            Output channels of each stage.
+            Number of output channels of each stage.
         depths (`list[int]`, *optional*):
-            Blocks of each stage.
+            Number of blocks of each stage.
         strides (`list[int]`, *optional*):
             Stride of the first block of each stage.
         kernel_sizes (`list[int]`, *optional*):
-            Side of the convolutions' kernels in each stage, odd. Default: 3 in each.
+            Kernel size of the convolutions of each stage, odd. Defaults to 3 for each stage.
         pool_sizes (`list[int]`, *optional*):
-            Window and stride of the max-pooling that ends each stage; 1 is none.
+            Window and stride of the max-pooling at the end of each stage; 1 is no pooling.
         hidden_act (`str`, *optional*, defaults to `"relu6"`):
-            Activation after each normalisation and between the fully connected layers.
+            Activation after each normalization and between the fully connected layers.
         use_batch_norm (`bool`, *optional*, defaults to `True`):
-            Whether each convolution is followed by batch normalisation; without it, it has a bias.
+            Whether to use batch normalization after each convolution. If `False`, the convolutions have a bias.
         batch_norm_eps (`float`, *optional*, defaults to 1e-3):
-            Added to the variance by batch normalisation.
+            Epsilon of the batch normalization.
         batch_norm_momentum (`float`, *optional*, defaults to 0.1):
-            Weight of the newest batch in the running statistics.
+            Weight of the current batch in the running statistics.
         second_encoder (`dict`, *optional*):
-            `encoder_fields` of another body, for a network with two streams: its features stand beside those of the first.
-            It looks at the image once, resized by the ratio of the two `image_size`. Default: one body.
+            Values of `encoder_fields` for a second encoder, whose features are concatenated to those of the first. It
+            receives the image once, resized by the ratio of the two `image_size`. Defaults to no second encoder.
         num_age_classes (`int`, *optional*, defaults to 101):
-            Class `i` is age `i` in years; older labels count as the last class.
+            Number of age classes. Class `i` is the age of `i` years; older labels count as the last class.
         age_head_sizes (`list[int]`, *optional*, defaults to `[]`):
-            Widths of the age head's fully connected layers before its last one, which has `num_age_classes`.
+            Widths of the hidden layers of the age head.
         age_head_dropout (`float`, *optional*, defaults to 0.2):
             Dropout probability before each fully connected layer of the age head.
         gender_head_sizes (`list[int]`, *optional*, defaults to `[]`):
-            Widths of the gender head's fully connected layers before its last one, which has two.
+            Widths of the hidden layers of the gender head.
         gender_head_dropout (`float`, *optional*, defaults to 0.2):
             Dropout probability before each fully connected layer of the gender head.
         age_statistic (`str`, *optional*, defaults to `"median"`):
-            What of the age distribution `AgeGenderOutput.age` is: `"median"`, a whole year as labels are, which makes the
-            absolute error small; `"interpolated_median"`, with the fraction of the year up to which half of it lies; or
-            `"mean"`.
+            Statistic of the age distribution returned as `AgeGenderOutput.age`: `"median"` (a whole year, as labels are,
+            with a small absolute error), `"interpolated_median"` (with a fraction of a year) or `"mean"`.
         mirror_averaging (`bool`, *optional*, defaults to `True`):
-            Whether the (first) body of a model in eval mode looks at each image and at its mirror image and averages their
-            features, which takes twice the time.
+            Whether to average the features of each image and its mirror image in eval mode, in the first encoder only. It
+            doubles the time of that encoder.
         age_interval_ages (`list[float]`, *optional*, defaults to `[0]`):
-            Ages in years, increasing, to which `age_interval_levels` belong.
+            Increasing ages in years at which `age_interval_levels` are given.
         age_interval_levels (`list[float]`, *optional*, defaults to `[0.9]`):
-            `AgeGenderOutput.age_interval` holds an age if it lies in the central part of the age distribution that has
-            this probability; linear between the ages, constant before the first and after the last. `evaluation.py
-            --calibrate` finds those with which the interval holds nine labels of ten.
+            `AgeGenderOutput.age_interval` contains an age if it lies in the central part of the age distribution with this
+            probability. Levels are linear between the ages and constant outside. `evaluation.py --calibrate` fits them so
+            that the interval contains nine of ten labels.
         gender_temperature (`float`, *optional*, defaults to 1.0):
-            The gender head's scores are divided by it. `evaluation.py --calibrate` finds the one with which the
-            probabilities hold.
+            Divisor of the gender logits. `evaluation.py --calibrate` fits it so that probabilities match frequencies.
         age_label_sigma (`float`, *optional*, defaults to 2.0):
-            Standard deviation, in years, of the Gaussian that stands for an age label (label distribution learning,
-            https://huggingface.co/papers/1611.01731), less near the first and the last age; 0 is a plain class label.
+            Standard deviation in years of the Gaussian that represents an age label (label distribution learning,
+            https://huggingface.co/papers/1611.01731), smaller near the first and the last age. 0 is a plain class label.
         age_expectation_loss_weight (`float`, *optional*, defaults to 0.1):
-            Weight of the smooth L1 loss, in years, of the expected age beside the cross-entropy of the distribution.
+            Weight of the smooth L1 loss of the mean age in years, added to the cross-entropy of the distribution.
         age_loss_weight (`float`, *optional*, defaults to 1.0):
-            Weight of the whole age loss.
+            Weight of the age loss.
         gender_loss_weight (`float`, *optional*, defaults to 1.0):
-            Weight of the gender cross-entropy.
+            Weight of the gender loss.
 
     Raises:
-        ValueError: if a field is out of range, or lists that describe the stages differ in length.
+        StrictDataclassError: if a field has the wrong type or a value out of range, or if the lists that describe the stages
+            differ in length.
 
     Example:
 
@@ -186,7 +168,7 @@ class AgeGenderConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def validate_stages(self):
-        """Check that the lists describe the same number of usable stages, which leave at least one pixel."""
+        """Checks that the lists describe the same number of valid stages and that at least one pixel remains."""
         stage_fields = ("block_types", "hidden_sizes", "depths", "strides", "kernel_sizes", "pool_sizes")
         lengths = {name: len(getattr(self, name)) for name in stage_fields}
         if len(set(lengths.values())) != 1 or not self.block_types:
@@ -209,26 +191,26 @@ class AgeGenderConfig(PreTrainedConfig):
         if side < 1:
             raise ValueError(
                 f"image_size={self.image_size} is too small for strides {list(self.strides)} and pool_sizes "
-                f"{list(self.pool_sizes)}: enlarge image_size or take a stage out."
+                f"{list(self.pool_sizes)}: enlarge image_size or remove a stage."
             )
 
     def validate_second_encoder(self):
-        """Check that the second body, if there is one, has fields of a body, each of them usable."""
+        """Checks the fields of the second encoder."""
         unknown = set(self.second_encoder or {}) - set(self.encoder_fields)
         if unknown:
             raise ValueError(f"second_encoder may hold {', '.join(self.encoder_fields)}, got {sorted(unknown)}.")
         if self.second_encoder is not None:
             try:
                 self.make_second_config()
-            except ValueError as error:
-                raise ValueError(f"second_encoder is not usable: {error}") from error
+            except StrictDataclassError as error:
+                raise ValueError(f"second_encoder is invalid: {error.__cause__}") from error
 
     def make_second_config(self) -> "AgeGenderConfig":
-        """What the second body is built from."""
+        """Returns the configuration of the second encoder."""
         return type(self)(num_channels=self.num_channels, **self.second_encoder)
 
     def validate_sizes(self):
-        """Check that sizes and counts are positive."""
+        """Checks that sizes and counts are positive."""
         for name in ("num_channels", "image_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
@@ -239,7 +221,7 @@ class AgeGenderConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must hold widths of at least 1, got {list(getattr(self, name))}.")
 
     def validate_choices(self):
-        """Check the activation, which must be one that the network is tested with, and the statistic of the age."""
+        """Checks the activation, which must be one of the tested ones, and the age statistic."""
         if self.hidden_act not in self.allowed_activations:
             raise ValueError(f"hidden_act must be one of {self.allowed_activations}, got {self.hidden_act!r}.")
         if self.age_statistic not in self.allowed_age_statistics:
@@ -248,7 +230,7 @@ class AgeGenderConfig(PreTrainedConfig):
             )
 
     def validate_probabilities_and_weights(self):
-        """Check dropout, normalisation and loss numbers."""
+        """Checks dropout probabilities, normalization and loss weights."""
         for name in ("age_head_dropout", "gender_head_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a probability in [0, 1), got {getattr(self, name)}.")
@@ -261,7 +243,7 @@ class AgeGenderConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
 
     def validate_calibration(self):
-        """Check the levels of the age interval and the temperature of the gender."""
+        """Checks the levels of the age interval and the gender temperature."""
         ages, levels = self.age_interval_ages, self.age_interval_levels
         if not ages or len(ages) != len(levels):
             raise ValueError(
@@ -275,7 +257,7 @@ class AgeGenderConfig(PreTrainedConfig):
             raise ValueError(f"gender_temperature must be above 0, got {self.gender_temperature}.")
 
     def validate_id2label(self):
-        """Check that there is a name for each of the two genders."""
+        """Checks that both genders have a name."""
         if self.id2label is not None and sorted(int(index) for index in self.id2label) != [0, 1]:
             raise ValueError(f"id2label must name the classes 0 and 1, got {self.id2label}.")
 

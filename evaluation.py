@@ -24,7 +24,7 @@ from metrics.age_gender import describe_errors, format_errors, format_metrics
 from metrics.calibration import LEAST_LABELS, calibrate, recount
 from metrics.prediction import compute_metrics, predict
 from metrics.results import describe_machine, name_data, weights_sha256, write_json
-from modeling_agegender import AgeGenderModel, find_interpolated_median_age
+from modeling_agegender import AgeGenderModel, compute_interpolated_median_age
 
 
 def find_agreeing(images: Dataset) -> np.ndarray:
@@ -83,7 +83,7 @@ def report_metrics(arguments: argparse.Namespace, model: AgeGenderModel, predict
     agreed = compute_metrics(model, {name: values[agreeing] for name, values in predictions.items()})
     print(f"Without images whose near-duplicates have other labels:\n{format_metrics(agreed)}")
     # Of whole years eleven lie within five years, of fractions of years ten: to compare with models that give fractions.
-    fractions = find_interpolated_median_age(torch.from_numpy(predictions["age_logits"])).numpy()
+    fractions = compute_interpolated_median_age(torch.from_numpy(predictions["age_logits"])).numpy()
     interpolated = compute_metrics(model, predictions | {"ages": fractions})
     print(f"With ages in fractions of years (interpolated median):\n{format_metrics(interpolated)}")
     if arguments.split == "validation":

@@ -1,4 +1,4 @@
-"""PyTorch AgeGender model: one convolutional body or two, one head for age, one for gender."""
+"""PyTorch AgeGender model: a convolutional encoder, or two side by side, an age head and a gender head."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 try:
     from .configuration_agegender import AgeGenderConfig
 except ImportError:
-    if __package__:  # remote code: what is missing is not this file but what it says
+    if __package__:  # remote code: the file is there, so this is an error in it, such as an old transformers
         raise
     from configuration_agegender import AgeGenderConfig
 
@@ -23,26 +23,26 @@ from transformers.utils import ModelOutput
 
 
 def make_age_classes(age_logits: torch.Tensor) -> torch.Tensor:
-    """The years that the classes stand for, float32, (num_age_classes,)."""
+    """Returns the ages of the classes in years: float32, shape `(num_age_classes,)`."""
     return torch.arange(age_logits.shape[-1], device=age_logits.device, dtype=torch.float32)
 
 
-def find_mean_age(age_logits: torch.Tensor) -> torch.Tensor:
-    """Mean of the distribution, years, float32, (batch,)."""
-    # A product and a sum, not a matmul: autocast would round the years of a matmul to bfloat16.
+def compute_mean_age(age_logits: torch.Tensor) -> torch.Tensor:
+    """Returns the mean of each age distribution in years: float32, shape `(batch_size,)`."""
+    # A product and a sum instead of a matmul, whose inputs autocast would round to bfloat16.
     return (age_logits.float().softmax(dim=-1) * make_age_classes(age_logits)).sum(dim=-1)
 
 
-def find_median_age(age_logits: torch.Tensor) -> torch.Tensor:
-    """Median of the distribution: the first age up to which lies half of it, whole years, float32, (batch,)."""
+def compute_median_age(age_logits: torch.Tensor) -> torch.Tensor:
+    """Returns the first age at which the cumulative probability reaches 0.5, in whole years: float32, `(batch_size,)`."""
     cumulative = age_logits.float().softmax(dim=-1).cumsum(dim=-1)
     age = (cumulative < 0.5).sum(dim=-1).float()
     return torch.where(cumulative[..., -1].isnan(), torch.nan, age)
 
 
-def find_interpolated_median_age(age_logits: torch.Tensor) -> torch.Tensor:
-    """Median of the distribution if each age's probability is spread evenly over its year, years, float32, (batch,)."""
-    # From half a year before the age to half a year after.
+def compute_interpolated_median_age(age_logits: torch.Tensor) -> torch.Tensor:
+    """Returns the median in years if each age's probability is spread evenly over its year: float32, `(batch_size,)`."""
+    # The year of an age lasts from half a year before it to half a year after.
     probabilities = age_logits.float().softmax(dim=-1)
     cumulative = probabilities.cumsum(dim=-1)
     index = (cumulative < 0.5).sum(dim=-1, keepdim=True)
@@ -50,51 +50,41 @@ def find_interpolated_median_age(age_logits: torch.Tensor) -> torch.Tensor:
     return (index + 0.5 - beyond).squeeze(-1).clamp(0, age_logits.shape[-1] - 1)
 
 
-# What `AgeGenderConfig.age_statistic` may be.
-AGE_STATISTICS = {
-    "median": find_median_age,
-    "interpolated_median": find_interpolated_median_age,
-    "mean": find_mean_age,
+AGE_STATISTICS = {  # by `AgeGenderConfig.age_statistic`
+    "median": compute_median_age,
+    "interpolated_median": compute_interpolated_median_age,
+    "mean": compute_mean_age,
 }
 
 
-def find_centrality(age_logits: torch.Tensor) -> torch.Tensor:
-    """
-    How far out each age lies: the probability of the central part of the distribution that just reaches it.
-
-    Args:
-        age_logits: Scores of the ages, (batch, num_age_classes).
-
-    Returns:
-        0 (the median) to 1, float32, (batch, num_age_classes).
-    """
+def compute_centrality(age_logits: torch.Tensor) -> torch.Tensor:
+    """Returns the probability of the central part of the distribution up to each age, 0 at the median: as `age_logits`."""
     probabilities = age_logits.float().softmax(dim=-1)
     return (2 * (probabilities.cumsum(dim=-1) - probabilities / 2) - 1).abs()
 
 
-def find_age_interval(
+def compute_age_interval(
     age_logits: torch.Tensor, age: torch.Tensor, ages: Sequence[float], levels: Sequence[float]
 ) -> torch.Tensor:
     """
-    The ages whose place in the distribution is central enough, `age` among them.
+    Computes the interval of the ages whose centrality is at most their level, extended to contain `age`.
 
-    Distributional conformal prediction (https://doi.org/10.1073/pnas.2107794118), with a level for each age, so that not
-    only all faces together but those of each age are in their interval nine times of ten.
+    Distributional conformal prediction (https://doi.org/10.1073/pnas.2107794118), with levels by age to cover each age alike.
 
     Args:
-        age_logits: Scores of the ages, (batch, num_age_classes).
-        age: What the model says, years, (batch,).
-        ages: Years, increasing, that have a level; between them levels are linear, outside constant.
-        levels: Largest centrality of the ages that belong to the interval, 0–1, as many as `ages`.
+        age_logits: Scores of the ages, shape `(batch_size, num_age_classes)`.
+        age: Predicted ages in years, shape `(batch_size,)`.
+        ages: Increasing ages in years to which `levels` belong. Levels are linear between them and constant outside.
+        levels: Largest centrality in the interval, 0 to 1, one for each of `ages`.
 
     Returns:
-        The first and the last of those ages, years, float32, (batch, 2).
+        First and last age in years, float32, shape `(batch_size, 2)`.
     """
     classes = make_age_classes(age_logits)
     largest = torch.full_like(classes, levels[0])
     for start, end, level, end_level in zip(ages, ages[1:], levels, levels[1:]):
         largest = largest + (end_level - level) / (end - start) * (classes - start).clamp(0, end - start)
-    inside = find_centrality(age_logits) <= largest
+    inside = compute_centrality(age_logits) <= largest
     first = torch.where(inside, classes, torch.inf).amin(dim=-1)
     last = torch.where(inside, classes, -torch.inf).amax(dim=-1)
     return torch.stack((torch.minimum(first, age), torch.maximum(last, age)), dim=-1)
@@ -106,18 +96,18 @@ class AgeGenderOutput(ModelOutput):
     Output of [`AgeGenderModel`].
 
     Args:
-        loss (`torch.FloatTensor` of shape `()`, *optional*, returned when labels are given):
-            Weighted sum of age and gender loss.
+        loss (`torch.FloatTensor` of shape `()`, *optional*, returned when labels are provided):
+            Weighted sum of age loss and gender loss.
         age_logits (`torch.FloatTensor` of shape `(batch_size, num_age_classes)`):
             Scores of the ages 0, 1, 2, … years, before the softmax.
         gender_logits (`torch.FloatTensor` of shape `(batch_size, 2)`):
-            Scores of the classes of `config.id2label`, before the softmax, divided by `config.gender_temperature`.
+            Scores of the classes of `config.id2label`, divided by `config.gender_temperature`, before the softmax.
         age (`torch.FloatTensor` of shape `(batch_size,)`):
-            Age in years: the median or the mean of the distribution, as `config.age_statistic` says; a median is a whole
-            number and has no gradient. float32 under any autocast.
+            Predicted age in years, `config.age_statistic` of the age distribution; float32, also under autocast. The
+            median is a whole number and has no gradient.
         age_interval (`torch.FloatTensor` of shape `(batch_size, 2)`):
-            First and last age, years, of an interval that holds the labelled age nine times of ten once the model is
-            calibrated (`config.age_interval_levels`), float32. It holds `age` too.
+            First and last age in years of an interval that contains `age` and, once `config.age_interval_levels` are
+            calibrated, the labelled age in nine of ten cases; float32.
     """
 
     loss: torch.FloatTensor | None = None
@@ -129,10 +119,10 @@ class AgeGenderOutput(ModelOutput):
 
 class AgeGenderConvLayer(nn.Module):
     """
-    Convolution, batch normalisation (or a bias in its place), activation.
+    Convolution, batch normalization (or a bias) and activation.
 
-    The padding is TensorFlow's "same": at kernel 3 and stride 2 on an even side nothing before and one pixel after, which
-    is what face-pretrained MobileNets were trained with.
+    The padding is TensorFlow's "same", as in face-pretrained MobileNets: with kernel 3, stride 2 and an even side, no pixel
+    before and one after the image.
     """
 
     def __init__(
@@ -148,45 +138,33 @@ class AgeGenderConvLayer(nn.Module):
         super().__init__()
         self.kernel_size = kernel_size
         self.stride = stride
-        self.convolution = nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=kernel_size // 2 if stride == 1 else 0,
-            groups=groups,
-            bias=not config.use_batch_norm,
-        )
-        self.normalization = (
-            nn.BatchNorm2d(out_channels, eps=config.batch_norm_eps, momentum=config.batch_norm_momentum)
-            if config.use_batch_norm
-            else nn.Identity()
-        )
+        padding = kernel_size // 2 if stride == 1 else 0  # at a stride, `forward` pads
+        bias = not config.use_batch_norm
+        self.convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias)
+        self.normalization = nn.Identity()
+        if config.use_batch_norm:
+            self.normalization = nn.BatchNorm2d(out_channels, config.batch_norm_eps, config.batch_norm_momentum)
         self.activation = ACT2FN[config.hidden_act] if use_activation else nn.Identity()
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(batch, in_channels, height, width) to (batch, out_channels, ceil(height / stride), ceil(width / stride))."""
         if self.stride > 1:
             height, width = hidden_states.shape[-2:]
-            top, bottom = self._same_padding(height)
-            left, right = self._same_padding(width)
-            hidden_states = F.pad(hidden_states, (left, right, top, bottom))
+            hidden_states = F.pad(hidden_states, (*self._compute_padding(width), *self._compute_padding(height)))
         hidden_states = self.convolution(hidden_states)
         hidden_states = self.normalization(hidden_states)
         return self.activation(hidden_states)
 
-    def _same_padding(self, size: int) -> tuple[int, int]:
-        """Pixels before and after a side of `size` pixels."""
-        total = max((-(-size // self.stride) - 1) * self.stride + self.kernel_size - size, 0)
+    def _compute_padding(self, side: int) -> tuple[int, int]:
+        """Returns the pixels to add before and after a side of `side` pixels."""
+        total = max((-(-side // self.stride) - 1) * self.stride + self.kernel_size - side, 0)
         return total // 2, total - total // 2
 
 
 class AgeGenderConvBlock(GradientCheckpointingLayer):
     """One convolution layer."""
 
-    def __init__(
-        self, config: AgeGenderConfig, in_channels: int, out_channels: int, stride: int = 1, kernel_size: int = 3
-    ):
+    def __init__(self, config: AgeGenderConfig, in_channels: int, out_channels: int, kernel_size: int, stride: int):
         super().__init__()
         self.layer = AgeGenderConvLayer(config, in_channels, out_channels, kernel_size, stride)
 
@@ -195,11 +173,9 @@ class AgeGenderConvBlock(GradientCheckpointingLayer):
 
 
 class AgeGenderSeparableBlock(GradientCheckpointingLayer):
-    """A convolution of each channel on its own, then a 1x1 convolution that mixes them (MobileNet-v1)."""
+    """Depthwise convolution, then pointwise convolution (MobileNet-v1, https://huggingface.co/papers/1704.04861)."""
 
-    def __init__(
-        self, config: AgeGenderConfig, in_channels: int, out_channels: int, stride: int = 1, kernel_size: int = 3
-    ):
+    def __init__(self, config: AgeGenderConfig, in_channels: int, out_channels: int, kernel_size: int, stride: int):
         super().__init__()
         self.depthwise = AgeGenderConvLayer(config, in_channels, in_channels, kernel_size, stride, groups=in_channels)
         self.pointwise = AgeGenderConvLayer(config, in_channels, out_channels, kernel_size=1)
@@ -210,13 +186,11 @@ class AgeGenderSeparableBlock(GradientCheckpointingLayer):
 
 class AgeGenderResidualBlock(GradientCheckpointingLayer):
     """
-    Two convolution layers and a shortcut without weights: average-pooling at a stride, channels of zeros where the width
-    grows (option A of ResNet, https://huggingface.co/papers/1512.03385).
+    Two convolution layers and a shortcut without weights (option A of ResNet, https://huggingface.co/papers/1512.03385):
+    average-pooled at a stride and filled up with zero channels if the width grows.
     """
 
-    def __init__(
-        self, config: AgeGenderConfig, in_channels: int, out_channels: int, stride: int = 1, kernel_size: int = 3
-    ):
+    def __init__(self, config: AgeGenderConfig, in_channels: int, out_channels: int, kernel_size: int, stride: int):
         super().__init__()
         self.stride = stride
         self.new_channels = out_channels - in_channels
@@ -240,25 +214,18 @@ BLOCKS = {
 
 
 class AgeGenderStage(nn.Module):
-    """Blocks of one width, the first of them with the stage's stride, then max-pooling where the config asks for it."""
+    """Blocks of the same width, the first one with the stage's stride, then max-pooling."""
 
     def __init__(self, config: AgeGenderConfig, index: int):
         super().__init__()
+        widths = (config.num_channels, *config.hidden_sizes)
+        in_channels, out_channels = widths[index], widths[index + 1]
+        kernel_size, stride = config.kernel_sizes[index], config.strides[index]
         block_class = BLOCKS[config.block_types[index]]
-        in_channels = config.hidden_sizes[index - 1] if index else config.num_channels
-        out_channels = config.hidden_sizes[index]
-        self.blocks = nn.ModuleList(
-            block_class(
-                config,
-                in_channels if depth == 0 else out_channels,
-                out_channels,
-                stride=config.strides[index] if depth == 0 else 1,
-                kernel_size=config.kernel_sizes[index],
-            )
-            for depth in range(config.depths[index])
-        )
-        pool_size = config.pool_sizes[index]
-        self.pooler = nn.MaxPool2d(pool_size) if pool_size > 1 else nn.Identity()
+        self.blocks = nn.ModuleList([block_class(config, in_channels, out_channels, kernel_size, stride)])
+        for _ in range(1, config.depths[index]):
+            self.blocks.append(block_class(config, out_channels, out_channels, kernel_size, stride=1))
+        self.pooler = nn.MaxPool2d(config.pool_sizes[index]) if config.pool_sizes[index] > 1 else nn.Identity()
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         for block in self.blocks:
@@ -267,7 +234,7 @@ class AgeGenderStage(nn.Module):
 
 
 class AgeGenderEncoder(nn.Module):
-    """The stages in order: (batch, channels, height, width) to (batch, hidden_sizes[-1], height', width')."""
+    """All stages: (batch, num_channels, height, width) to (batch, hidden_sizes[-1], height', width')."""
 
     def __init__(self, config: AgeGenderConfig):
         super().__init__()
@@ -289,7 +256,7 @@ class AgeGenderEncoder(nn.Module):
 class AgeGenderHead(nn.Module):
     """Fully connected layers with dropout before each: (batch, in_features) to (batch, num_outputs)."""
 
-    def __init__(self, in_features: int, sizes: list[int], num_outputs: int, dropout: float, hidden_act: str):
+    def __init__(self, in_features: int, sizes: Sequence[int], num_outputs: int, dropout: float, hidden_act: str):
         super().__init__()
         widths = [in_features, *sizes, num_outputs]
         self.layers = nn.ModuleList(nn.Linear(width, widths[i + 1]) for i, width in enumerate(widths[:-1]))
@@ -303,10 +270,9 @@ class AgeGenderHead(nn.Module):
 
 
 class AgeGenderPreTrainedModel(PreTrainedModel):
-    """Weight initialisation and the loading and saving of transformers."""
+    """Handles weight initialization and a simple interface for loading and saving models."""
 
     config: AgeGenderConfig
-    config_class = AgeGenderConfig
     base_model_prefix = "agegender"
     main_input_name = "pixel_values"
     input_modalities = ("image",)
@@ -315,7 +281,7 @@ class AgeGenderPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        """Kaiming for convolutions (fan-in, since a depthwise one has a single input channel), else the base's."""
+        """Kaiming for convolutions (fan-in, since a depthwise one has a single input channel), else as the base class."""
         super()._init_weights(module)
         if isinstance(module, nn.Conv2d):
             init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
@@ -323,7 +289,7 @@ class AgeGenderPreTrainedModel(PreTrainedModel):
 
 class AgeGenderModel(AgeGenderPreTrainedModel):
     """
-    Convolutional body, or two side by side, with an age head (a distribution over whole years) and a gender head.
+    Convolutional encoder, or two side by side, with an age head (a distribution over whole years) and a gender head.
 
     Example:
 
@@ -345,18 +311,10 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
             self.second_scale = second_config.image_size / config.image_size
             num_features += second_config.hidden_sizes[-1]
         self.age_head = AgeGenderHead(
-            num_features,
-            config.age_head_sizes,
-            config.num_age_classes,
-            config.age_head_dropout,
-            config.hidden_act,
+            num_features, config.age_head_sizes, config.num_age_classes, config.age_head_dropout, config.hidden_act
         )
         self.gender_head = AgeGenderHead(
-            num_features,
-            config.gender_head_sizes,
-            len(config.id2label),
-            config.gender_head_dropout,
-            config.hidden_act,
+            num_features, config.gender_head_sizes, config.num_labels, config.gender_head_dropout, config.hidden_act
         )
         self.post_init()
 
@@ -369,14 +327,14 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         r"""
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`):
-                Normalised images from [`AgeGenderImageProcessor`].
+                Normalized images from [`AgeGenderImageProcessor`].
             age_labels (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
-                Ages in years; NaN where the age is not known. Ages above `num_age_classes - 1` count as that.
+                Ages in years; NaN if unknown. Ages above `num_age_classes - 1` count as that age.
             gender_labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
-                Indices into `config.id2label`; -100 where the gender is not known.
+                Indices into `config.id2label`; -100 if unknown.
 
         Returns:
-            [`AgeGenderOutput`], with `loss` when at least one kind of label was given.
+            [`AgeGenderOutput`], with `loss` if age labels or gender labels are provided.
 
         Raises:
             ValueError: if `pixel_values` is not a batch of images with `config.num_channels` channels.
@@ -384,23 +342,16 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         features = self.encode(pixel_values)
         age_logits = self.age_head(features)
         gender_logits = self.gender_head(features) / self.config.gender_temperature
-
         loss = None
         if age_labels is not None or gender_labels is not None:
             loss = self.compute_loss(age_logits, gender_logits, age_labels, gender_labels)
         age = AGE_STATISTICS[self.config.age_statistic](age_logits)
-        return AgeGenderOutput(
-            loss=loss,
-            age_logits=age_logits,
-            gender_logits=gender_logits,
-            age=age,
-            age_interval=find_age_interval(
-                age_logits, age, self.config.age_interval_ages, self.config.age_interval_levels
-            ),
-        )
+        levels = (self.config.age_interval_ages, self.config.age_interval_levels)
+        interval = compute_age_interval(age_logits, age, *levels)
+        return AgeGenderOutput(loss, age_logits, gender_logits, age, interval)
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Pooled features of the body, and behind them of the second one: (batch, num_features)."""
+        """Returns the pooled features of the encoder, followed by those of the second one: `(batch_size, num_features)`."""
         features = self.encoder(pixel_values).mean(dim=(2, 3))
         if self.config.mirror_averaging and not self.training:
             features = (features + self.encoder(pixel_values.flip(-1)).mean(dim=(2, 3))) / 2
@@ -417,40 +368,31 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         age_labels: torch.Tensor | None = None,
         gender_labels: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """
-        Weighted sum of the losses of the labels given; shapes and missing labels as in `forward`.
-
-        Returns:
-            A scalar, float32; 0 where no label is known.
-        """
+        """Returns the weighted loss of the given labels, which are as in `forward`: float32 scalar, 0 if none is known."""
         loss = age_logits.new_zeros((), dtype=torch.float32)
         if age_labels is not None:
             loss = loss + self.config.age_loss_weight * self._age_loss(age_logits, age_labels)
         if gender_labels is not None:
-            loss = loss + self.config.gender_loss_weight * self._gender_loss(gender_logits, gender_labels)
+            total = F.cross_entropy(gender_logits.float(), gender_labels, ignore_index=-100, reduction="sum")
+            loss = loss + self.config.gender_loss_weight * (total / (gender_labels != -100).sum().clamp(min=1))
         return loss
 
     def _age_loss(self, age_logits: torch.Tensor, age_labels: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy with a Gaussian around the label, plus smooth L1 of the expectation; mean of known labels."""
+        """Mean over the known labels of the cross-entropy with a Gaussian around the label plus smooth L1 of the mean age."""
         last_age = age_logits.shape[-1] - 1
         known = torch.isfinite(age_labels)
         labels = torch.where(known, age_labels, 0).float().clamp(0, last_age)
         distance = make_age_classes(age_logits) - labels[:, None]
         if self.config.age_label_sigma > 0:
-            # Narrower near the first and the last age: cut off there, the Gaussian's mean would not be the label.
+            # Narrower near the first and last age, where a truncated Gaussian would have another mean than the label.
             sigma = ((torch.minimum(labels, last_age - labels) + 0.5) / 2).clamp(max=self.config.age_label_sigma)
             target = (-0.5 * (distance / sigma[:, None]) ** 2).softmax(dim=-1)
         else:
             target = F.one_hot(labels.round().long(), age_logits.shape[-1]).float()
         cross_entropy = -(target * age_logits.float().log_softmax(dim=-1)).sum(dim=-1)
-        distance_loss = F.smooth_l1_loss(find_mean_age(age_logits), labels, reduction="none")
+        distance_loss = F.smooth_l1_loss(compute_mean_age(age_logits), labels, reduction="none")
         losses = cross_entropy + self.config.age_expectation_loss_weight * distance_loss
         return torch.where(known, losses, 0).sum() / known.sum().clamp(min=1)
-
-    def _gender_loss(self, gender_logits: torch.Tensor, gender_labels: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy, mean of known labels."""
-        total = F.cross_entropy(gender_logits.float(), gender_labels, ignore_index=-100, reduction="sum")
-        return total / (gender_labels != -100).sum().clamp(min=1)
 
 
 AgeGenderModel.register_for_auto_class("AutoModel")

@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 
 from configuration_agegender import AgeGenderConfig
 from metrics.results import INTERVAL_COVERAGE
-from modeling_agegender import find_age_interval, find_centrality
+from modeling_agegender import compute_age_interval, compute_centrality
 
 
 CALIBRATED_FIELDS = ("age_interval_ages", "age_interval_levels", "gender_temperature")
@@ -72,7 +72,7 @@ def fit_fields(predictions: dict[str, np.ndarray], least_labels: int = LEAST_LAB
     known = np.isfinite(predictions["age_classes"])
     if known.sum() >= least_labels:
         ages = predictions["age_classes"][known]
-        centralities = find_centrality(torch.from_numpy(predictions["age_logits"][known])).numpy()
+        centralities = compute_centrality(torch.from_numpy(predictions["age_logits"][known])).numpy()
         levels = fit_levels(centralities[np.arange(len(ages)), ages.astype(int)], ages)
         fields |= {"age_interval_ages": list(LEVEL_AGES), "age_interval_levels": levels}
     known = predictions["gender_labels"] != -100
@@ -87,7 +87,7 @@ def recount(predictions: dict[str, np.ndarray], fields: dict) -> dict[str, np.nd
     changed = {}
     if "age_interval_levels" in fields:
         logits, ages = (torch.from_numpy(predictions[name]) for name in ("age_logits", "ages"))
-        interval = find_age_interval(logits, ages, fields["age_interval_ages"], fields["age_interval_levels"])
+        interval = compute_age_interval(logits, ages, fields["age_interval_ages"], fields["age_interval_levels"])
         changed["age_intervals"] = interval.numpy()
     if "gender_temperature" in fields:
         changed["gender_logits"] = predictions["gender_logits"] / fields["gender_temperature"]

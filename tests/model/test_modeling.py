@@ -195,7 +195,7 @@ def test_images_of_a_batch_do_not_mix(model, pixel_values):
 
 def test_residual_block(pixel_values):
     """Activation of two convolutions and of a shortcut: halved by averages, its new channels zero."""
-    block = AgeGenderResidualBlock(make_config(hidden_act="relu"), 3, 5, stride=2).eval()
+    block = AgeGenderResidualBlock(make_config(hidden_act="relu"), 3, 5, kernel_size=3, stride=2).eval()
     with torch.no_grad():
         output = block(pixel_values)
         assert output.shape == (3, 5, 16, 16)
