@@ -299,7 +299,7 @@ class Training:
         """All that the result depends on, and the result."""
         return {
             "arguments": name_paths(self.arguments.to_dict()),
-            "start": describe_start(self.arguments.model),
+            "start": describe_start(self.arguments.model.model, self.arguments.model.config),
             "split_images": {name: len(split) for name, split in self.dataset.items()},
             "is_utkface": is_utkface(self.dataset["train"]["file_name"]),
             "split": describe_split(self.dataset),

@@ -1,4 +1,4 @@
-"""Plain sentences for what goes wrong between here and the Hugging Face Hub."""
+"""One-sentence error messages: for the Hugging Face Hub and for the user of a program."""
 
 import errno
 import os
@@ -13,20 +13,23 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    StrictDataclassError,
 )
 
 
 REASONS = {
-    401: "there is no login that the Hub accepts (hf auth login makes one)",
-    403: "the login has no right to write there (hf auth login takes another token, one that may write)",
-    404: "the Hub knows no such repo, or does not show it to this login",
-    429: "the Hub takes no more requests from here for now; wait some minutes",
+    401: "you are not logged in to the Hub or your token is invalid; run `hf auth login`",
+    403: "your token has no write access to it; run `hf auth login` with a token that has",
+    404: "the Hub has no such repo, or your token has no access to it",
+    429: "the Hub has received too many requests; wait some minutes",
 }
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# Connection errors are not an OSError, and a failed upload of a large file is a RuntimeError.
+HUB_ERRORS = (OSError, HTTPError, RuntimeError)
 
 
 def find_cause(error: BaseException) -> BaseException | None:
-    """What the Hub, the connection to it or a full disk raised, where an error comes from that; else None."""
+    """Returns the error of the Hub, of the connection or of a full disk that led to `error`, or None."""
     while error is not None:
         if isinstance(error, HTTPError) or (isinstance(error, OSError) and error.errno in FULL_DISK):
             return error
@@ -34,37 +37,38 @@ def find_cause(error: BaseException) -> BaseException | None:
     return None
 
 
-def explain(error: Exception) -> str:
-    """Why a request to the Hub failed, in words and on one line."""
-    # Libraries raise errors of their own instead, which say less: which file it was, or that there is no model.
+def explain(error: BaseException) -> str:
+    """Returns the reason of an error in one line, without a full stop."""
+    # Libraries raise their own errors from these, with less information.
     cause = find_cause(error) or error
     status = getattr(getattr(cause, "response", None), "status_code", None)
     if isinstance(cause, RevisionNotFoundError):
-        return "the Hub knows no such branch, tag or commit of it"
+        return "the repo has no such branch, tag or commit"
     if isinstance(cause, RepositoryNotFoundError):
-        status = 404  # 401 to whoever is not logged in
+        status = 404  # the Hub answers 401 without a login
     if isinstance(cause, LocalTokenNotFoundError):
-        status = 401  # which the client foresees without asking
+        status = 401  # raised by the client without a request
     if status in REASONS:
         return REASONS[status]
     if status and status >= 500:
-        return f"the Hub has an error of its own ({status}); try again later"
+        return f"the Hub has an internal error ({status}); try again later"
     if isinstance(cause, OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE=1 keeps this process from the Hub"
+        return "HF_HUB_OFFLINE=1 disables requests to the Hub"
     if isinstance(cause, HTTPError) and status is None:
-        return f"the connection to the Hub could not be made or broke ({str(cause) or type(cause).__name__})"
+        return f"the connection to the Hub failed ({str(cause) or type(cause).__name__})"
     if isinstance(cause, OSError) and cause.errno in FULL_DISK:
-        return f"there is no room left for a file ({os.strerror(cause.errno)})"
-    return " ".join(str(cause).split())
+        return f"the disk is full ({os.strerror(cause.errno)})"
+    if isinstance(cause, StrictDataclassError):
+        cause = cause.__cause__ or cause  # without the name of the method that validates
+    return str(cause).strip().partition("\n")[0].removesuffix(".")
 
 
 @contextmanager
-def plain_errors(sentence: str, advice: str = "") -> Iterator[None]:
-    """Turns what requests to the Hub raise into a ValueError: the sentence, the reason, and what to do now."""
+def plain_errors(sentence: str, advice: str = "", errors: tuple = HUB_ERRORS) -> Iterator[None]:
+    """Turns `errors` into a ValueError with the sentence, the reason and the advice."""
     try:
         yield
-    # Connection errors are no OSError, and a failed upload of a large file is a RuntimeError.
-    except (OSError, HTTPError, RuntimeError) as error:
+    except errors as error:
         raise ValueError(f"{sentence}: {explain(error)}. {advice}".strip()) from error
 
 
@@ -73,12 +77,14 @@ def run(main: Callable[[], None]):
     Calls a program's `main` and prints an error that the user can mend as one sentence, after the program's name.
 
     Raises:
-        SystemExit: with status 1, on a `ValueError`, `OSError` or `ImportError` and when the user presses Ctrl-C.
+        SystemExit: with status 1, on a `ValueError`, `OSError`, `ImportError` or invalid configuration, and on Ctrl-C.
     """
     program = Path(sys.argv[0]).name  # as argparse names it
     try:
         main()
-    except (ValueError, OSError, ImportError) as error:
-        raise SystemExit(f"{program}: error: {explain(error) if isinstance(error, OSError) else error}") from error
+    except (ValueError, ImportError) as error:
+        raise SystemExit(f"{program}: error: {error}") from error
+    except (OSError, StrictDataclassError) as error:
+        raise SystemExit(f"{program}: error: {explain(error)}.") from error
     except KeyboardInterrupt:
         raise SystemExit(f"{program}: interrupted") from None

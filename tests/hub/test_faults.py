@@ -12,7 +12,11 @@ from tests.support.loopback_hub import READ_TOKEN, Fault
 from tests.support.training import ROOT, make_command, read_results
 
 
-ENDED = {401: "there is no login", 429: "the Hub takes no more requests", 500: "the Hub has an error of its own (500)"}
+ENDED = {
+    401: "you are not logged in",
+    429: "the Hub has received too many requests",
+    500: "the Hub has an internal error (500)",
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def test_model_that_the_hub_does_not_give(hub, pushed, tmp_path, status, file):
 def test_revision_that_is_not_there(hub, pushed, tmp_path):
     environment = make_environment(hub, tmp_path / "home", AGEGENDER_MODEL="somebody/tiny@nope")
     sentence = last_line(run_program(["app.py"], environment))
-    assert sentence.endswith("the Hub knows no such branch, tag or commit of it")
+    assert sentence.endswith("the repo has no such branch, tag or commit.")
 
 
 @pytest.mark.parametrize("status", [401, 429, 500])
@@ -68,7 +72,7 @@ def test_stream_that_breaks_off(hub, published, pushed, tmp_path, workers):
     errors = process.stderr.read()
     assert process.wait() == 1 and "Traceback" not in errors, errors
     sentence = errors.splitlines()[-1]
-    assert "No more training images could be read: the Hub has an error of its own (500)" in sentence
+    assert "No more training images could be read: the Hub has an internal error (500)" in sentence
     assert sentence.endswith("--resume_from_checkpoint latest.")
     if workers:
         hub.faults.clear()

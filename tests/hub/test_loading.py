@@ -1,75 +1,64 @@
-"""Loading a saved model: what does not fill the network is refused, and overrides change the configuration alone."""
+"""Loading a saved model: what does not fill the network is refused."""
 
 import json
 
 import pytest
 
-from hub.loading import load_model
+from configuration_agegender import AgeGenderConfig
+from hub.loading import load_model, split_revision
 from image_processing_agegender import AgeGenderImageProcessor
-from tests.support.models import make_config, make_model
-from training.arguments import ModelArguments
-from training.initial_model import load_config, load_start, override_config
+from tests.support.models import make_model
 
 
 @pytest.fixture
 def folder(tmp_path) -> str:
-    model = make_model(gender_temperature=1.5, age_interval_levels=[0.8])
-    model.save_pretrained(tmp_path)
+    make_model(gender_temperature=1.5, age_interval_levels=[0.8]).save_pretrained(tmp_path)
     AgeGenderImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
     return str(tmp_path)
 
 
-def start(folder: str, *overrides: str):
-    return load_start(ModelArguments(model=folder, config_overrides=list(overrides)))
+def load_with(folder: str, **changes):
+    config = AgeGenderConfig.from_pretrained(folder)
+    return load_model(folder, config=AgeGenderConfig(**config.to_dict() | changes))
+
+
+def test_saved_model(folder):
+    model, processor = load_model(folder)
+    assert model.config.gender_temperature == 1.5 and not model.training
+    assert dict(processor.size) == {"height": 32, "width": 32}
 
 
 def test_missing_weights_are_refused(folder):
     with pytest.raises(ValueError, match="is no AgeGender model of this network: it lacks encoder.stages.1.blocks.2"):
-        start(folder, "depths=[1,3]")
+        load_with(folder, depths=[1, 3])
 
 
 def test_weights_of_another_shape_are_refused(folder):
     with pytest.raises(ValueError, match="No model could be loaded from"):
-        start(folder, "num_age_classes=81")
+        load_with(folder, num_age_classes=81)
 
 
 def test_no_model_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="No model could be loaded from .*; give a folder or a Hub id"):
+    with pytest.raises(ValueError, match="No model could be loaded from .*; give a folder or a Hub id: .*model.safetensors"):
         load_model(str(tmp_path))
 
 
-def test_a_start_is_not_calibrated(folder):
-    model, _ = start(folder)
-    assert model.config.gender_temperature == 1.0 and list(model.config.age_interval_levels) == [0.9]
-    assert load_model(folder)[0].config.gender_temperature == 1.5
+def test_invalid_configuration_and_damaged_weights_are_named(folder, tmp_path):
+    file = tmp_path / "config.json"
+    content = file.read_text()
+    file.write_text(json.dumps(json.loads(content) | {"depths": [1, 0]}))
+    with pytest.raises(ValueError, match="give a folder or a Hub id: depths must hold numbers of at least 1"):
+        load_model(folder)
+    file.write_text(content)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="No model could be loaded from"):
+        load_model(folder)
 
 
-def test_the_processor_follows_the_image_size(folder):
-    model, processor = start(folder, "image_size=48", "age_loss_weight=0.5")
-    assert model.config.image_size == 48 and dict(processor.size) == {"height": 48, "width": 48}
-    assert model.config.age_loss_weight == 0.5
-
-
-@pytest.mark.parametrize(
-    ("word", "sentence"),
-    [
-        ("depths", "depths: expected a field of AgeGenderConfig, =, and its value"),
-        ("depht=[1,2]", "depht=.*: expected a field"),
-        ("depths=8,16", "depths"),
-        ("hidden_act=sine", "hidden_act must be one of"),
-    ],
-)
-def test_bad_overrides_are_named(word, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        override_config(make_config(), [word])
-
-
-def test_names_and_numbers_override():
-    config = override_config(make_config(age_loss_weight=1), ["hidden_act=relu", "age_loss_weight=0.5"])
-    assert (config.hidden_act, config.age_loss_weight) == ("relu", 0.5)
-
-
-def test_the_config_of_a_saved_model_describes_a_network(folder, tmp_path):
-    saved = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "network.json").write_text(json.dumps(saved | {"custom_pipelines": {}}))
-    assert load_config(tmp_path / "network.json").hidden_sizes == saved["hidden_sizes"]
+def test_revision_follows_the_id(tmp_path):
+    folder = tmp_path / "run@1"
+    folder.mkdir()
+    assert split_revision(str(folder)) == (str(folder), None)
+    assert split_revision("user/name@v1") == ("user/name", "v1")
+    assert split_revision("user/name") == ("user/name", None)

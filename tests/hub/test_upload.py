@@ -40,7 +40,8 @@ import sys
 
 sys.path.insert(0, sys.argv[1])
 from datasets import Image
-from utkface import load_utkface
+
+from data.utkface import load_utkface
 
 
 def hash_image(row):
@@ -56,8 +57,8 @@ import os
 import sys
 
 sys.path.insert(0, sys.argv.pop(1))
-import model_card
 import train
+from hub import model_card
 
 write_card, calls = model_card.write_card, []
 
@@ -95,7 +96,7 @@ def push(folder: Path, environment: dict, *words: str, repo_id: str = "somebody/
 
 def run_printed(sentence: str, environment: dict):
     """Runs the command that an error names."""
-    words = shlex.split(sentence.rpartition("again: ")[2])
+    words = shlex.split(sentence.rpartition("again, run: ")[2])
     assert words[0] == "python"
     return run_program(words[1:], environment)
 
@@ -148,7 +149,7 @@ def test_data_and_model_of_the_hub_train_and_failed_uploads_lose_nothing(pushed,
     hub.faults.append(Fault("datasets/.*/commit/", 500, skip=1))  # the card goes up, the data do not
     publish = ["-m", "scripts.publish_data", pushed.faces, "faces"]
     sentence = last_line(run_program(publish, environment))
-    assert "The upload to somebody/faces failed: the Hub has an error of its own (500)" in sentence
+    assert "The upload to somebody/faces failed: the Hub has an internal error (500)" in sentence
     assert sentence.endswith("the same command tries again.")
     hub.faults.clear()
     process = run_program(publish, environment)
@@ -204,9 +205,9 @@ def test_data_and_model_of_the_hub_train_and_failed_uploads_lose_nothing(pushed,
     command = make_command("somebody/faces", pushed.network, tmp_path / "run", **changes)
     process = run_program(["train.py", *command], environment)
     sentence = last_line(process)
-    assert "The upload to somebody/tuned failed: the login has no right to write there" in process.stdout
-    assert "The training goes on." in process.stdout and "Uploaded to" in process.stdout
-    assert "train.py: error: The upload to somebody/tuned failed: the Hub has an error of its own (500)" in sentence
+    assert "The upload to somebody/tuned failed: your token has no write access" in process.stdout
+    assert "The training continues." in process.stdout and "Uploaded to" in process.stdout
+    assert "train.py: error: The upload to somebody/tuned failed: the Hub has an internal error (500)" in sentence
     tuned = hub.repo("somebody/tuned")
     assert not tuned.private and len(tuned.history()) == 1 and "epoch 2, " in tuned.history()[0]
     results = read_results(tmp_path / "run")
@@ -226,12 +227,12 @@ def test_data_and_model_of_the_hub_train_and_failed_uploads_lose_nothing(pushed,
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (Fault("/preupload/", 401), "there is no login that the Hub accepts"),
-        (Fault("/commit/", 403), "the login has no right to write there"),
-        (Fault("/preupload/", 429), "the Hub takes no more requests from here for now"),
-        (Fault("PUT /storage/", 500), "the Hub has an error of its own (500)"),
-        (Fault("POST .*/commit/"), "the connection to the Hub could not be made or broke"),
-        (Fault("PUT /storage/"), "the connection to the Hub could not be made or broke"),
+        (Fault("/preupload/", 401), "you are not logged in to the Hub"),
+        (Fault("/commit/", 403), "your token has no write access"),
+        (Fault("/preupload/", 429), "the Hub has received too many requests"),
+        (Fault("PUT /storage/", 500), "the Hub has an internal error (500)"),
+        (Fault("POST .*/commit/"), "the connection to the Hub failed"),
+        (Fault("PUT /storage/"), "the connection to the Hub failed"),
     ],
     ids=lambda value: value.pattern if isinstance(value, Fault) else "",
 )
@@ -240,7 +241,7 @@ def test_a_failed_upload_says_how_to_push_again(hub, changed, environment, fault
     hub.faults.append(fault)
     sentence = last_line(push(changed, environment))
     assert sentence.startswith(f"push_to_hub.py: error: The upload to somebody/tiny failed: {reason}")
-    assert f"Everything is in {changed}" in sentence
+    assert f"The model is saved in {changed}" in sentence
     assert hub.repo("somebody/tiny").history() == commits
     hub.faults.clear()
     assert run_printed(sentence, environment).returncode == 0
@@ -257,10 +258,14 @@ def test_a_connection_that_breaks_once_is_made_again(hub, changed, environment):
 @pytest.mark.parametrize(
     ("token", "repo_id", "reason"),
     [
-        ("hf_wrong", "somebody/tiny", "there is no login that the Hub accepts (hf auth login makes one)"),
-        (None, "somebody/tiny", "there is no login that the Hub accepts (hf auth login makes one)"),
-        (READ_TOKEN, "somebody/tiny", "the login has no right to write there"),
-        (WRITE_TOKEN, "another/tiny", "the login has no right to write there"),
+        (
+            "hf_wrong",
+            "somebody/tiny",
+            "you are not logged in to the Hub or your token is invalid; run `hf auth login`",
+        ),
+        (None, "somebody/tiny", "you are not logged in to the Hub or your token is invalid; run `hf auth login`"),
+        (READ_TOKEN, "somebody/tiny", "your token has no write access"),
+        (WRITE_TOKEN, "another/tiny", "your token has no write access"),
     ],
 )
 def test_who_may_not_write_is_told_before_an_upload(hub, pushed, tmp_path, token, repo_id, reason):
@@ -273,7 +278,7 @@ def test_who_may_not_write_is_told_before_an_upload(hub, pushed, tmp_path, token
 def test_a_training_without_a_login_does_not_begin(hub, pushed, tmp_path):
     command = make_command(pushed.faces, pushed.network, tmp_path / "run", push_to_hub=True, hub_model_id="other")
     process = run_program(["train.py", *command], make_environment(hub, tmp_path / "home", token="hf_wrong"))
-    assert "train.py: error: other cannot be written to on the Hub: there is no login" in last_line(process)
+    assert "train.py: error: other cannot be written to on the Hub: you are not logged in" in last_line(process)
     assert "Epoch" not in process.stdout and not list((tmp_path / "run").rglob("*.safetensors"))
 
 
@@ -286,7 +291,7 @@ def test_a_push_under_another_name_writes_it_into_the_card(hub, changed, environ
     )
     assert not hub.repo("somebody/renamed").private  # as the word said, and not as the training was
     sentence = last_line(push(changed, environment, "--private", repo_id="somebody/renamed"))
-    assert re.search("somebody/renamed is on the Hub already and public: make it private", sentence)
+    assert re.search("somebody/renamed exists and is public: make it private", sentence)
 
 
 @pytest.mark.parametrize("trained_private", [True, False])
@@ -310,7 +315,7 @@ def test_a_repo_that_is_gone_is_made_again_as_private_as_it_was(hub, changed, en
 
 def test_a_folder_without_results_is_no_training(hub, tmp_path, environment):
     sentence = last_line(push(tmp_path, environment, repo_id="somebody/nothing"))
-    assert "holds no train_results.json: give the --output_dir" in sentence
+    assert "has no train_results.json: give the --output_dir" in sentence
     assert not hub.repo("somebody/nothing").exists
 
 
@@ -324,7 +329,7 @@ def test_a_folder_whose_weights_and_results_differ_is_not_pushed(hub, changed, e
     assert sentence.startswith(
         f"push_to_hub.py: error: {changed} is not pushed: its weights are not those of its train_results"
     )
-    assert sentence.endswith("the training's own command with --resume_from_checkpoint latest writes both anew.")
+    assert sentence.endswith("run the training's command with --resume_from_checkpoint latest.")
     assert hub.repo("somebody/tiny").history() == commits
 
 
@@ -338,7 +343,7 @@ def test_a_training_that_is_killed_in_an_export_is_not_pushed_before_it_has_gone
     assert process.returncode == -SIGKILL, process.stderr
     assert len(hub.repo("somebody/killed").history()) == 1
     sentence = last_line(push(folder, environment, repo_id="somebody/killed"))
-    assert f"{folder} holds no train_results.json" in sentence and "--resume_from_checkpoint latest" in sentence
+    assert f"{folder} has no train_results.json" in sentence and "--resume_from_checkpoint latest" in sentence
     assert len(hub.repo("somebody/killed").history()) == 1
     process = run_program(["train.py", *command, "--resume_from_checkpoint", "latest"], environment)
     assert process.returncode == 0, process.stderr
@@ -380,7 +385,7 @@ def test_data_without_training_images_make_no_repo(hub, tmp_path):
     faces = write_faces(tmp_path / "faces", 0, test_count=4)
     command = ["-m", "scripts.publish_data", faces, "untrained"]
     process = run_program(command, environment)
-    reason = "Nothing can be uploaded to untrained: there is no login that the Hub accepts"
+    reason = "Nothing can be uploaded to untrained: you are not logged in to the Hub"
     assert last_line(process).startswith(f"publish_data: error: {reason}") and "Reading faces" not in process.stderr
     sentence = last_line(run_program(command, environment | {"HF_TOKEN": WRITE_TOKEN}))
     assert sentence.startswith(f"publish_data: error: {faces} has no train images, only ['test']")

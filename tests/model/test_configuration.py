@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
 import configuration_agegender
@@ -26,7 +27,7 @@ def load_config(name: str) -> AgeGenderConfig:
 
 
 def test_residual_stages_do_not_shrink():
-    with pytest.raises(ValueError, match="8 channels after 16"):
+    with pytest.raises(StrictDataclassError, match="8 channels after 16"):
         make_config(block_types=["conv", "residual"], hidden_sizes=[16, 8])
 
 
@@ -82,7 +83,7 @@ def test_kernels_are_3_by_default():
     ],
 )
 def test_wrong_value_is_named(field, value):
-    with pytest.raises(ValueError, match=field):
+    with pytest.raises(StrictDataclassError, match=field):
         make_config(**{field: value})
 
 
@@ -104,7 +105,7 @@ def test_wrong_value_is_named(field, value):
     ],
 )
 def test_wrong_type_is_named(field, value):
-    with pytest.raises(ValueError, match=field):
+    with pytest.raises(StrictDataclassError, match=field):
         make_config(**{field: value})
 
 
@@ -198,8 +199,7 @@ def test_remote_code_passes_the_sentence_on(monkeypatch, tmp_path, name):
     package.mkdir()
     for file in ROOT.glob("*_agegender.py"):
         shutil.copy(file, package)
-    for name_beside in ("age_distribution", "face_detection"):
-        shutil.copy(ROOT / f"{name_beside}.py", package)
+    shutil.copy(ROOT / "face_detection.py", package)
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     for module in [module for module in sys.modules if module.startswith("remote_code")]:

@@ -122,7 +122,7 @@ def test_card_names_the_hub_repository_and_survives_a_dot_and_missing_labels(fin
 def test_a_hub_out_of_reach_is_named_before_training(run_train, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(train, "load_training_data", lambda *args, **kwargs: pytest.fail("the data were read"))
-    with pytest.raises(ValueError, match="run cannot be written to on the Hub: HF_HUB_OFFLINE=1 keeps"):
+    with pytest.raises(ValueError, match="run cannot be written to on the Hub: HF_HUB_OFFLINE=1 disables"):
         run_train(tmp_path / "run", push_to_hub=True)
 
 
