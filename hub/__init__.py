@@ -1,1 +1,1 @@
-"""From and to the Hugging Face Hub: loading, uploads, model cards, errors in plain words."""
+"""Hugging Face Hub: loading, uploads, model cards and error messages."""

@@ -1,1 +1,1 @@
-"""Numbers from predictions: metrics, calibration, results files."""
+"""Metrics of predictions, calibration and the results JSON."""

@@ -1,11 +1,11 @@
-"""Metrics of age and gender estimation, as a local `evaluate` metric that needs no download."""
+"""Metrics of age and gender estimation, with a local `evaluate` metric that needs no download."""
 
 import datasets
 import evaluate
 import numpy as np
 from scipy.special import softmax
 
-from metrics.results import ADULT_AGES, INTERVAL_COVERAGE
+from metrics.results import ADULT_AGES, INTERVAL_COVERAGE, format_value
 
 
 CUMULATIVE_SCORE_YEARS = 5
@@ -13,25 +13,19 @@ AGE_BANDS = ((0, 3), (4, 12), (13, 20), (21, 30), (31, 40), (41, 50), (51, 60), 
 
 HIGHER_IS_BETTER = {"loss": False, "age_mae": False, "age_cs5": True, "gender_accuracy": True}
 
-DESCRIPTION = """
-Mean absolute error of the age (years), cumulative score CS@5 (share of ages that are wrong by at most 5 years) and gender
-accuracy, over all images and over those labelled 21–60 years.
-"""
-
-INPUTS = """
-Args:
-    age_predictions: Ages in years.
-    age_references: Labelled ages in years, NaN where not known.
-    gender_predictions: Indices of genders.
-    gender_references: Labelled indices, -100 where not known.
-"""
-
 
 class AgeGenderMetric(evaluate.Metric):
     """
-    Age MAE, CS@5 and gender accuracy.
+    Mean absolute error of the age in years, cumulative score CS@5 (share of ages with an error of at most 5 years) and gender
+    accuracy, over all images and over those labelled 21 to 60 years.
 
-    Under several processes: gather first, compute on the main one.
+    With several processes, gather the predictions first and compute on the main process.
+
+    Args of `add_batch` and `compute`:
+        age_predictions: Ages in years.
+        age_references: Age labels in years, NaN if unknown.
+        gender_predictions: Gender indices.
+        gender_references: Gender labels, -100 if unknown.
 
     Example:
 
@@ -47,19 +41,10 @@ class AgeGenderMetric(evaluate.Metric):
         super().__init__(keep_in_memory=True)
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {
-                    "age_predictions": datasets.Value("float32"),
-                    "age_references": datasets.Value("float32"),
-                    "gender_predictions": datasets.Value("int64"),
-                    "gender_references": datasets.Value("int64"),
-                }
-            ),
-        )
+        types = {"age": "float32", "gender": "int64"}
+        names = [f"{key}_{kind}" for key in types for kind in ("predictions", "references")]
+        features = datasets.Features({name: datasets.Value(types[name.partition("_")[0]]) for name in names})
+        return evaluate.MetricInfo(description=type(self).__doc__, citation="", features=features)
 
     def _compute(self, age_predictions, age_references, gender_predictions, gender_references) -> dict:
         ages = np.asarray(age_references, dtype=np.float64)
@@ -73,7 +58,7 @@ class AgeGenderMetric(evaluate.Metric):
 
 
 def summarize(errors, ages, correct, genders, chosen) -> dict:
-    """The metrics of the chosen images; NaN where none of them has the label. All arguments are arrays (images,)."""
+    """Returns the metrics of the chosen images, NaN without a label. All arguments are arrays of shape `(num_images,)`."""
     age_known = chosen & np.isfinite(ages)
     gender_known = chosen & (genders != -100)
     return {
@@ -84,14 +69,14 @@ def summarize(errors, ages, correct, genders, chosen) -> dict:
     }
 
 
-def expected_calibration_error(probabilities: np.ndarray, correct: np.ndarray, num_bins: int = 15) -> float:
+def compute_calibration_error(probabilities: np.ndarray, correct: np.ndarray, num_bins: int = 15) -> float:
     """
-    Mean distance of probability and accuracy over bins of equal width (https://huggingface.co/papers/1706.04599).
+    Computes the expected calibration error (https://huggingface.co/papers/1706.04599).
 
     Args:
-        probabilities: Of the predicted class, 0–1, (images,).
-        correct: Whether that class is the labelled one, (images,).
-        num_bins: Number of bins of 0–1.
+        probabilities: Probabilities of the predicted classes, 0 to 1, shape `(num_images,)`.
+        correct: Whether the predicted classes are the labels, shape `(num_images,)`.
+        num_bins: Number of bins of equal width between 0 and 1.
     """
     bins = np.minimum((probabilities * num_bins).astype(int), num_bins - 1)
     differences = np.bincount(bins, weights=probabilities - correct, minlength=num_bins)
@@ -101,27 +86,25 @@ def expected_calibration_error(probabilities: np.ndarray, correct: np.ndarray, n
 def bootstrap_calibration_error(
     probabilities: np.ndarray, correct: np.ndarray, num_samples: int = 200
 ) -> tuple[float, float]:
-    """The expected calibration error and its standard error, from images drawn with replacement."""
+    """Returns the expected calibration error and its standard error, estimated by bootstrap over the images."""
     generator = np.random.default_rng(0)
     draws = generator.integers(0, len(correct), (num_samples, len(correct)))
-    errors = [expected_calibration_error(probabilities[draw], correct[draw]) for draw in draws]
-    return expected_calibration_error(probabilities, correct), float(np.std(errors))
+    errors = [compute_calibration_error(probabilities[draw], correct[draw]) for draw in draws]
+    return compute_calibration_error(probabilities, correct), float(np.std(errors))
 
 
 def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
     """
-    Where a model errs and whether its intervals and probabilities hold.
+    Computes errors, age intervals and gender probabilities by labelled age.
 
     Args:
-        predictions: `ages` and `age_labels` (years, NaN where not known), `age_classes` (the labels as whole years that
-            the model has, older ones as its last), `age_intervals` (images, 2), `gender_logits` (images, 2) and
-            `gender_labels` (-100 where not known).
+        predictions: As returned by `metrics.prediction`.
 
     Returns:
-        `by_age`, one dict for all ages and one for each of `AGE_BANDS` that has images, with error, bias (years too old),
-        the coverage of the intervals, its standard error if nine of ten are the truth, and their mean width (years);
-        `gender_confusion`, counts of labels (rows) by predictions; and `gender_calibration_error` with its standard error.
-        None where no image has the label.
+        `by_age`: one dict for all ages and one for each of `AGE_BANDS` with images, with error, bias (positive if the
+        predicted age is too high), coverage of the intervals, its standard error for a true coverage of nine in ten, and
+        mean width, in years. `gender_confusion`: counts, labels in rows and predictions in columns.
+        `gender_calibration_error` and its standard error. Values without a label are None.
     """
     labels, genders = predictions["age_labels"], predictions["gender_labels"]
     predicted = predictions["gender_logits"].argmax(axis=-1)
@@ -163,14 +146,14 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
 
 
 def format_errors(errors: dict) -> str:
-    """One line a band of ages, for people."""
+    """Returns one line of text for each age band."""
     lines = ["     ages  images    MAE   bias  gender    in interval  width"]
-    for row in errors["by_age"]:
-        gender = "–" if row["gender_accuracy"] is None else f"{row['gender_accuracy']:.1%}"
-        lines.append(
-            f"{row['ages']:>9} {row['num_images']:>7,} {row['age_mae']:>6.2f} {row['age_bias']:>+6.2f} {gender:>7} "
-            f"{row['interval_coverage']:>7.1%} ± {row['interval_standard_error']:.1%} {row['interval_width']:>6.1f}"
-        )
+    lines += [
+        f"{row['ages']:>9} {row['num_images']:>7,} {row['age_mae']:>6.2f} {row['age_bias']:>+6.2f} "
+        f"{format_value(row['gender_accuracy'], '.1%'):>7} "
+        f"{row['interval_coverage']:>7.1%} ± {row['interval_standard_error']:.1%} {row['interval_width']:>6.1f}"
+        for row in errors["by_age"]
+    ]
     if errors["gender_calibration_error"] is not None:
         lines.append(
             f"Gender probabilities are off by {errors['gender_calibration_error']:.2%} (ECE) ± "
@@ -180,7 +163,7 @@ def format_errors(errors: dict) -> str:
 
 
 def format_metrics(metrics: dict) -> str:
-    """One line a range of ages, for people."""
+    """Returns one line of text for all ages and one for adults."""
     low, high = ADULT_AGES
     lines = []
     for name, suffix in (("all ages", ""), (f"{low}–{high} years", f"_{low}_{high}")):

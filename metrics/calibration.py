@@ -1,7 +1,7 @@
 """
-What makes a model's age intervals and gender probabilities hold, fitted on images that chose neither weights nor epoch.
+Calibrates age intervals and gender probabilities on images that were not used to select the weights.
 
-The results are three fields of the configuration, so that they travel with the weights.
+The result is three fields of the configuration, which are saved with the weights.
 """
 
 import numpy as np
@@ -15,26 +15,25 @@ from modeling_agegender import compute_age_interval, compute_centrality
 
 
 CALIBRATED_FIELDS = ("age_interval_ages", "age_interval_levels", "gender_temperature")
-# Ages, years, that have a level of their own; closer where errors change fast.
+# Ages in years at which levels are fitted, closer where errors change fast.
 LEVEL_AGES = (0, 2, 5, 10, 14, 18, 22, 26, 31, 38, 46, 55, 65, 80)
-# A level is fitted to the labels nearest to its age: at least so many, and all within so many years. More would be steadier,
-# but teenagers, few and the most overestimated, would get the level of younger and older faces.
+# A level is fitted to at least so many nearest labels and to all labels within so many years. With more labels, teenagers,
+# which are few and the most overestimated, would get the level of younger and older faces.
 NEAREST_IMAGES, NEAREST_YEARS = 60, 2
-# Fewer labels than this, over all ages, calibrate nothing.
-LEAST_LABELS = 100
+LEAST_LABELS = 100  # over all ages
 NUM_FOLDS = 10
 
 
 def fit_levels(centralities: np.ndarray, ages: np.ndarray) -> list[float]:
     """
-    The level of each of `LEVEL_AGES`: the conformal quantile over the labels nearest to it.
+    Fits the level of each of `LEVEL_AGES`: the conformal quantile of the nearest labels.
 
     Args:
-        centralities: How far out each label lies in its predicted distribution, 0–1, (images,).
-        ages: The labels, years, (images,).
+        centralities: Centrality of each label in its predicted distribution, 0 to 1, shape `(num_images,)`.
+        ages: Labels in years, shape `(num_images,)`.
 
     Returns:
-        Levels, 0–1.
+        Levels, 0 to 1.
     """
     levels = []
     for age in LEVEL_AGES:
@@ -49,14 +48,14 @@ def fit_levels(centralities: np.ndarray, ages: np.ndarray) -> list[float]:
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """
-    The temperature with the smallest cross-entropy (https://huggingface.co/papers/1706.04599).
+    Fits the temperature with the smallest cross-entropy (https://huggingface.co/papers/1706.04599).
 
     Args:
-        logits: Scores at temperature 1, (images, classes).
-        labels: Indices of classes, (images,).
+        logits: Scores at temperature 1, shape `(num_images, num_classes)`.
+        labels: Class indices, shape `(num_images,)`.
 
     Returns:
-        A number in 0.05–20.
+        The temperature, 0.05 to 20.
     """
 
     def cross_entropy(log_temperature: float) -> float:
@@ -67,7 +66,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def fit_fields(predictions: dict[str, np.ndarray], least_labels: int = LEAST_LABELS) -> dict:
-    """The fields of the configuration that fit; those with fewer labels than `least_labels` are left out."""
+    """Returns the fitted fields of the configuration, without those with fewer than `least_labels` labels."""
     fields = {}
     known = np.isfinite(predictions["age_classes"])
     if known.sum() >= least_labels:
@@ -83,7 +82,7 @@ def fit_fields(predictions: dict[str, np.ndarray], least_labels: int = LEAST_LAB
 
 
 def recount(predictions: dict[str, np.ndarray], fields: dict) -> dict[str, np.ndarray]:
-    """What a model with these fields says of the same images; fields that are not there change nothing."""
+    """Returns the predictions of the model with these fields of the configuration."""
     changed = {}
     if "age_interval_levels" in fields:
         logits, ages = (torch.from_numpy(predictions[name]) for name in ("age_logits", "ages"))
@@ -102,19 +101,18 @@ def calibrate(
     seed: int = 0,
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """
-    Fits the fields to some of the images and sets them in a configuration.
+    Fits the calibration and sets it in a configuration.
 
     Args:
-        config: Of the model that gave the predictions with `gender_temperature=1`.
-        predictions: What `evaluation.predict` returns.
-        calibrating: True for the images to fit to, which chose neither weights nor epoch, (images,).
-        groups: Groups of near-duplicates, (images,).
-        seed: Of the draw of the tenths.
+        config: Configuration of the model, changed in place.
+        predictions: Predictions with `gender_temperature=1`, as returned by `metrics.prediction`.
+        calibrating: Whether an image is used for calibration, shape `(num_images,)`.
+        groups: Groups of near-duplicates, shape `(num_images,)`.
+        seed: Seed of the folds.
 
     Returns:
-        The fields, without those for which there are too few labels; and the predictions as they are with fields that
-        were not fitted to the image: of a calibrating image those that nine tenths of the calibrating images give, which
-        hold none of its group.
+        The fitted fields, without those with too few labels, and calibrated predictions. Coverage is cross-fitted: no image
+        is scored with a calibration fitted on it or its near-duplicates.
     """
     fields = fit_fields(take(predictions, calibrating))
     held = {name: values.copy() for name, values in recount(predictions, fields).items()}
@@ -132,5 +130,5 @@ def calibrate(
 
 
 def take(predictions: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:
-    """The predictions of the chosen images."""
+    """Returns the predictions of the chosen images."""
     return {name: values[chosen] for name, values in predictions.items()}

@@ -1,4 +1,4 @@
-"""Predictions of a model on a data loader, and their metrics."""
+"""Predictions of a model for a data loader, and their metrics."""
 
 import numpy as np
 import torch
@@ -13,17 +13,17 @@ from modeling_agegender import AgeGenderModel
 @torch.no_grad()
 def predict(model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelerator) -> dict[str, np.ndarray] | None:
     """
-    What a model says of all images of a data loader, in their order.
+    Computes the predictions for all images of a data loader, in its order.
 
     Args:
-        model: On the accelerator's device.
-        dataloader: Prepared by the accelerator.
+        model: A model on the accelerator's device.
+        dataloader: A data loader prepared by the accelerator.
         accelerator: Gathers the predictions of all processes, each image once.
 
     Returns:
-        On the main process `ages` (years), `age_intervals` (images, 2), `age_logits` (images, num_age_classes),
-        `gender_logits` (images, 2), `age_labels` (NaN where not known), `age_classes` (the same as whole years that the
-        model has) and `gender_labels` (-100 where not known); elsewhere None.
+        On the main process arrays of `num_images` rows: `ages` and `age_labels` (years, NaN if unknown), `age_classes`
+        (labels rounded and limited to the model's classes), `age_intervals` (2 columns, years), `age_logits`
+        (`num_age_classes` columns), `gender_logits` (2 columns) and `gender_labels` (-100 if unknown). None elsewhere.
     """
     was_training = model.training
     model.eval()
@@ -51,21 +51,21 @@ def predict(model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelera
 
 
 def compute_metrics(model: AgeGenderModel, predictions: dict[str, np.ndarray]) -> dict:
-    """The values of [`AgeGenderMetric`] and `loss`, the mean over the labels that are known."""
+    """Returns the values of [`AgeGenderMetric`] and the mean `loss` over the known labels."""
     metrics = AgeGenderMetric().compute(
         age_predictions=predictions["ages"],
         age_references=predictions["age_labels"],
         gender_predictions=predictions["gender_logits"].argmax(axis=-1),
         gender_references=predictions["gender_labels"],
     )
-    # One loss over all images: the mean of the batches' losses would weigh missing labels by their batch.
+    # Over all images: with unknown labels, the mean of the batch losses would be another number.
     names = ("age_logits", "gender_logits", "age_labels", "gender_labels")
     loss = model.compute_loss(*(torch.from_numpy(predictions[name]) for name in names))
     return metrics | {"loss": loss.item()}
 
 
 def evaluate_model(model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelerator) -> dict:
-    """The result of `compute_metrics`, the same on all processes; arguments as in `predict`."""
+    """Returns the result of `compute_metrics` on all processes; arguments as in `predict`."""
     predictions = predict(model, dataloader, accelerator)
     results = [compute_metrics(model, predictions) if predictions else None]
     return broadcast_object_list(results)[0]

@@ -39,7 +39,9 @@ def test_weights_of_another_shape_are_refused(folder):
 
 
 def test_no_model_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="No model could be loaded from .*; give a folder or a Hub id: .*model.safetensors"):
+    with pytest.raises(
+        ValueError, match="No model could be loaded from .*; give a folder or a Hub id: .*model.safetensors"
+    ):
         load_model(str(tmp_path))
 
 

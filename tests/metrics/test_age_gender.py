@@ -7,8 +7,8 @@ import pytest
 
 from metrics.age_gender import (
     AgeGenderMetric,
+    compute_calibration_error,
     describe_errors,
-    expected_calibration_error,
     format_errors,
     format_metrics,
 )
@@ -88,12 +88,12 @@ def test_text_for_people():
     ]
 
 
-def test_expected_calibration_error():
+def test_compute_calibration_error():
     """Ten of 0.95 and ten of 0.75, of which eight and six are right."""
     probabilities = np.repeat([0.95, 0.75], 10)
     correct = np.array([True] * 8 + [False] * 2 + [True] * 6 + [False] * 4)
-    assert expected_calibration_error(probabilities, correct) == pytest.approx((0.15 + 0.15) / 2)
-    assert expected_calibration_error(np.ones(4), np.ones(4, dtype=bool)) == 0
+    assert compute_calibration_error(probabilities, correct) == pytest.approx((0.15 + 0.15) / 2)
+    assert compute_calibration_error(np.ones(4), np.ones(4, dtype=bool)) == 0
 
 
 PREDICTIONS = {
