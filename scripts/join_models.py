@@ -1,9 +1,9 @@
 """
-Puts the bodies of two trained models side by side into one model, whose answers are the mean of theirs (in logits).
+Joins two trained models into one with both encoders, whose logits are the mean of theirs.
 
     python -m scripts.join_models runs/resnet29 runs/mobilenet --output_dir start
 
-Networks of different kinds err in different ways; a training that starts from the result goes on from their mean.
+Networks of different kinds make different errors. The result can be trained further.
 """
 
 import argparse
@@ -21,45 +21,39 @@ from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
 
 
-CARD = """# Two networks side by side
+CARD = """# Two networks in one
 
-Two networks, {first} and {second}, as one: their bodies side by side, the mean of their answers.
+The encoders of {first} and {second} side by side; the logits are the mean of theirs.
 """
-SAME_FIELDS = ("num_channels", "num_age_classes", "id2label")
 
 
 def check_fit(models: list[AgeGenderModel], processors: list[AgeGenderImageProcessor]):
-    """
-    Compares what two models must share.
-
-    Raises:
-        ValueError: if they differ in it, or if one is not a body with a fully connected layer for each head.
-    """
+    """Raises ValueError if two models cannot be joined: each needs one encoder and linear heads, and both the same input."""
     configs = [model.config for model in models]
     for config in configs:
         if config.second_encoder is not None or config.age_head_sizes or config.gender_head_sizes:
-            raise ValueError(f"{config.name_or_path} has two bodies already, or more than one layer in a head.")
-    for field in SAME_FIELDS:
-        first, second = (getattr(config, field) for config in configs)
-        if first != second:
-            raise ValueError(f"The models differ in {field}: {first} and {second}.")
-    for field in ("image_mean", "image_std"):
-        first, second = (getattr(processor, field) for processor in processors)
-        if first != second:
-            raise ValueError(f"The image processors differ in {field}: {first} and {second}.")
+            raise ValueError(f"{config.name_or_path} has two encoders already, or more than one layer in a head.")
+    for parts, names in (
+        (configs, ("num_channels", "num_age_classes", "id2label")),
+        (processors, ("image_mean", "image_std")),
+    ):
+        for name in names:
+            first, second = (getattr(part, name) for part in parts)
+            if first != second:
+                raise ValueError(f"The models differ in {name}: {first} and {second}.")
 
 
 @torch.no_grad()
 def join_models(first: AgeGenderModel, second: AgeGenderModel) -> AgeGenderModel:
     """
-    A model with the bodies of both.
+    Joins the encoders and averages the heads.
 
     Args:
-        first: Gives the configuration, `mirror_averaging` included; its body is the first.
-        second: Its body sees each image once, at its own size.
+        first: Model whose configuration is kept, including `mirror_averaging`.
+        second: Model whose encoder receives each image once, at its own size.
 
     Returns:
-        In eval mode, not calibrated: each head's logits are the mean of those of the two, gender at their temperatures.
+        A model in eval mode, not calibrated. Its gender logits are the mean of those at the two temperatures.
     """
     values = {name: value for name, value in first.config.to_dict().items() if name not in CALIBRATED_FIELDS}
     values["second_encoder"] = {name: getattr(second.config, name) for name in AgeGenderConfig.encoder_fields}
@@ -77,7 +71,7 @@ def join_models(first: AgeGenderModel, second: AgeGenderModel) -> AgeGenderModel
 
 def main():
     parser = argparse.ArgumentParser(description="Joins two trained models into one.", allow_abbrev=False)
-    parser.add_argument("models", nargs=2, help="Model folders or Hub ids; the first gives the image processor.")
+    parser.add_argument("models", nargs=2, help="Model folders or Hub ids. The image processor is that of the first.")
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder for the model.")
     arguments = parser.parse_args()
     models, processors = zip(*(load_model(name) for name in arguments.models))
@@ -86,7 +80,7 @@ def main():
     AgeGenderPipeline(model=joined, image_processor=processors[0]).save_pretrained(arguments.output_dir)
     first, second = (f"`{name_data(name)}`" for name in arguments.models)
     (arguments.output_dir / "README.md").write_text(CARD.format(first=first, second=second))
-    print(f"Wrote {arguments.output_dir}: {joined.num_parameters():,} parameters, to be trained or calibrated.")
+    print(f"Wrote {arguments.output_dir}: {joined.num_parameters():,} parameters, not calibrated.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Turning published face networks into AgeGenderModel folders to start a training from: what the converters share."""
+"""Converts published face networks to AgeGenderModel folders with initial weights: code shared by the converters."""
 
 import argparse
+import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,34 +19,50 @@ from training.initial_model import load_config
 
 
 BATCH_SIZE = 50
+CONFIGS = Path(__file__).parents[1] / "configs"
+CARD = """---
+library_name: transformers
+---
+
+# Face-pretrained initial weights
+
+The encoder of {source}, with batch normalization restored and new heads.
+"""
+
+
+def check_sha256(file: Path, data: bytes, expected: str, source: str) -> bytes:
+    """Returns the content of a file. Raises ValueError if it is not the expected one."""
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != expected:
+        raise ValueError(f"{file} has the SHA-256 {digest}, expected {expected}: use {source}.")
+    return data
 
 
 def list_layers(model: AgeGenderModel) -> list[AgeGenderConvLayer]:
-    """The model's convolution layers from input to output."""
+    """Returns the model's convolution layers from input to output."""
     return [module for module in model.modules() if isinstance(module, AgeGenderConvLayer)]
 
 
 def load_layer(name: str, layer: AgeGenderConvLayer, kernel: np.ndarray, scale: np.ndarray | float, shift: np.ndarray):
     """
-    Fills a layer whose batch normalisation was saved as a scale and a shift of each channel.
+    Loads a convolution and the scale and shift of each output channel after it.
 
-    The kernel gets the size of a new one, and the scale undoes that: Adam's steps are as large for a small kernel as for a
-    large one, and one made for pixels of 0–255 would be lost in a few of them.
+    The kernel is scaled to the size of a newly initialized one, and the batch normalization undoes that: the steps of Adam
+    have the same size for all kernels and would destroy a small one, made for pixels of 0 to 255, within a few steps.
 
     Args:
-        name: Of the layer in the network that is converted, for the message.
-        layer: Of a model in eval mode.
-        kernel: (out_channels, in_channels per group, height, width).
-        scale: (out_channels,), or one number for all.
-        shift: (out_channels,).
+        name: Name of the layer in the published network, for the error message.
+        layer: Layer of a model in eval mode.
+        kernel: Shape `(out_channels, in_channels / groups, height, width)`.
+        scale: Shape `(out_channels,)`, or one number.
+        shift: Shape `(out_channels,)`.
 
     Raises:
-        ValueError: if the layer is of another shape.
+        ValueError: if the layer has another shape.
     """
-    if kernel.shape != tuple(layer.convolution.weight.shape):
-        raise ValueError(
-            f"{name} has the shape {kernel.shape}, the config makes {tuple(layer.convolution.weight.shape)}."
-        )
+    expected = tuple(layer.convolution.weight.shape)
+    if kernel.shape != expected:
+        raise ValueError(f"{name} has the shape {kernel.shape}, but the config makes {expected}.")
     normalization = layer.normalization
     factor = math.sqrt(2 / kernel[0].size / np.square(kernel).mean())
     layer.convolution.weight.copy_(torch.from_numpy(factor * kernel))
@@ -58,26 +75,23 @@ def load_layer(name: str, layer: AgeGenderConvLayer, kernel: np.ndarray, scale: 
 @torch.no_grad()
 def restore_batch_normalization(model: AgeGenderModel, images: list):
     """
-    Gives each batch normalisation the statistics of its input, with scale and shift that undo them.
-
-    The outputs stay as they were; what changes is that the network now learns several times faster.
+    Sets the running statistics of each batch normalization to those of its inputs and adapts weight and bias, so that the
+    outputs stay the same. The network then learns several times faster.
 
     Args:
-        model: In eval mode.
-        images: Face crops, PIL images; their mirror images, which training sees too, count as well.
+        model: A model in eval mode.
+        images: Face crops, PIL images. Their mirror images, which training uses too, are added.
     """
     sums = {}
 
     def add_statistics(module: nn.Module, inputs: tuple, output: torch.Tensor):
         output = output.double()
-        count, total, squares = sums.get(module, (0, 0, 0))
-        count = count + output.numel() / output.shape[1]
-        sums[module] = count, total + output.sum(dim=(0, 2, 3)), squares + output.square().sum(dim=(0, 2, 3))
+        values = output.numel() / output.shape[1], output.sum(dim=(0, 2, 3)), output.square().sum(dim=(0, 2, 3))
+        sums[module] = [total + value for total, value in zip(sums.get(module, (0, 0, 0)), values)]
 
     layers = list_layers(model)
     hooks = [layer.convolution.register_forward_hook(add_statistics) for layer in layers]
-    size = {"height": model.config.image_size, "width": model.config.image_size}
-    processor = AgeGenderImageProcessor(size=size)
+    processor = AgeGenderImageProcessor(size={"height": model.config.image_size, "width": model.config.image_size})
     for start in range(0, len(images), BATCH_SIZE):
         batch = processor(images[start : start + BATCH_SIZE], return_tensors="pt").pixel_values
         for pixel_values in (batch, batch.flip(-1)):
@@ -102,13 +116,13 @@ def convert(
     load: Callable[[AgeGenderModel, Any], None], weights: Any, config: AgeGenderConfig, images: list
 ) -> AgeGenderModel:
     """
-    Builds a model with the body of a published network and new heads.
+    Builds a model with the encoder of a published network and new heads.
 
     Args:
-        load: Copies weights into the layers of a model, see `load_layer`.
-        weights: Of the published network, as `load` takes them.
-        config: A network whose stages are those of the published one.
-        images: Face crops, PIL images, from which the statistics of the batch normalisations are taken.
+        load: Copies the weights to a model with `load_layer`.
+        weights: Weights of the published network.
+        config: Configuration with the stages of the published network.
+        images: Face crops, PIL images, for `restore_batch_normalization`.
     """
     torch.manual_seed(0)
     model = AgeGenderModel(config).eval()
@@ -118,32 +132,24 @@ def convert(
 
 
 def run_conversion(
-    name: str,
-    file: str,
-    config: Path,
-    read: Callable[[Path], Any],
-    load: Callable[[AgeGenderModel, Any], None],
-    card: str,
+    file: str, config: Path, read: Callable[[Path], Any], load: Callable[[AgeGenderModel, Any], None], source: str
 ):
     """
-    A converter's program: takes the command line, converts, saves.
+    Runs a converter: parses the command line, converts and saves.
 
     Args:
-        name: Of the network that is converted.
-        file: Which file of it to give.
-        config: JSON file of the network that it becomes, unless another is given.
-        read: Reads the weights from that file.
+        file: Name of the file to convert, for the help text.
+        config: Default JSON file of the network.
+        read: Reads the weights from the file.
         load: See `convert`.
-        card: README of the folder.
+        source: The published network, its author and licence, for the model card.
     """
-    parser = argparse.ArgumentParser(description=f"Converts {name} into an AgeGenderModel folder.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=f"Converts {file} to an AgeGenderModel folder.", allow_abbrev=False)
     parser.add_argument("weights", type=Path, help=f"Path of {file}.")
     parser.add_argument("--data_dir", required=True, help="UTKFace: folder, archive, Parquet folder or data set id.")
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder for the model.")
     parser.add_argument("--config", type=Path, default=config, help=f"Network. Default: configs/{config.name}.")
-    parser.add_argument(
-        "--num_images", type=int, default=500, help="Training images to take statistics of. Default: 500."
-    )
+    parser.add_argument("--num_images", type=int, default=500, help="Training images for statistics. Default: 500.")
     arguments = parser.parse_args()
     weights = read(arguments.weights)  # before the data, which take longer
     config = load_config(arguments.config)
@@ -153,5 +159,5 @@ def run_conversion(
     model.save_pretrained(arguments.output_dir)
     size = {"height": config.image_size, "width": config.image_size}
     AgeGenderImageProcessor(size=size).save_pretrained(arguments.output_dir)
-    (arguments.output_dir / "README.md").write_text(card)
+    (arguments.output_dir / "README.md").write_text(CARD.format(source=source))
     print(f"Wrote {arguments.output_dir}: {model.num_parameters():,} parameters, statistics of {len(images)} images.")

@@ -31,5 +31,5 @@ def test_two_trainings(run_train, tmp_path, monkeypatch, capsys):
 
 
 def test_an_unfinished_training_is_named(tmp_path):
-    with pytest.raises(ValueError, match="holds no train_results.json: is the training finished"):
+    with pytest.raises(ValueError, match="has no train_results.json: is the training finished"):
         compare_runs.read_run(tmp_path)

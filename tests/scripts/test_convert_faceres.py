@@ -15,7 +15,7 @@ from configuration_agegender import AgeGenderConfig
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
 from scripts import convert_faceres, weight_conversion
-from scripts.convert_faceres import convolution_layers, load_convolutions, read_tensorflowjs
+from scripts.convert_faceres import load_convolutions, name_layers, read_tensorflowjs
 from scripts.weight_conversion import convert
 from tests.support.models import FACE_BOX
 
@@ -124,7 +124,7 @@ def test_kernels_have_the_size_of_new_ones(constants):
     """Else an optimizer that steps alike for all would lose the small ones."""
     model = AgeGenderModel(tiny_config()).eval()
     load_convolutions(model, constants)
-    for _, layer in convolution_layers(model):
+    for layer in name_layers(model).values():
         kernel = layer.convolution.weight
         assert kernel.square().mean().sqrt().item() == pytest.approx(math.sqrt(2 / kernel[0].numel()), rel=1e-3)
 
@@ -134,7 +134,7 @@ def test_kernels_and_shifts_find_their_places(constants):
     """Input channels of the first kernel reversed (BGR), HWIO to OIHW, HWC1 to C1HW, factors in the kernels."""
     model = AgeGenderModel(tiny_config()).eval()
     load_convolutions(model, constants)
-    layers = dict(convolution_layers(model))
+    layers = name_layers(model)
     first, first_kernel = scaled_kernel(layers["conv1"]), constants["conv1/convolution/merged_input"]
     assert first[3, 0, 1, 2].item() == pytest.approx(float(first_kernel[1, 2, 2, 3]))
     assert first[1, 2, 0, 1].item() == pytest.approx(float(first_kernel[0, 1, 0, 1]))

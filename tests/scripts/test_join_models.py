@@ -67,7 +67,7 @@ def test_logits_are_the_mean(join, tmp_path, pixel_values, capsys):
         ({"num_age_classes": 91}, "num_age_classes"),
         ({"id2label": {0: "m", 1: "f"}}, "id2label"),
         ({"age_head_sizes": [8]}, "more than one layer"),
-        ({"second_encoder": {}}, "two bodies already"),
+        ({"second_encoder": {}}, "two encoders already"),
         ({"processor": {"image_std": [0.5, 0.5, 0.5]}}, "image_std"),
     ],
 )
