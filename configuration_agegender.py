@@ -24,6 +24,20 @@ except ImportError as error:
     ) from error
 
 
+# Rule, whether a number follows it, and the fields that it holds for; of a list each number.
+RANGES = (
+    ("at least 1", lambda number: number >= 1, ("num_channels", "image_size", "age_head_sizes", "gender_head_sizes")),
+    ("at least 1", lambda number: number >= 1, ("hidden_sizes", "depths", "strides", "kernel_sizes", "pool_sizes")),
+    ("at least 2, for ages 0 and 1", lambda number: number >= 2, ("num_age_classes",)),
+    ("in [0, 1]", lambda number: 0 <= number <= 1, ("age_interval_levels",)),
+    ("in [0, 1)", lambda number: 0 <= number < 1, ("age_head_dropout", "gender_head_dropout")),
+    ("in (0, 1]", lambda number: 0 < number <= 1, ("batch_norm_momentum",)),
+    ("above 0", lambda number: number > 0, ("batch_norm_eps", "gender_temperature")),
+    ("at least 0", lambda number: number >= 0, ("age_label_sigma", "age_expectation_loss_weight")),
+    ("at least 0", lambda number: number >= 0, ("age_loss_weight", "gender_loss_weight")),
+)
+
+
 @strict
 class AgeGenderConfig(PreTrainedConfig):
     r"""
@@ -176,9 +190,6 @@ class AgeGenderConfig(PreTrainedConfig):
         for block_type in self.block_types:
             if block_type not in self.allowed_block_types:
                 raise ValueError(f"block_types may hold {self.allowed_block_types}, got {block_type!r}.")
-        for name in stage_fields[1:]:
-            if any(value < 1 for value in getattr(self, name)):
-                raise ValueError(f"{name} must hold numbers of at least 1, got {list(getattr(self, name))}.")
         if any(size % 2 == 0 for size in self.kernel_sizes):
             raise ValueError(f"kernel_sizes must be odd, got {list(self.kernel_sizes)}.")
         widths = (self.num_channels, *self.hidden_sizes)
@@ -209,41 +220,23 @@ class AgeGenderConfig(PreTrainedConfig):
         """Returns the configuration of the second encoder."""
         return type(self)(num_channels=self.num_channels, **self.second_encoder)
 
-    def validate_sizes(self):
-        """Checks that sizes and counts are positive."""
-        for name in ("num_channels", "image_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if self.num_age_classes < 2:
-            raise ValueError(f"num_age_classes must be at least 2 (ages 0 and 1), got {self.num_age_classes}.")
-        for name in ("age_head_sizes", "gender_head_sizes"):
-            if any(size < 1 for size in getattr(self, name)):
-                raise ValueError(f"{name} must hold widths of at least 1, got {list(getattr(self, name))}.")
-
     def validate_choices(self):
-        """Checks the activation, which must be one of the tested ones, and the age statistic."""
-        if self.hidden_act not in self.allowed_activations:
-            raise ValueError(f"hidden_act must be one of {self.allowed_activations}, got {self.hidden_act!r}.")
-        if self.age_statistic not in self.allowed_age_statistics:
-            raise ValueError(
-                f"age_statistic must be one of {self.allowed_age_statistics}, got {self.age_statistic!r}."
-            )
+        """Checks the fields with fixed values. The activations are those that the network is tested with."""
+        choices = {"hidden_act": self.allowed_activations, "age_statistic": self.allowed_age_statistics}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}.")
 
-    def validate_probabilities_and_weights(self):
-        """Checks dropout probabilities, normalization and loss weights."""
-        for name in ("age_head_dropout", "gender_head_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a probability in [0, 1), got {getattr(self, name)}.")
-        if not 0 < self.batch_norm_momentum <= 1:
-            raise ValueError(f"batch_norm_momentum must be in (0, 1], got {self.batch_norm_momentum}.")
-        if self.batch_norm_eps <= 0:
-            raise ValueError(f"batch_norm_eps must be above 0, got {self.batch_norm_eps}.")
-        for name in ("age_label_sigma", "age_expectation_loss_weight", "age_loss_weight", "gender_loss_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+    def validate_ranges(self):
+        """Checks the range of each number."""
+        for rule, is_valid, names in RANGES:
+            for name in names:
+                value = getattr(self, name)
+                if not all(is_valid(number) for number in (value if isinstance(value, list | tuple) else [value])):
+                    raise ValueError(f"{name} must be {rule}, got {value}.")
 
     def validate_calibration(self):
-        """Checks the levels of the age interval and the gender temperature."""
+        """Checks that the ages of the interval levels increase and have one level each."""
         ages, levels = self.age_interval_ages, self.age_interval_levels
         if not ages or len(ages) != len(levels):
             raise ValueError(
@@ -251,10 +244,6 @@ class AgeGenderConfig(PreTrainedConfig):
             )
         if any(age >= following for age, following in zip(ages, ages[1:])):
             raise ValueError(f"age_interval_ages must increase, got {list(ages)}.")
-        if any(not 0 <= level <= 1 for level in levels):
-            raise ValueError(f"age_interval_levels must hold probabilities in [0, 1], got {list(levels)}.")
-        if not self.gender_temperature > 0:
-            raise ValueError(f"gender_temperature must be above 0, got {self.gender_temperature}.")
 
     def validate_id2label(self):
         """Checks that both genders have a name."""

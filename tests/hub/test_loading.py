@@ -49,7 +49,7 @@ def test_invalid_configuration_and_damaged_weights_are_named(folder, tmp_path):
     file = tmp_path / "config.json"
     content = file.read_text()
     file.write_text(json.dumps(json.loads(content) | {"depths": [1, 0]}))
-    with pytest.raises(ValueError, match="give a folder or a Hub id: depths must hold numbers of at least 1"):
+    with pytest.raises(ValueError, match="give a folder or a Hub id: depths must be at least 1"):
         load_model(folder)
     file.write_text(content)
     weights = tmp_path / "model.safetensors"

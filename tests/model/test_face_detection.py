@@ -96,10 +96,10 @@ def test_pictures_shown_to_the_network_are_bounded(detector, size):
 
 
 def test_a_printed_page_holds_no_face(detector, monkeypatch):
-    """The first look takes parts of it for faces; the second has to know better."""
+    """The first pass finds candidates, which the second one rejects."""
     picture = Image.fromarray(page()).convert("RGB").resize((1280, 637))
     assert detector.detect(picture) == []
-    monkeypatch.setattr(FaceDetector, "_look_again", lambda self, image, candidate: candidate)
+    monkeypatch.setattr(FaceDetector, "_check_candidate", lambda self, image, candidate: candidate)
     assert FaceDetector(score_threshold=0.5).detect(picture)
 
 

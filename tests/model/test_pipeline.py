@@ -181,7 +181,7 @@ def test_address(estimator, portrait, faces, tmp_path, server):
     (tmp_path / "other.jpg").write_text("<p>not here</p>")
     assert_same_faces(estimator(f"{server}/photo.png", timeout=10), faces)
     for address in (f"{server}/other.jpg", f"{server}/missing.jpg", "http://127.0.0.1:9/photo.jpg"):
-        with pytest.raises(ValueError, match=f"{address} cannot be read as a picture"):
+        with pytest.raises(ValueError, match=f"{address} cannot be read as an image"):
             estimator(address, timeout=10)
 
 
@@ -205,7 +205,7 @@ def test_truncated_picture_is_named(tmp_path, portrait):
     portrait.save(path)
     path.write_bytes(path.read_bytes()[:2000])
     for picture, name in ((path, "cut.jpg"), (Image.open(path), "A JpegImageFile")):
-        with pytest.raises(ValueError, match=f"{name} cannot be read as a picture"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as an image"):
             to_rgb(picture)
 
 
@@ -310,7 +310,7 @@ def test_age_interval(estimator, portrait):
 
 
 def test_unknown_parameter_is_refused(estimator, portrait):
-    with pytest.raises(ValueError, match="return_corps.*return_crops"):
+    with pytest.raises(TypeError, match="return_corps"):
         estimator(portrait, return_corps=True)
 
 
