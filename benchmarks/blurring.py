@@ -1,9 +1,9 @@
 """
-What a model says of the validation faces when they are blurred or small: error, and width and coverage of the age interval.
+Evaluates a model on blurred and low-resolution validation faces: errors, and coverage and width of the age interval.
 
     python -m benchmarks.blurring --data_dir UTKFace.tar.gz --output benchmarks/blurring.json
 
-Half of the validation images calibrated the intervals.
+The intervals of the shipped model are calibrated on half of the validation images.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from PIL import Image, ImageFilter
 
 from data.loaders import make_dataloader
 from data.utkface import load_utkface
+from hub.errors import run
 from hub.loading import load_model
 from metrics.age_gender import describe_errors
 from metrics.prediction import compute_metrics, predict
@@ -24,13 +25,11 @@ from metrics.results import describe_machine, weights_sha256, write_json
 
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-SIDE = 200  # pixels, of UTKFace's images
+SIDE = 200  # pixels, side of UTKFace's images
 
 
 def reduce(side: int) -> Callable[[Image.Image], Image.Image]:
-    """To fewer pixels and back."""
+    """Returns a function that reduces an image to `side` pixels and enlarges it again."""
     return lambda image: image.resize((side, side), Image.Resampling.BICUBIC).resize(
         (SIDE, SIDE), Image.Resampling.BICUBIC
     )
@@ -47,7 +46,7 @@ CHANGES = {
 
 
 class ChangedImages:
-    """An image processor before which every image is changed."""
+    """An image processor that changes each image first."""
 
     def __init__(self, processor, change: Callable[[Image.Image], Image.Image]):
         self.processor, self.change = processor, change
@@ -60,9 +59,9 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--model", default=str(ROOT), help="Model folder or Hub id. Default: the project's own.")
+    parser.add_argument("--model", default=str(ROOT), help="Model folder or Hub id. Default: this folder.")
     parser.add_argument("--data_dir", required=True, help="UTKFace: folder, archive, Parquet folder or data set id.")
-    parser.add_argument("--every", type=int, default=4, help="Takes one of so many validation images.")
+    parser.add_argument("--every", type=int, default=4, help="Use every n-th validation image.")
     parser.add_argument("--output", type=Path, help="JSON file for the results.")
     arguments = parser.parse_args()
     accelerator = Accelerator(cpu=True)
@@ -86,4 +85,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

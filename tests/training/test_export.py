@@ -159,7 +159,7 @@ def test_fine_tuning_keeps_network_and_processor(run_train, finished, tmp_path):
     weight = "age_head.layers.0.weight"
     assert torch.allclose(first[weight], second[weight], atol=1e-4) and not torch.equal(first[weight], second[weight])
     card = (tmp_path / "tuned" / "README.md").read_text()
-    assert "Start: `start`. Reads a face" in card
+    assert "Initial weights: `start`. Estimates the apparent age" in card
 
 
 def test_half_precision_weights_are_those_measured(run_train, faces, tmp_path):
