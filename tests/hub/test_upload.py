@@ -1,4 +1,4 @@
-"""Pushing to the Hub, through the real client: what a repo then holds, and what is left when an upload fails."""
+"""Pushing to the Hub with the real client: the content of the repo, and the state after an upload that fails."""
 
 import csv
 import json
@@ -51,7 +51,7 @@ def hash_image(row):
 dataset = load_utkface(sys.argv[2]).cast_column("image", Image(decode=False))
 print(json.dumps({name: [hash_image(row) for row in split] for name, split in dataset.items()}))
 """
-# train.py as it is, but ended as by `kill -9` in its second export, before the card of the new weights is written.
+# train.py, killed in its second export before the card of the new weights is written.
 KILLED_TRAINING = """
 import os
 import sys
@@ -95,14 +95,14 @@ def push(folder: Path, environment: dict, *words: str, repo_id: str = "somebody/
 
 
 def run_printed(sentence: str, environment: dict):
-    """Runs the command that an error names."""
+    """Runs the command in an error message."""
     words = shlex.split(sentence.rpartition("again, run: ")[2])
     assert words[0] == "python"
     return run_program(words[1:], environment)
 
 
 def assert_commits_are_whole(hub, repo_id: str):
-    """Each commit has the files of a model, and the card and results of the weights."""
+    """Checks that each commit has all files of a model, with the card and results of its weights."""
     commit = hub.repo(repo_id).read()
     while commit["parent"]:
         files = commit["files"]
@@ -144,7 +144,7 @@ def test_the_card_names_results_and_licence(pushed, hub):
 
 
 def test_data_and_model_of_the_hub_train_and_failed_uploads_lose_nothing(pushed, hub, tmp_path, datasets_cache):
-    """Publishes data, reads and labels them, and trains on them from the pushed model while the Hub is out of order."""
+    """Publishes data, reads and labels them, and trains on them from the pushed model while uploads fail."""
     environment = make_environment(hub, tmp_path / "home", HF_DATASETS_CACHE=str(tmp_path / "cache"))
     hub.faults.append(Fault("datasets/.*/commit/", 500, skip=1))  # the card goes up, the data do not
     publish = ["-m", "scripts.publish_data", pushed.faces, "faces"]
@@ -297,7 +297,7 @@ def test_a_push_under_another_name_writes_it_into_the_card(hub, changed, environ
 @pytest.mark.parametrize("trained_private", [True, False])
 @pytest.mark.parametrize("word", [None, "--private", "--no-private"])
 def test_a_repo_that_is_gone_is_made_again_as_private_as_it_was(hub, changed, environment, trained_private, word):
-    """As the training was told or else the word says, also by the command that a failed upload names."""
+    """As in the training or as the option says, also with the command of a failed upload."""
     results = read_results(changed)
     results["arguments"] |= {"hub_model_id": "somebody/again", "hub_private_repo": trained_private}
     (changed / "train_results.json").write_text(json.dumps(results))
@@ -380,7 +380,7 @@ def test_two_processes_push_each_best_epoch_once(hub, pushed, tmp_path):
 
 
 def test_data_without_training_images_make_no_repo(hub, tmp_path):
-    """Images of the published test split alone; whoever has no login is told before they are read."""
+    """Only images of the published test split. Without a login the program ends before it reads them."""
     environment = make_environment(hub, tmp_path / "home", token=None, HF_DATASETS_CACHE=str(tmp_path / "cache"))
     faces = write_faces(tmp_path / "faces", 0, test_count=4)
     command = ["-m", "scripts.publish_data", faces, "untrained"]

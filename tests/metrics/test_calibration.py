@@ -1,4 +1,4 @@
-"""Intervals and probabilities: what is fitted holds on images that did not fit it."""
+"""Calibration: intervals and probabilities hold on other images than those of the fit."""
 
 import numpy as np
 import pytest

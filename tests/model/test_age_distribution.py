@@ -1,4 +1,4 @@
-"""The age that a model says of a distribution, and its interval."""
+"""The age and the interval of an age distribution."""
 
 import math
 
@@ -19,7 +19,7 @@ def test_mean_age(pixel_values):
 
 
 def set_ages(model: AgeGenderModel, probabilities: dict[int, float]) -> AgeGenderModel:
-    """Makes the model say these ages of any image."""
+    """Makes the model predict these ages for any image."""
     with torch.no_grad():
         layer = model.age_head.layers[-1]
         layer.weight.zero_()

@@ -1,4 +1,4 @@
-"""What a person gets who loads an exported folder with the Auto classes, in a new process and from elsewhere."""
+"""Loading an exported folder with the Auto classes, in a new process and another working directory."""
 
 import json
 import os

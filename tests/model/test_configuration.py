@@ -1,4 +1,4 @@
-"""The configuration: what it refuses, what it writes, and the two networks in `configs`."""
+"""The configuration: validation, saving, and the networks in `configs`."""
 
 import importlib
 import importlib.metadata
@@ -185,7 +185,7 @@ def test_default_is_mobilenet():
 
 
 def test_old_transformers_is_named(monkeypatch):
-    """One sentence that says what is there and what to do, before any import that an old version lacks."""
+    """Raises one sentence with the remedy before any import that an old version lacks."""
     monkeypatch.setattr(importlib.metadata, "version", lambda package: "4.57.6")
     with pytest.raises(ImportError, match="4.57.6") as error:
         importlib.reload(configuration_agegender)
@@ -194,7 +194,7 @@ def test_old_transformers_is_named(monkeypatch):
 
 @pytest.mark.parametrize("name", ["modeling_agegender", "image_processing_agegender", "pipeline_agegender"])
 def test_remote_code_passes_the_sentence_on(monkeypatch, tmp_path, name):
-    """In a package, as transformers puts remote code, where the sentence must not end as "no module named …"."""
+    """Remote code is in a package, where the sentence must not become "No module named …"."""
     package = tmp_path / "remote_code"
     package.mkdir()
     for file in ROOT.glob("*_agegender.py"):

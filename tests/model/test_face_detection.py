@@ -1,4 +1,4 @@
-"""Faces are found at every size and cut out in UTKFace's framing. The face is NASA's portrait of Eileen Collins."""
+"""Detection at each size and alignment to UTKFace's framing, on NASA's portrait of Eileen Collins."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor

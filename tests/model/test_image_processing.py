@@ -1,4 +1,4 @@
-"""The image processor: any picture to the RGB pixels that the network was trained with."""
+"""The image processor: from any image to the pixels that the network was trained with."""
 
 import numpy as np
 import pytest

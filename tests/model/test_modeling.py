@@ -1,4 +1,4 @@
-"""The network: shapes, loss, initialisation, training, and what it does under the tools of torch and transformers."""
+"""The network: shapes, loss, initialization, training, and the tools of torch and transformers."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The pipeline: what it takes, what it returns, and that batches change nothing."""
+"""The pipeline: inputs, outputs, and the same results at each batch size."""
 
 import base64
 import copy

@@ -1,7 +1,7 @@
 """
-The weights in the repository give the numbers that they gave when they were made.
+The shipped weights give the recorded outputs.
 
-After a new training, write the numbers anew and look at the difference before committing it:
+After a new training, record the outputs again and check the difference before the commit:
 
     MKL_CBWR=COMPATIBLE python -m tests.model.test_shipped_model
 """

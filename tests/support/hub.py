@@ -1,4 +1,4 @@
-"""What the tests of the Hub share: programs that see the loopback Hub alone, and a model that one of them has pushed."""
+"""Programs that know only the loopback Hub, and a model that was pushed to it."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tests.support.training import NETWORK, ROOT, make_command, write_faces
 
 
 class Pushed(NamedTuple):
-    """A training that was pushed: its folders, the commit, and all that was printed."""
+    """A pushed training: its folders, the commit id and the output."""
 
     faces: Path
     network: Path
@@ -22,7 +22,7 @@ class Pushed(NamedTuple):
 
 
 def make_environment(hub: LoopbackHub, home: Path, token: str | None = WRITE_TOKEN, **changes: str) -> dict[str, str]:
-    """The environment of a process that knows no other Hub, and nothing of this one but what lies in `home`."""
+    """Returns the environment of a process that uses the loopback Hub with its cache in `home`."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("HF_") and name != "PYTHONPATH"
     }
@@ -37,21 +37,21 @@ def make_environment(hub: LoopbackHub, home: Path, token: str | None = WRITE_TOK
 
 
 def run_program(command: list, environment: dict, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess:
-    """Runs Python with these words; what it prints is in `stdout`, and the end of both in `stderr`."""
+    """Runs Python with these arguments."""
     return subprocess.run(
         [sys.executable, *map(str, command)], env=environment, cwd=cwd, capture_output=True, text=True, **options
     )
 
 
 def last_line(process: subprocess.CompletedProcess) -> str:
-    """The sentence with which a program failed; fails where it ended well, or with a traceback."""
+    """Returns the error of a program that failed. Fails if it succeeded or printed a traceback."""
     assert process.returncode == 1, process.stdout + process.stderr
     assert "Traceback" not in process.stdout + process.stderr, process.stderr
     return [line for line in process.stderr.splitlines() if "error: " in line or line.startswith("AGEGENDER")][-1]
 
 
 def push_tiny_model(hub: LoopbackHub, folder: Path) -> Pushed:
-    """Trains and pushes."""
+    """Trains a tiny model and pushes it."""
     faces, network = write_faces(folder / "faces", 40, test_count=3), folder / "tiny.json"
     network.write_text(json.dumps(NETWORK))
     command = make_command(

@@ -1,4 +1,4 @@
-"""The repos of the loopback Hub, as files on disk, and the errors that it answers with."""
+"""Repos of the loopback Hub as files on disk, and its error responses."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class Refusal(Exception):
-    """An answer with an error, as a status, the Hub's code for it, a sentence and further headers."""
+    """An error response: status, error code of the Hub, message and additional headers."""
 
     def __init__(self, status: int, code: str, message: str, headers: dict | None = None):
         super().__init__(message)
@@ -15,7 +15,7 @@ class Refusal(Exception):
 
 
 class Repo:
-    """One repo: commits as JSON files, each with all its files, and `main`, which names the newest."""
+    """A repo: commits as JSON files, each with the list of all files, and `main` with the id of the latest."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -48,11 +48,11 @@ class Repo:
         return commit_id
 
     def read(self, revision: str = "main") -> dict:
-        """A commit: title, parent and, by path, files with size, oid and sha256 (this for LFS alone)."""
+        """Reads a commit: title, parent and, by path, files with size, oid and whether they are LFS files."""
         return json.loads((self.folder / "commits" / self.resolve(revision)).read_text())
 
     def history(self) -> list[str]:
-        """Titles of the commits, the newest first, without the empty one of the creation."""
+        """Returns the titles of the commits, latest first, without the initial one."""
         titles, commit = [], self.read()
         while commit["parent"]:
             titles.append(commit["title"])

@@ -1,9 +1,9 @@
 """
-A Hub on 127.0.0.1 for tests: what of its protocol huggingface_hub uses to push and to pull, with files on disk.
+A Hub on 127.0.0.1 for tests, with files on disk. It implements the requests of huggingface_hub for uploads and downloads.
 
-Repos are created, files uploaded (regular and LFS) and committed, listed and downloaded at branches and commits, all over
-HTTP, so that the real client runs unpatched with `HF_ENDPOINT` set to [`LoopbackHub.url`]. As on the Hub, large files lie
-on another host (`localhost` for 127.0.0.1), which knows no logins. Any request can be made to fail, see [`Fault`].
+Repos are created, files uploaded (regular and LFS), committed, listed and downloaded at branches and commits over HTTP: the
+real client runs unpatched with `HF_ENDPOINT` set to [`LoopbackHub.url`]. As on the Hub, large files are on another host
+(`localhost` instead of 127.0.0.1), which accepts no tokens. Any request can be made to fail, see [`Fault`].
 """
 
 import base64
@@ -35,10 +35,10 @@ class Fault:
     Makes requests fail.
 
     Attributes:
-        pattern: Regular expression that is looked for in `METHOD /path`.
-        status: The answer; None cuts the connection in the middle of the request's body.
-        times: How many requests it meets; None for all.
-        skip: How many it lets through before.
+        pattern: Regular expression that is searched in `METHOD /path`.
+        status: Status of the response; None closes the connection within the request's body.
+        times: Number of requests that fail; None for all.
+        skip: Number of requests that succeed first.
     """
 
     pattern: str
@@ -58,13 +58,13 @@ class Fault:
 
 class LoopbackHub:
     """
-    The server; use it as a context manager, or `start` and `stop` it, as often as you like at the same address.
+    The server, as a context manager or with `start` and `stop`. It keeps its address when it starts again.
 
     Attributes:
-        url: For `HF_ENDPOINT`.
-        tokens: What each login may do: write or read.
-        faults: A list of [`Fault`], empty at first.
-        requests: Lines `METHOD /path` of all requests so far.
+        url: Address for `HF_ENDPOINT`.
+        tokens: Access of each token: write or read.
+        faults: A list of [`Fault`].
+        requests: Lines `METHOD /path` of all requests.
     """
 
     def __init__(self, folder: Path):
@@ -101,14 +101,14 @@ class LoopbackHub:
         return Repo(self.folder / kind / repo_id)
 
     def stored(self, oid: str) -> Path:
-        """Where the content of a file lies, by its git or LFS id."""
+        """Returns the path of a file's content by its git or LFS id."""
         return self.folder / "storage" / oid
 
     def read_file(self, repo_id: str, path: str, kind: str = "models") -> bytes:
         return self.stored(self.repo(repo_id, kind).read()["files"][path]["oid"]).read_bytes()
 
     def add_files(self, repo_id: str, files: dict[str, bytes], title: str = "added on the Hub") -> str:
-        """Commits files to a model repo, which is made where there is none, without a client; returns the commit."""
+        """Commits files to a model repo, which is created if needed, without a client. Returns the commit id."""
         repo = self.repo(repo_id)
         if not repo.exists:
             repo.create(private=False)
@@ -126,11 +126,11 @@ class LoopbackHub:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers one connection; subclassed with the `hub` it speaks for."""
+    """Handles one connection; a subclass sets `hub`."""
 
     hub: LoopbackHub
     protocol_version = "HTTP/1.1"
-    # Method, pattern of the path, function, and what it needs to be allowed: nothing, read or write.
+    # Method, pattern of the path, function and required access: none, a login, read or write.
     routes = [
         ("GET", r"/api/whoami-v2", "who_am_i", "login"),
         ("POST", r"/api/repos/create", "create_repo", "login"),
@@ -159,8 +159,8 @@ class Handler(BaseHTTPRequestHandler):
         self.body = self.read_body()
         try:
             if fault:
-                raise Refusal(fault.status, "", f"switched on for tests: {fault.status}")
-            # The path as sent, since a revision or a file in a folder is one quoted word in some requests.
+                raise Refusal(fault.status, "", f"a fault of the test: {fault.status}")
+            # The path is not unquoted: some requests quote a revision or a file in a folder as one word.
             for method, pattern, function, right in self.routes:
                 match = re.fullmatch(pattern, address.path)
                 if match and method == self.command.replace("HEAD", "GET"):
@@ -171,7 +171,7 @@ class Handler(BaseHTTPRequestHandler):
                         self.repo = self.hub.repo(self.repo_id, self.kind)
                     self.check(right)
                     return getattr(self, function)(**parts)
-            raise Refusal(404, "", f"{path} is nothing that this Hub knows")
+            raise Refusal(404, "", f"{path} is not implemented")
         except Refusal as refusal:
             self.answer({"error": str(refusal)}, refusal.status, refusal.headers)
 
@@ -181,7 +181,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def read_body(self, limit: int | None = None) -> bytes:
-        """The request's body, sent whole or in chunks; the first bytes alone with a limit."""
+        """Reads the request's body, whole or in chunks; with a limit only the first bytes."""
         if self.headers.get("Transfer-Encoding") != "chunked":
             return self.rfile.read(min(int(self.headers.get("Content-Length", 0)), limit or 1 << 40))
         body = b""
@@ -194,7 +194,7 @@ class Handler(BaseHTTPRequestHandler):
         return body
 
     def cut(self):
-        """Drops the connection after the first part of the body, as a broken line does."""
+        """Closes the connection after the first part of the body."""
         self.read_body(limit=100)
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -212,7 +212,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def check(self, right: str | None):
-        """Raises [`Refusal`] where the login, or its lack, does not allow a request."""
+        """Raises [`Refusal`] if the token, or none, does not allow the request."""
         if right is None:
             return
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -332,7 +332,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def store(self, oid: str):
         if self.headers.get("Authorization"):
-            raise Refusal(400, "", "A login was sent to a host that must not see it")
+            raise Refusal(400, "", "A token was sent to a host that must not receive it")
         if hashlib.sha256(self.body).hexdigest() != oid:
             raise Refusal(400, "", f"The content is not that of {oid}")
         self.hub.stored(oid).write_bytes(self.body)

@@ -9,12 +9,12 @@ from modeling_agegender import AgeGenderModel
 
 CROP = {"crop": Image.new("RGB", (200, 200)), "age_distribution": [0.01] * 100}
 SIDE = 32
-# The face of the photo in the framing of UTKFace: left, upper, right, lower, as in golden/faceres_astronaut.json.
+# The face of the photo in UTKFace's framing: left, upper, right, lower, as in golden/faceres_astronaut.json.
 FACE_BOX = (166, 68, 278, 180)
 
 
 def make_config(**changes) -> AgeGenderConfig:
-    """A network with both kinds of blocks, a pooling and a hidden layer in one head."""
+    """Returns a network with two types of blocks, pooling and a hidden layer in one head."""
     fields = {
         "image_size": SIDE,
         "block_types": ["conv", "depthwise_separable"],
@@ -28,7 +28,7 @@ def make_config(**changes) -> AgeGenderConfig:
 
 
 def make_model(seed: int = 0, **changes) -> AgeGenderModel:
-    """A tiny model in eval mode whose batch normalisations have seen images."""
+    """Returns a tiny model in eval mode with batch normalization statistics of random images."""
     torch.manual_seed(seed)
     model = AgeGenderModel(make_config(**changes)).train()
     with torch.no_grad():
@@ -37,7 +37,7 @@ def make_model(seed: int = 0, **changes) -> AgeGenderModel:
 
 
 def make_face(xmin: int, ymin: int, xmax: int, ymax: int) -> dict:
-    """A face as the pipeline gives it."""
+    """Returns a face as the pipeline does."""
     return {
         "age": 31.4,
         "age_interval": [24.0, 42.6],
@@ -49,7 +49,7 @@ def make_face(xmin: int, ymin: int, xmax: int, ymax: int) -> dict:
 
 
 class FixedFaces:
-    """A pipeline that always sees the same faces and remembers how it was asked."""
+    """A pipeline that always returns the same faces and records its options."""
 
     def __init__(self, *faces: dict):
         self.faces, self.options = [face | CROP for face in faces], None
