@@ -38,11 +38,10 @@ class AgeGenderImageProcessor(PilBackend):
     image_mean = [123.68 / 255, 116.779 / 255, 103.939 / 255]
     image_std = [1 / 255, 1 / 255, 1 / 255]
 
-    def _prepare_images_structure(self, images, expected_ndims: int = 3):
-        images = super()._prepare_images_structure(images, expected_ndims=expected_ndims)
-        if len(images) == 0:
+    def preprocess(self, images, *args, **kwargs):
+        if isinstance(images, list | tuple) and not images:
             raise ValueError("There is no image to process: got an empty list.")
-        return images
+        return super().preprocess(images, *args, **kwargs)
 
     def process_image(self, image, do_rescale: bool | None = None, **kwargs) -> np.ndarray:
         """Converts an image to an RGB array of shape (3, height, width)."""
