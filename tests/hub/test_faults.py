@@ -12,6 +12,7 @@ from tests.support.loopback_hub import READ_TOKEN, Fault
 from tests.support.training import ROOT, make_command, read_results
 
 
+pytestmark = pytest.mark.processes
 ENDED = {
     401: "you are not logged in",
     429: "the Hub has received too many requests",
@@ -28,9 +29,8 @@ def published(pushed, hub_server, tmp_path_factory) -> str:
     return "somebody/streamed"
 
 
-@pytest.mark.parametrize("status", [429, 500])
-@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
-def test_model_that_the_hub_does_not_give(hub, pushed, tmp_path, status, file):
+@pytest.mark.parametrize(("file", "status"), [("config.json", 429), ("model.safetensors", 500)])
+def test_model_that_the_hub_does_not_give(hub, pushed, tmp_path, file, status):
     hub.faults.append(Fault(f"resolve/.*/{file}", status))
     command = ["predict.py", "--model", "somebody/tiny", "--data_dir", pushed.faces, "--output", tmp_path / "a.csv"]
     sentence = last_line(run_program(command, make_environment(hub, tmp_path / "home")))
@@ -43,7 +43,7 @@ def test_revision_that_is_not_there(hub, pushed, tmp_path):
     assert sentence.endswith("the repo has no such branch, tag or commit.")
 
 
-@pytest.mark.parametrize("status", [401, 429, 500])
+@pytest.mark.parametrize("status", [401, 429])
 def test_data_that_the_hub_does_not_give(hub, published, pushed, tmp_path, status):
     hub.faults.append(Fault(f"datasets/{published}", status))
     command = make_command(published, pushed.network, tmp_path / "run", validation_share=None)

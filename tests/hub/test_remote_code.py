@@ -19,6 +19,7 @@ from tests.support.hub import last_line, make_environment, run_program
 from tests.support.training import ROOT, draw_face
 
 
+pytestmark = pytest.mark.processes
 LOAD = '''
 import json
 import sys

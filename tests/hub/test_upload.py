@@ -20,6 +20,7 @@ from tests.support.loopback_hub import READ_TOKEN, WRITE_TOKEN, Fault
 from tests.support.training import ROOT, make_command, read_results, write_faces
 
 
+pytestmark = pytest.mark.processes
 MODEL_FILES = {
     "README.md",
     "config.json",

@@ -42,6 +42,7 @@ def test_hardware_in_words(hardware, text):
     assert format_hardware(hardware) == text
 
 
+@pytest.mark.processes
 def test_import_is_light():
     code = "import sys, metrics.results; sys.exit(bool({'torch', 'datasets', 'numpy'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 
+pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[2]
 FILES_THAT_TRAVEL = {
     "configuration_agegender.py",

@@ -245,6 +245,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(pixel_values):
         torch.testing.assert_close(checkpointed, plain)
 
 
+@pytest.mark.slow
 def test_compiles_without_a_graph_break(model, pixel_values):
     """The slowest test here: it runs a C++ compiler."""
     labels = {"age_labels": torch.tensor([3.0, math.nan, 71.0]), "gender_labels": GENDER_LABELS}

@@ -189,6 +189,7 @@ def test_conversion_is_the_same_each_time(graph_file, images):
 
 
 @needs_weights
+@pytest.mark.slow
 def test_restored_normalization_of_the_real_weights(photo):
     left, upper, right, lower = FACE_BOX
     images = [photo.crop((left + step, upper + step, right + step, lower - step)) for step in (-30, -10, 0, 10, 30)]

@@ -1,0 +1,81 @@
+"""The model card: metadata that the Hub reads, tables and terms."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from hub.model_card import describe_start, write_card
+from hub.upload import describe_upload
+from tests.support.models import make_model
+
+
+METRICS = {"age_mae": 4.5, "age_cs5": 0.7, "gender_accuracy": None}
+ERRORS = {"ages": "0–3", "num_images": 1200, "age_mae": 1.0, "age_bias": 0.5, "interval_coverage": 0.9}
+RESULTS = {
+    "arguments": {
+        "data_dir": "faces.zip",
+        "extra_data": ["user/faces", "more.parquet"],
+        "model": "user/start",
+        "teacher": [],
+        "hub_model_id": "user/tiny",
+    },
+    "is_utkface": False,
+    "split_images": {"train": 30, "validation": 10},
+    "extra_images": 5,
+    "metrics": {
+        "validation": METRICS | {f"{key}_21_60": value for key, value in METRICS.items()} | {"num_images": 10}
+    },
+    "errors": {"validation": {"by_age": [ERRORS | {"gender_accuracy": None}]}},
+    "best_epoch": 2,
+    "start": "`user/start`.",
+    "date": "2026-11-26",
+    "hardware": {"cpu": "AMD EPYC", "cpu_cores": 2},
+}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    make_model().save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_metadata(folder):
+    write_card(folder, RESULTS)
+    data = ModelCard.load(folder / "README.md").data
+    assert data.pipeline_tag is None and data.library_name == "transformers" and data.language == "en"
+    assert data.base_model == "user/start" and data.datasets == ["user/faces"]  # files are not on the Hub
+    assert data.license_name == "terms-of-the-training-images"
+    assert {result.metric_type: result.metric_value for result in data.eval_results} == {
+        "age_mae": 4.5,
+        "age_cs5": 0.7,
+    }
+
+
+def test_text(folder):
+    write_card(folder, RESULTS)
+    text = ModelCard.load(folder / "README.md").text
+    assert 'model="user/tiny"' in text and "{" not in text
+    assert "| validation | 10 | 4.50 | 70.0% | – | 4.50 | 70.0% | – |" in text
+    assert "| 0–3 | 1,200 | 1.00 | +0.50 | – | 90.0% |" in text
+    assert "on 2 cores of AMD EPYC, with the\nweights of epoch 2," in text
+    assert "faces.zip, 30 train, 10 validation images. Also user/faces, more.parquet, 5 images." in text
+    assert "(UTKFace; the images belong" not in text
+    write_card(folder, RESULTS | {"is_utkface": True})
+    assert "(UTKFace; the images belong" in (folder / "README.md").read_text()
+
+
+def test_start(folder, tmp_path):
+    assert describe_start(None, Path("configs/tiny.json")) == "random weights, network of `tiny.json`."
+    assert describe_start("user/start") == "`user/start`."
+    start = shutil.copytree(folder, tmp_path / "start")
+    (start / "README.md").write_text(
+        "---\nlicense: other\n---\n\n# Start\n\nThe encoder of another network.\n\nMore.\n"
+    )
+    assert describe_start(str(start)) == "`start`. The encoder of another network."
+
+
+def test_commit_message():
+    message = "Train on faces.zip: epoch 2, age MAE 4.50 years, gender – on validation"
+    assert describe_upload(RESULTS) == message
