@@ -1,23 +1,39 @@
-"""Reading from a Hub that fails: each program ends with a sentence, and a training can resume."""
+"""Reading from a Hub that fails: models and data are refused with a sentence, and a training can resume."""
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.hub import last_line, make_environment, run_program
+from tests.support.hub import make_environment, run_program
 from tests.support.loopback_hub import READ_TOKEN, Fault
 from tests.support.training import ROOT, make_command, read_results
 
 
 pytestmark = pytest.mark.processes
-ENDED = {
+REASONS = {
     401: "you are not logged in",
     429: "the Hub has received too many requests",
     500: "the Hub has an internal error (500)",
 }
+LOAD = """
+import sys
+
+from data.utkface import load_utkface
+from hub.loading import load_model, split_revision
+
+for line in sys.stdin:
+    kind, source = line.split()
+    try:
+        load_utkface(source) if kind == "data" else load_model(*split_revision(source))
+        print("loaded", flush=True)
+    except ValueError as error:
+        print(error, flush=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -29,33 +45,55 @@ def published(pushed, hub_server, tmp_path_factory) -> str:
     return "somebody/streamed"
 
 
-@pytest.mark.parametrize(("file", "status"), [("config.json", 429), ("model.safetensors", 500)])
-def test_model_that_the_hub_does_not_give(hub, pushed, tmp_path, file, status):
+@pytest.fixture(scope="module")
+def load(hub_server, tmp_path_factory) -> Callable[[str, str], str]:
+    """Loads a model or data in one process for all tests, without a cache; returns what it prints."""
+    folder = tmp_path_factory.mktemp("loading")
+    environment = make_environment(hub_server, folder / "home", HF_DATASETS_CACHE=str(folder / "cache"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOAD],
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        cwd=folder,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def ask(kind: str, source: str) -> str:
+        for cache in ("home", "cache"):
+            shutil.rmtree(folder / cache, ignore_errors=True)
+        process.stdin.write(f"{kind} {source}\n")
+        process.stdin.flush()
+        return process.stdout.readline().strip()
+
+    yield ask
+    process.stdin.close()
+    assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("status", [429, 500])
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_model_that_the_hub_does_not_send(hub, pushed, load, status, file):
     hub.faults.append(Fault(f"resolve/.*/{file}", status))
-    command = ["predict.py", "--model", "somebody/tiny", "--data_dir", pushed.faces, "--output", tmp_path / "a.csv"]
-    sentence = last_line(run_program(command, make_environment(hub, tmp_path / "home")))
-    assert "No model could be loaded from somebody/tiny" in sentence and ENDED[status] in sentence
+    sentence = load("model", "somebody/tiny")
+    assert sentence.startswith("No model could be loaded from somebody/tiny") and REASONS[status] in sentence
 
 
-def test_revision_that_is_not_there(hub, pushed, tmp_path):
-    environment = make_environment(hub, tmp_path / "home", AGEGENDER_MODEL="somebody/tiny@nope")
-    sentence = last_line(run_program(["app.py"], environment))
-    assert sentence.endswith("the repo has no such branch, tag or commit.")
+def test_revision_that_does_not_exist(hub, pushed, load):
+    assert load("model", "somebody/tiny@nope").endswith("the repo has no such branch, tag or commit.")
 
 
-@pytest.mark.parametrize("status", [401, 429])
-def test_data_that_the_hub_does_not_give(hub, published, pushed, tmp_path, status):
+@pytest.mark.parametrize("status", [401, 429, 500])
+def test_data_that_the_hub_does_not_send(hub, published, load, status):
     hub.faults.append(Fault(f"datasets/{published}", status))
-    command = make_command(published, pushed.network, tmp_path / "run", validation_share=None)
-    environment = make_environment(hub, tmp_path / "home", HF_DATASETS_CACHE=str(tmp_path / "cache"))
-    sentence = last_line(run_program(["train.py", *command], environment))
-    assert f"'{published}' is no file or folder here" in sentence and ENDED[status] in sentence
+    sentence = load("data", published)
+    assert sentence.startswith(f"'{published}' is no file or folder here") and REASONS[status] in sentence
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_stream_that_breaks_off(hub, published, pushed, tmp_path, workers):
-    """Fails in the second epoch: the training ends with a command that resumes it."""
-    words = {"streaming": True, "validation_share": None, "num_train_epochs": 2, "dataloader_num_workers": workers}
+def test_stream_that_breaks_off(hub, published, pushed, tmp_path):
+    """Fails in the second epoch, in a worker: the training ends with a command that resumes it."""
+    words = {"streaming": True, "validation_share": None, "num_train_epochs": 2, "dataloader_num_workers": 1}
     environment = make_environment(hub, tmp_path / "home", HF_DATASETS_CACHE=str(tmp_path / "cache"))
     command = ["train.py", *make_command(published, pushed.network, tmp_path / "run", **words)]
     process = subprocess.Popen(
@@ -74,11 +112,10 @@ def test_stream_that_breaks_off(hub, published, pushed, tmp_path, workers):
     sentence = errors.splitlines()[-1]
     assert "No more training images could be read: the Hub has an internal error (500)" in sentence
     assert sentence.endswith("--resume_from_checkpoint latest.")
-    if workers:
-        hub.faults.clear()
-        process = run_program([*command, "--resume_from_checkpoint", "latest"], environment)
-        assert process.returncode == 0, process.stderr
-        assert len(read_results(tmp_path / "run")["history"]) == 2
+    hub.faults.clear()
+    process = run_program([*command, "--resume_from_checkpoint", "latest"], environment)
+    assert process.returncode == 0, process.stderr
+    assert len(read_results(tmp_path / "run")["history"]) == 2
 
 
 ASK = """

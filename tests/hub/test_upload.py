@@ -295,8 +295,9 @@ def test_a_push_under_another_name_writes_it_into_the_card(hub, changed, environ
     assert re.search("somebody/renamed exists and is public: make it private", sentence)
 
 
-@pytest.mark.parametrize("trained_private", [True, False])
-@pytest.mark.parametrize("word", [None, "--private", "--no-private"])
+@pytest.mark.parametrize(
+    ("trained_private", "word"), [(True, None), (False, None), (True, "--no-private"), (False, "--private")]
+)
 def test_a_repo_that_is_gone_is_made_again_as_private_as_it_was(hub, changed, environment, trained_private, word):
     """As in the training or as the option says, also with the command of a failed upload."""
     results = read_results(changed)
