@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from data.splits import describe_split
+from data.utkface import load_utkface
 from tests.support.hub import make_environment, run_program
 from tests.support.loopback_hub import READ_TOKEN, Fault
 from tests.support.training import ROOT, make_command, read_results
@@ -72,9 +74,8 @@ def load(hub_server, tmp_path_factory) -> Callable[[str, str], str]:
     assert process.wait(60) == 0
 
 
-@pytest.mark.parametrize("status", [429, 500])
-@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
-def test_model_that_the_hub_does_not_send(hub, pushed, load, status, file):
+@pytest.mark.parametrize(("file", "status"), [("config.json", 429), ("model.safetensors", 500)])
+def test_model_that_the_hub_does_not_send(hub, pushed, load, file, status):
     hub.faults.append(Fault(f"resolve/.*/{file}", status))
     sentence = load("model", "somebody/tiny")
     assert sentence.startswith("No model could be loaded from somebody/tiny") and REASONS[status] in sentence
@@ -84,14 +85,14 @@ def test_revision_that_does_not_exist(hub, pushed, load):
     assert load("model", "somebody/tiny@nope").endswith("the repo has no such branch, tag or commit.")
 
 
-@pytest.mark.parametrize("status", [401, 429, 500])
+@pytest.mark.parametrize("status", [401, 500])
 def test_data_that_the_hub_does_not_send(hub, published, load, status):
     hub.faults.append(Fault(f"datasets/{published}", status))
     sentence = load("data", published)
     assert sentence.startswith(f"'{published}' is no file or folder here") and REASONS[status] in sentence
 
 
-def test_stream_that_breaks_off(hub, published, pushed, tmp_path):
+def test_stream_that_breaks_off(hub, published, pushed, tmp_path, datasets_cache):
     """Fails in the second epoch, in a worker: the training ends with a command that resumes it."""
     words = {"streaming": True, "validation_share": None, "num_train_epochs": 2, "dataloader_num_workers": 1}
     environment = make_environment(hub, tmp_path / "home", HF_DATASETS_CACHE=str(tmp_path / "cache"))
@@ -115,7 +116,11 @@ def test_stream_that_breaks_off(hub, published, pushed, tmp_path):
     hub.faults.clear()
     process = run_program([*command, "--resume_from_checkpoint", "latest"], environment)
     assert process.returncode == 0, process.stderr
-    assert len(read_results(tmp_path / "run")["history"]) == 2
+    results = read_results(tmp_path / "run")
+    assert len(results["history"]) == 2 and results["split_images"] == {"train": 36, "validation": 4, "test": 3}
+    assert results["split"] == describe_split(load_utkface(pushed.faces))
+    fetched = {file.name.split("-")[0] for file in (tmp_path / "home").rglob("*.parquet")}
+    assert fetched == {"validation", "test"}  # training images are streamed
 
 
 ASK = """

@@ -13,6 +13,7 @@ import re
 import socket
 import struct
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -89,6 +90,15 @@ class LoopbackHub:
     def stop(self):
         self.server.shutdown()
         self.server.server_close()
+
+    @contextmanager
+    def unreachable(self):
+        """Stops the server within the block."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
 
     def __enter__(self) -> "LoopbackHub":
         self.start()
