@@ -113,7 +113,7 @@ class FaceDetector:
         if image.mode != "RGB":
             image = image.convert("RGB")
         candidates, scaled = [], image
-        for size in self._detection_sizes(*image.size):
+        for size in self.compute_sizes(*image.size):
             if scaled.size != size:
                 # HAMMING averages over source pixels, so that small faces do not alias.
                 scaled = scaled.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0)
@@ -142,8 +142,8 @@ class FaceDetector:
             return None
         return DetectedFace(candidate.box, landmarks, float(best[14]))
 
-    def _detection_sizes(self, width: int, height: int) -> list[tuple[int, int]]:
-        """Returns the sizes (width, height) of the first pass, largest first."""
+    def compute_sizes(self, width: int, height: int) -> list[tuple[int, int]]:
+        """Returns the sizes (width, height) at which the first pass searches an image of this size, largest first."""
         area = width * height
         finest = max(min(self.max_upscale, math.sqrt(self.max_pixels / area)), math.sqrt(COARSE_PIXELS[-1] / area))
         factors = [finest]

@@ -79,7 +79,7 @@ def describe_track(face: dict) -> dict:
 class FrameDetector(FaceDetector):
     """Detects faces at one size, at half the cost of the usual two; misses faces below 55 of 640 pixels."""
 
-    def _detection_sizes(self, width: int, height: int) -> list[tuple[int, int]]:
+    def compute_sizes(self, width: int, height: int) -> list[tuple[int, int]]:
         factor = min(1, math.sqrt(DETECTION_PIXELS / (width * height)))
         return [(max(1, round(width * factor)), max(1, round(height * factor)))]
 

@@ -90,7 +90,7 @@ def test_finds_nothing_in_blank_and_tiny_pictures(detector, size):
 
 @pytest.mark.parametrize("size", [(20000, 300), (2, 30000), (12000, 9000), (100, 80), (16, 100000)])
 def test_pictures_shown_to_the_network_are_bounded(detector, size):
-    shown = detector._detection_sizes(*size)
+    shown = detector.compute_sizes(*size)
     assert 1 <= len(shown) <= 3
     assert all(width * height <= 1.01 * detector.max_pixels for width, height in shown)
 
