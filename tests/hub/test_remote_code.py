@@ -157,7 +157,7 @@ def test_the_page_starts_from_the_hub_and_runs_none_of_its_code(hub, pushed, tmp
     def fill_disk():
         resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_DISK, SMALL_DISK))
 
-    sentence = f"AGEGENDER_MODEL={source}: No model could be loaded from somebody/trap"
+    sentence = "app.py: error: No model could be loaded from somebody/trap"
     full = last_line(run_program(["app.py"], environment, preexec_fn=fill_disk))
     assert full.startswith(sentence) and "the disk is full" in full
     start_app(environment)
