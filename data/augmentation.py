@@ -1,4 +1,4 @@
-"""Augmentation of face crops: batched, on the device where the images are, with kornia."""
+"""Augments batches of face crops with kornia, on the device of the images."""
 
 from dataclasses import dataclass, field, fields
 
@@ -9,7 +9,7 @@ from torch import nn
 
 @dataclass
 class AugmentationArguments:
-    """Strength of each part; 0 switches a part off."""
+    """Strengths of the transforms; 0 turns one off."""
 
     flip: float = field(default=0.5, metadata={"help": "Probability of a mirror image."})
     rotation: float = field(default=15.0, metadata={"help": "Largest rotation, degrees."})
@@ -33,11 +33,11 @@ class AugmentationArguments:
 
 class FaceAugmentation(nn.Module):
     """
-    Random changes of RGB images, each image its own.
+    Changes each image of a batch at random.
 
     Args:
-        arguments: Strength of each part; a part at 0 is left out.
-        height: Height of the images, pixels. The blur's width goes with it.
+        arguments: Strengths of the transforms.
+        height: Height of the images, pixels, which scales the blur.
 
     Example:
 
@@ -59,7 +59,7 @@ class FaceAugmentation(nn.Module):
 
         Args:
             images: RGB in 0–1, (batch, 3, height, width), float.
-            seed: The same seed gives the same pixels, whatever the state of torch's random numbers, which stays as it is.
+            seed: Seed of the changes. The global generator of torch is neither used nor changed.
 
         Returns:
             Images of the same shape, in 0–1.
@@ -73,7 +73,7 @@ class FaceAugmentation(nn.Module):
 
 
 def build_transforms(arguments: AugmentationArguments, height: int) -> list[nn.Module]:
-    """The kornia transforms of the parts that are on, in the order in which they apply."""
+    """Returns the kornia transforms with a strength above 0, in the order in which they apply."""
     transforms = []
     if arguments.flip:
         transforms.append(K.RandomHorizontalFlip(p=arguments.flip))
@@ -88,7 +88,7 @@ def build_transforms(arguments: AugmentationArguments, height: int) -> list[nn.M
             )
         )
     if arguments.color:
-        # No hue: kornia's HSV conversion costs more than all the rest.
+        # No hue: kornia's HSV conversion takes longer than all other transforms.
         transforms.append(K.ColorJiggle(arguments.color, arguments.color, arguments.color, 0.0, p=0.8))
     if arguments.grayscale:
         transforms.append(K.RandomGrayscale(p=arguments.grayscale))
