@@ -74,29 +74,21 @@ class FaceAugmentation(nn.Module):
 
 def build_transforms(arguments: AugmentationArguments, height: int) -> list[nn.Module]:
     """Returns the kornia transforms with a strength above 0, in the order in which they apply."""
-    transforms = []
-    if arguments.flip:
-        transforms.append(K.RandomHorizontalFlip(p=arguments.flip))
-    if arguments.rotation or arguments.scale or arguments.shift:
-        transforms.append(
-            K.RandomAffine(
-                degrees=arguments.rotation,
-                translate=(arguments.shift, arguments.shift) if arguments.shift else None,
-                scale=(1 - arguments.scale, 1 + arguments.scale) if arguments.scale else None,
-                padding_mode="zeros",
-                p=1.0,
-            )
-        )
-    if arguments.color:
-        # No hue: kornia's HSV conversion takes longer than all other transforms.
-        transforms.append(K.ColorJiggle(arguments.color, arguments.color, arguments.color, 0.0, p=0.8))
-    if arguments.grayscale:
-        transforms.append(K.RandomGrayscale(p=arguments.grayscale))
-    if arguments.blur:
-        widest = max(0.6, height / 64)
-        transforms.append(K.RandomGaussianBlur((7, 7), (0.3, widest), p=arguments.blur))
-    if arguments.jpeg:
-        transforms.append(K.RandomJPEG((30.0, 90.0), p=arguments.jpeg))
-    if arguments.erasing:
-        transforms.append(K.RandomErasing(scale=(0.02, 0.15), p=arguments.erasing))
-    return transforms
+    affine = K.RandomAffine(
+        degrees=arguments.rotation,
+        translate=(arguments.shift, arguments.shift) if arguments.shift else None,
+        scale=(1 - arguments.scale, 1 + arguments.scale) if arguments.scale else None,
+        p=1.0,
+    )
+    # No hue: kornia's HSV conversion takes longer than all other transforms.
+    color = K.ColorJiggle(arguments.color, arguments.color, arguments.color, 0.0, p=0.8)
+    transforms = [
+        (arguments.flip, K.RandomHorizontalFlip(p=arguments.flip)),
+        (arguments.rotation or arguments.scale or arguments.shift, affine),
+        (arguments.color, color),
+        (arguments.grayscale, K.RandomGrayscale(p=arguments.grayscale)),
+        (arguments.blur, K.RandomGaussianBlur((7, 7), (0.3, max(0.6, height / 64)), p=arguments.blur)),
+        (arguments.jpeg, K.RandomJPEG((30.0, 90.0), p=arguments.jpeg)),
+        (arguments.erasing, K.RandomErasing(scale=(0.02, 0.15), p=arguments.erasing)),
+    ]
+    return [transform for strength, transform in transforms if strength]

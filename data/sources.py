@@ -20,8 +20,7 @@ from data.tables import SPLIT_NAMES, check_columns, is_parquet, load_table, read
 
 # HEIC too, though it cannot be decoded here: such photos are reported, not passed over.
 IMAGE_SUFFIXES = ".jpg .jpeg .jfif .png .webp .bmp .gif .tif .tiff .avif .heic .heif".split()
-# Errors of reading one image from a folder or an archive.
-READING_ERRORS = (OSError, EOFError, RuntimeError, ValueError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+READING_ERRORS = (OSError, RuntimeError, ValueError)
 
 
 class Entry(NamedTuple):
@@ -29,7 +28,7 @@ class Entry(NamedTuple):
 
     path: str  # in the folder or archive
     name: str  # the last part of the path, or the name of a table's row
-    read: Callable[[], bytes]  # to be called before the next entry is taken
+    read: Callable[[], bytes]  # must be called before the next entry is taken; raises READING_ERRORS
     labels: dict | None = None
     split: str | None = None
 
@@ -56,6 +55,15 @@ def list_files(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
             yield entry.path
 
 
+@contextmanager
+def explain_damage(path: str) -> Iterator[None]:
+    """Raises ValueError instead of the many errors of a damaged archive; works as a decorator too."""
+    try:
+        yield
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}): fetch it again.") from error
+
+
 def read_files(files: list[str], root: str) -> Iterator[Entry]:
     """Yields files, their paths relative to `root` unless that is empty."""
     for file in files:
@@ -68,7 +76,7 @@ def read_tar(path: str) -> Iterator[Entry]:
         while (member := archive.next()) is not None:
             archive.members.clear()  # which would grow
             if member.isfile() and is_image(member.name):
-                read = partial(read_member, archive, member)
+                read = explain_damage(path)(partial(read_member, archive, member))
                 yield Entry(member.name, Path(member.name).name, read)
 
 
@@ -81,7 +89,8 @@ def read_zip(path: str) -> Iterator[Entry]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if not member.is_dir() and is_image(member.filename):
-                yield Entry(member.filename, Path(member.filename).name, partial(archive.read, member))
+                read = explain_damage(path)(partial(archive.read, member))
+                yield Entry(member.filename, Path(member.filename).name, read)
 
 
 def read_table(table: datasets.DatasetDict, has_splits: bool) -> Iterator[Entry]:
@@ -100,15 +109,6 @@ def read_cell(images: datasets.Dataset, index: int) -> bytes:
     """Reads the image of a row; returns no bytes where the row has none."""
     data, path = images[index].values()
     return data if data is not None else Path(path).read_bytes() if path else b""
-
-
-@contextmanager
-def explain_damage(path: str) -> Iterator[None]:
-    """Raises ValueError instead of the many errors of a damaged archive."""
-    try:
-        yield
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{path} is damaged ({error}): fetch it again.") from error
 
 
 class Source:
@@ -195,13 +195,6 @@ class Source:
         """
         with explain_damage(self.data_dir):
             yield from self._read()
-
-    def read_entries(self) -> Iterator[tuple[Entry, bytes]]:
-        """Yields all images with their contents, in the same order. Raises ValueError if an archive is damaged."""
-        for entry in self.entries():
-            with explain_damage(self.data_dir):
-                data = entry.read()
-            yield entry, data
 
     def fingerprint(self) -> str:
         """Returns a hash that changes with the name, size or date of any file."""

@@ -15,7 +15,6 @@ from pathlib import Path
 import datasets
 import fsspec
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from accelerate import Accelerator
@@ -99,14 +98,14 @@ def read_names(files: tuple[str, ...], keys: tuple[str, ...]) -> Iterator[dict]:
             parquet = pq.ParquetFile(opened)
             features = datasets.Features.from_arrow_schema(parquet.schema_arrow)
             columns = [name for name in ("age", "gender", "race", "file_name") if name in features]
-            for batch in parquet.iter_batches(columns=[*columns, "image.path"]):
-                for row in pa.Table.from_batches([batch]).flatten().to_pylist():
-                    name, count = read_name(row, f"train-{count}"), count + 1
-                    try:
-                        labels = check_labels(read_labels(row, features))
-                    except ValueError as error:
-                        raise ValueError(f"{name} in {file}: {error}. --streaming needs usable labels.") from error
-                    yield {"file_name": name, "age": labels["age"], "gender": labels["gender"], "shard": number}
+            rows = parquet.read(columns=[*columns, "image.path"]).flatten().to_pylist()
+        for row in rows:
+            name, count = read_name(row, f"train-{count}"), count + 1
+            try:
+                labels = check_labels(read_labels(row, features))
+            except ValueError as error:
+                raise ValueError(f"{name} in {file}: {error}. --streaming needs usable labels.") from error
+            yield {"file_name": name, "age": labels["age"], "gender": labels["gender"], "shard": number}
 
 
 def load_streamed_faces(data_dir: str, strict: bool) -> tuple[datasets.DatasetDict, Shards]:
@@ -206,7 +205,7 @@ class StreamedFaces(torch.utils.data.IterableDataset):
         # By `iter`: iterated directly, `datasets` gives another order in a worker than outside.
         batches = self.stream.iter(batch_size=64)
         rows = (dict(zip(batch, values)) for batch in batches for values in zip(*batch.values()))
-        with plain_errors("No more training images could be read", "--resume_from_checkpoint latest resumes."):
+        with plain_errors("No more training images could be read", "Resume with --resume_from_checkpoint latest."):
             yield from islice(rows, self.images // self.num_processes, len(self))
 
 
@@ -246,12 +245,9 @@ def make_streaming_dataloader(
     accelerator: Accelerator,
 ) -> DataLoader:
     """
-    Makes the training batches of this process, with 0–1 pixels, on its device.
+    Makes training batches of 0–1 pixels, as many on each process. The loader's `dataset` is the [`StreamedFaces`].
 
-    One worker reads, so that the order does not depend on `num_workers`, and decodes in as many threads.
-
-    Returns:
-        A loader with the same number of batches on all processes; its `dataset` is the [`StreamedFaces`].
+    One worker reads, so that the order does not depend on `num_workers`, and decodes in `num_workers` threads.
     """
     faces = StreamedFaces(shards, buffer_size, seed, accelerator.process_index, accelerator.num_processes)
     read = partial(read_row, features=faces.features, processor=processor, strict=strict)
@@ -261,7 +257,7 @@ def make_streaming_dataloader(
         drop_last=True,
         collate_fn=partial(collate_rows, read=read, num_threads=max(1, num_workers)),
         num_workers=min(1, num_workers),
-        # Its own: a loader draws a number at each start, and a resumed epoch starts once more.
+        # A loader draws a number when it starts, which would change the random numbers after a resumed epoch.
         generator=torch.Generator(),
     )
     # Not by the accelerator, which would share between the processes once more.

@@ -5,7 +5,6 @@ Near-duplicates never lie in two splits.
 """
 
 import hashlib
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import datasets
@@ -36,29 +35,21 @@ FEATURES = datasets.Features(
 )
 
 
-@dataclass
-class UTKFaceConfig(datasets.BuilderConfig):
-    """The arguments of `load_utkface`; `fingerprint` is that of the source."""
-
-    source: Source = field(default=None, repr=False)
-    fingerprint: str = ""
-    strict: bool = False
-    seed: int | None = None
-    validation_share: float | None = None
-    test_share: float = 0.1
-
-    def create_config_id(self, config_kwargs, custom_features=None) -> str:
-        """Returns the name of the cache folder: all that changes the result, but not the source object itself."""
-        lists = "".join(name for split in SPLIT_LISTS for name in sorted(read_list(split))).encode()
-        fingerprint = f"{self.fingerprint}-{hashlib.sha256(lists).hexdigest()[:8]}"
-        return f"{fingerprint}-{self.seed}-{self.validation_share}-{self.test_share}-{int(self.strict)}"
-
-
 class UTKFace(datasets.GeneratorBasedBuilder):
     """Builds the splits train, validation and test; see `load_utkface`."""
 
     VERSION = datasets.Version("1.3.0")  # part of the cache's name: raise it when the same source gives other rows
-    BUILDER_CONFIG_CLASS = UTKFaceConfig
+
+    def __init__(
+        self, source: Source, strict: bool, seed: int | None, validation_share: float | None, test_share: float
+    ):
+        self.source, self.strict, self.seed = source, strict, seed
+        self.validation_share, self.test_share = validation_share, test_share
+        lists = "".join(name for split in SPLIT_LISTS for name in sorted(read_list(split))).encode()
+        content = f"{source.fingerprint()}-{hashlib.sha256(lists).hexdigest()[:8]}"
+        # The name of the folder in the cache.
+        config_id = f"{content}-{seed}-{validation_share}-{test_share}-{int(strict)}"
+        super().__init__(dataset_name="utkface", config_id=config_id)
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(
@@ -87,34 +78,26 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         ]
 
     def _generate_examples(self, rows: dict, split: str):
-        for position, (_, data) in enumerate(self.config.source.read_entries()):
+        for position, entry in enumerate(self.source.entries()):
             face, group, face_split = rows.get(position, (None, None, None))
-            if face_split != split:
-                continue
-            yield (
-                face.name,
-                {
-                    "image": {"path": face.name, "bytes": data},
-                    "age": face.age,
-                    "gender": face.gender,
-                    "race": face.race,
-                    "file_name": face.name,
-                    "group": group,
-                },
-            )
+            if face_split == split:
+                labels = {"age": face.age, "gender": face.gender, "race": face.race}
+                image = {"path": face.name, "bytes": entry.read()}
+                yield face.name, {"image": image, **labels, "file_name": face.name, "group": group}
 
     def _scan(self) -> tuple[list[LabelledFace], np.ndarray, list[str]]:
         """Returns the usable faces, their groups, and a line for each unusable image."""
         faces, thumbnails, refused, seen = [], [], [], set()
-        entries = datasets.utils.tqdm(self.config.source.read_entries(), desc="Reading faces", unit=" images")
-        for position, (entry, data) in enumerate(entries):
+        entries = datasets.utils.tqdm(self.source.entries(), desc="Reading faces", unit=" images")
+        for position, entry in enumerate(entries):
+            data = entry.read()
             try:
                 if entry.name in seen:
                     raise ValueError("another image has the same name")
                 labels = check_labels(parse_file_name(entry.name) if entry.labels is None else entry.labels)
                 thumbnails.append(make_thumbnail(data))
             except UNUSABLE as error:
-                if self.config.strict:
+                if self.strict:
                     raise ValueError(f"{entry.name}: {error}") from error
                 refused.append(f"  {entry.name}: {error}")
                 continue
@@ -122,7 +105,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
             faces.append(LabelledFace(position, entry.name, split=entry.split, **labels))
         if not faces:
             raise ValueError(
-                f"{self.config.source.data_dir} holds no usable image: expected names like "
+                f"{self.source.data_dir} holds no usable image: expected names like "
                 "26_1_2_20170116181301976.jpg.chip.jpg, or a table with the columns image and age."
             )
         # By name, so that the same images are drawn from an archive and from a folder.
@@ -131,10 +114,10 @@ class UTKFace(datasets.GeneratorBasedBuilder):
 
     def _assign_splits(self, faces: list[LabelledFace], groups: np.ndarray) -> list[str | None]:
         """Returns the split of each face, None for near-duplicates of validation or test images."""
-        config, everyone = self.config, range(len(faces))
+        everyone = range(len(faces))
         strata = [make_stratum(face.age, face.gender) for face in faces]
         published = {split: {i for i in everyone if faces[i].split == split} for split in SPLIT_NAMES}
-        seed = config.seed or 0
+        seed = self.seed or 0
         excluded = set()
         if is_utkface(face.name for face in faces):
             excluded = find_listed(faces, "excluded")
@@ -142,13 +125,13 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         elif any(published.values()):
             test = published["test"]
         else:
-            test = draw_groups(strata, groups, everyone, config.test_share, seed + 1)
+            test = draw_groups(strata, groups, everyone, self.test_share, seed + 1)
         candidates = drop_groups([index for index in everyone if index not in test | excluded], groups, test)
         validation = published["validation"] & set(candidates)
-        if not validation and config.seed is None and config.validation_share is None:
+        if not validation and self.seed is None and self.validation_share is None:
             validation = find_listed(faces, "validation") & set(candidates)
         if not validation:
-            share = DEFAULT_SHARE if config.validation_share is None else config.validation_share
+            share = DEFAULT_SHARE if self.validation_share is None else self.validation_share
             validation = draw_groups(strata, groups, candidates, share, seed)
         train = drop_groups([index for index in candidates if index not in validation], groups, validation)
         names = dict.fromkeys(train, "train")
@@ -162,7 +145,6 @@ def load_utkface(
     seed: int | None = None,
     validation_share: float | None = None,
     test_share: float = 0.1,
-    cache_dir: str | Path | None = None,
 ) -> datasets.DatasetDict:
     """
     Loads faces with the columns image, age (years), gender, race, file_name and group (of near-duplicates).
@@ -178,7 +160,6 @@ def load_utkface(
         seed: Seed of the draws; 0 if there is no list.
         validation_share: Share of validation images in the images outside the test split, 0–1; 0.1 if there is no list.
         test_share: Share of test images, 0–1, used where no published list names them.
-        cache_dir: Folder to build in; the cache of `datasets` by default.
 
     Returns:
         The splits train, validation and test; no test if the source holds none of the listed test images.
@@ -187,16 +168,7 @@ def load_utkface(
         ValueError: if the path is none of these or holds no usable image, or if strict and an image is unusable.
     """
     source = data_dir if isinstance(data_dir, Source) else Source(data_dir)
-    builder = UTKFace(
-        cache_dir=None if cache_dir is None else str(cache_dir),
-        dataset_name="utkface",
-        source=source,
-        fingerprint=source.fingerprint(),
-        strict=strict,
-        seed=seed,
-        validation_share=validation_share,
-        test_share=test_share,
-    )
+    builder = UTKFace(source, strict, seed, validation_share, test_share)
     with raise_cause():
         builder.download_and_prepare()
     # Read from the file, so that a data set from the cache gives the same warning.
