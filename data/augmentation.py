@@ -15,9 +15,7 @@ class AugmentationArguments:
     rotation: float = field(default=15.0, metadata={"help": "Largest rotation, degrees."})
     scale: float = field(default=0.15, metadata={"help": "Largest change of size, share of the size."})
     shift: float = field(default=0.05, metadata={"help": "Largest shift, share of the side."})
-    color: float = field(
-        default=0.2, metadata={"help": "Largest change of brightness, contrast and saturation, share."}
-    )
+    color: float = field(default=0.2, metadata={"help": "Largest change of brightness, contrast, saturation, share."})
     grayscale: float = field(default=0.1, metadata={"help": "Probability of a grey image."})
     blur: float = field(default=0.2, metadata={"help": "Probability of a Gaussian blur (small faces are soft)."})
     jpeg: float = field(default=0.0, metadata={"help": "Probability of JPEG artefacts. Slow on a CPU."})

@@ -26,16 +26,7 @@ def make_thumbnail(data: bytes) -> np.ndarray:
 
 
 def find_similar_pairs(thumbnails: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Compares images with others by the cosine of their thumbnails.
-
-    Args:
-        thumbnails: From `make_thumbnail`, (images, 400) float32.
-        others: The thumbnails of the other images, (others, 400) float32.
-
-    Returns:
-        The indices of image and other image of each pair with a cosine above 0.985, (pairs,) int each.
-    """
+    """Returns the indices of images and of others, (pairs,) each, whose thumbnails have a cosine above 0.985."""
     pairs = [np.empty((2, 0), dtype=int)]
     block_size = max(1, BLOCK_COSINES // max(1, len(others)))
     for start in range(0, len(thumbnails), block_size):

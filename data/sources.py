@@ -38,12 +38,7 @@ def is_image(name: str) -> bool:
 
 
 def list_files(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
-    """
-    Lists the files in and below a folder, sorted by the parts of their paths.
-
-    Args:
-        above: The real paths of the listed folders that it lies in. Links to them are not followed.
-    """
+    """Lists the files in and below a folder by sorted paths, but follows no link to a folder `above`."""
     above = (*above, os.path.realpath(folder))
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
@@ -64,6 +59,18 @@ def explain_damage(path: str) -> Iterator[None]:
         raise ValueError(f"{path} is damaged ({error}): fetch it again.") from error
 
 
+def find_files(path: str) -> list[str]:
+    """Lists the files of a folder, a file or a pattern of paths; none if the path is the id of a data set."""
+    if os.path.isdir(path):
+        return list(list_files(path))
+    if os.path.exists(path) or not glob.has_magic(path):
+        return [path] if os.path.exists(path) else []
+    files = list(filter(os.path.isfile, sorted(glob.glob(path, recursive=True))))
+    if not files:
+        raise ValueError(f"No file has a path like {path}.")
+    return files
+
+
 def read_files(files: list[str], root: str) -> Iterator[Entry]:
     """Yields files, their paths relative to `root` unless that is empty."""
     for file in files:
@@ -76,12 +83,8 @@ def read_tar(path: str) -> Iterator[Entry]:
         while (member := archive.next()) is not None:
             archive.members.clear()  # which would grow
             if member.isfile() and is_image(member.name):
-                read = explain_damage(path)(partial(read_member, archive, member))
+                read = explain_damage(path)(lambda member=member: archive.extractfile(member).read())
                 yield Entry(member.name, Path(member.name).name, read)
-
-
-def read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    return archive.extractfile(member).read()
 
 
 def read_zip(path: str) -> Iterator[Entry]:
@@ -116,13 +119,13 @@ class Source:
     The images at a path, in whatever form they are stored.
 
     Args:
-        data_dir: A folder of images, a tar or zip archive, a Parquet file, a folder of them, or a Hub id.
-        labelled: If False, accepts also tables without ages, single images, and patterns of paths as `photos/*.jpg`.
+        data_dir: A folder, a tar or zip archive, a Parquet file, a pattern of paths as `photos/*.jpg`, or a Hub id.
+        labelled: If False, accepts also tables without ages, and images by their paths.
         table: The splits of the data set at `data_dir`, if they are loaded already.
-        left_out: Files whose paths begin like this are left out, for instance results written beside the images.
+        left_out: Leaves out files whose paths begin like this, for instance results written beside the images.
 
     Raises:
-        ValueError: if the path is none of these, or a folder of both images and tables, of which one must be chosen.
+        ValueError: if the path is none of these, or if images and tables are mixed and `labelled` is False.
     """
 
     def __init__(
@@ -135,24 +138,11 @@ class Source:
         path = Path(data_dir)
         # Resolved, so that the cache knows a path however it is written.
         self.data_dir = str(path.resolve()) if path.exists() else str(data_dir)
-        self.table, self.files = table, [] if table else self._find_files(labelled)
+        self.table, self.files = table, [] if table else find_files(self.data_dir)
         if left_out is not None:
             start = os.path.join(os.path.realpath(left_out.parent), left_out.name)
             self.files = [file for file in self.files if not os.path.abspath(file).startswith(start)]
         self._read = self._choose_reader(labelled)
-
-    def _find_files(self, labelled: bool) -> list[str]:
-        """Lists the files of a folder, a file or a pattern; none for a data set of the Hub."""
-        if os.path.isdir(self.data_dir):
-            return list(list_files(self.data_dir))
-        if os.path.exists(self.data_dir):
-            return [self.data_dir]
-        if labelled or not glob.has_magic(self.data_dir):
-            return []
-        files = [file for file in sorted(glob.glob(self.data_dir, recursive=True)) if not os.path.isdir(file)]
-        if not files:
-            raise ValueError(f"No file has a path like {self.data_dir}.")
-        return files
 
     def _choose_reader(self, labelled: bool) -> Callable[[], Iterator[Entry]]:
         if self.table:
@@ -176,15 +166,13 @@ class Source:
                 raise ValueError(f"{path} is neither a tar or zip archive nor a Parquet file.")
             return partial(read_files, self.files, "")
         self.files, self.table = tables, load_table(path, tables)
+        has_splits = len(self.table) > 1
         if labelled:
-            self._check_table()
-        return partial(read_table, self.table, has_splits=len(self.table) > 1)
-
-    def _check_table(self):
-        if len(self.table) > 1 and not set(self.table) <= set(SPLIT_NAMES):
-            known = ", ".join(SPLIT_NAMES)
-            raise ValueError(f"{self.data_dir!r} has the splits {sorted(self.table)}; known are {known}.")
-        check_columns(self.data_dir, next(iter(self.table.values())).features, "age")
+            check_columns(path, next(iter(self.table.values())).features, "age")
+            if has_splits and not set(self.table) <= set(SPLIT_NAMES):
+                known = ", ".join(SPLIT_NAMES)
+                raise ValueError(f"{path!r} has the splits {sorted(self.table)}; known are {known}.")
+        return partial(read_table, self.table, has_splits)
 
     def entries(self) -> Iterator[Entry]:
         """

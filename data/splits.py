@@ -116,11 +116,11 @@ def check_split(model: str, dataset: DatasetDict):
     file = Path(model) / "train_results.json"
     if not file.is_file():
         print(f"There is no {file}, so it is unknown whether {model} was trained on these validation images.")
-    trained = json.loads(file.read_text()).get("split", {}) if file.is_file() else {}
-    split = describe_split(dataset) if {"train", "validation"} <= set(dataset) else {}
-    if all(trained.get(key) == split.get(key) for key in ("images_sha256", "validation_sha256")):
         return
-    if trained.get("images_sha256") == split.get("images_sha256"):
+    trained = json.loads(file.read_text()).get("split", {})
+    split = describe_split(dataset) if "train" in dataset else {}
+    same_images = trained.get("images_sha256") == split.get("images_sha256")
+    if same_images and trained.get("validation_sha256") != split.get("validation_sha256"):
         raise ValueError(
             f"{model} was trained on some of these validation images: give the --split_seed and the --validation_share "
             "that its train_results.json names."

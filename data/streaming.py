@@ -58,7 +58,7 @@ class Shards:
 
 def find_shards(data_dir: str) -> dict[str, list[str]]:
     """
-    Lists the Parquet files of each split: local paths, or addresses that name the commit of a data set on the Hub.
+    Lists the Parquet files of each split, as paths or as addresses with the commit of a data set on the Hub.
 
     Raises:
         ValueError: if there are no such files, or if they are not split.
@@ -154,21 +154,18 @@ class StreamedFaces(torch.utils.data.IterableDataset):
     """
     The encoded rows of one process, in an order that depends on the seed and the epoch.
 
-    Files are read in a new order each epoch, up to ten at once, through a shuffle buffer. Images that lie far apart in few
-    long files never meet in a batch, so `scripts.publish_data` shuffles them.
-
     Each process reads its own files if the shares are about equal, otherwise its share of the rows of all files. In an
-    epoch, all processes get the same number of images; no image comes twice, and a few may be left out.
+    epoch, all processes get the same number of images; no image comes twice, and a few may be left out. Images far apart in
+    a few long files never meet in a batch, so `scripts.publish_data` shuffles them.
 
     A resumed epoch reads the finished images again, without decoding them. With another number of processes, it may repeat
     some images and leave out others.
 
     Args:
         shards: From `load_streamed_faces`.
-        buffer_size: Number of images in the shuffle buffer, which holds them encoded.
+        buffer_size: Images in the shuffle buffer, which holds them encoded.
         seed: Seed of the order.
-        process_index: Index of this process.
-        num_processes: Number of processes that share the images.
+        process_index: Index of this process among the `num_processes` that share the images.
     """
 
     def __init__(self, shards: Shards, buffer_size: int, seed: int, process_index: int, num_processes: int):

@@ -77,12 +77,9 @@ def load_training_data(
     Loads the images of a training. The main process builds what the cache does not hold; the others wait for it.
 
     Args:
-        data_dir: As in `load_utkface`.
+        data_dir, strict, split_seed, validation_share: As in `load_utkface`.
         extra_data: Sources of extra training images, in the same forms.
-        strict: If True, raises at the first unusable image.
-        split_seed: As `seed` in `load_utkface`.
-        validation_share: As in `load_utkface`.
-        streaming: If True, training images are read later, by `make_streaming_dataloader`.
+        streaming: If True, leaves the training images to `make_streaming_dataloader`.
 
     Raises:
         ValueError: if there are no training or validation images, or if the data cannot be read.

@@ -52,11 +52,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         super().__init__(dataset_name="utkface", config_id=config_id)
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(
-            description="Faces with apparent age and gender. No split has near-duplicates in another.",
-            features=FEATURES,
-            license="Non-commercial research use only; the images belong to their owners.",
-        )
+        return datasets.DatasetInfo(features=FEATURES)
 
     @property
     def left_out_file(self) -> Path:
