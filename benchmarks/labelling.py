@@ -1,5 +1,5 @@
 """
-Images a second and memory over time of `predict.py` on very many images, made by repeating real ones.
+Measures images a second and memory over time of `predict.py` on very many images, made by repeating real ones.
 
     python -m benchmarks.labelling --output benchmarks/labelling.json
     python -m benchmarks.labelling --data_dir UTKFace.tar.gz --num_images 1000 --num_processes 2 --output labelling.json
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def repeat_images(data_dir: str, num_different: int, num_images: int, folder: Path) -> int:
-    """Fills a folder with links to the first images of a source, in turns; returns how many different ones there are."""
+    """Fills a folder with links to the first images of a source, in turns; returns the number of different images."""
     originals = folder / "originals"
     originals.mkdir(parents=True)
     files = []
@@ -44,26 +44,30 @@ def repeat_images(data_dir: str, num_different: int, num_images: int, folder: Pa
 
 
 def read_memory(pid: int) -> float:
-    """Resident memory of a process and of those that it started, MiB; files in memory, which cost nothing, not counted."""
+    """Returns the resident memory of a process and its children in MiB, without mapped files."""
     total = 0
     try:
         total += int(Path(f"/proc/{pid}/status").read_text().split("RssAnon:")[1].split()[0]) / 1024
         for children in Path(f"/proc/{pid}/task").glob("*/children"):
             total += sum(read_memory(int(child)) for child in children.read_text().split())
-    except (OSError, IndexError):  # ended meanwhile
+    except (OSError, IndexError):  # The process ended meanwhile.
         pass
     return total
 
 
 def watch(command: list[str], parts: Path, pictures_per_part: int, seconds_between: float) -> tuple[list[dict], float]:
     """
-    Runs a labelling.
+    Runs a labelling and looks at it while it works.
+
+    Args:
+        parts: Folder of the parts.
+        seconds_between: Seconds between two looks.
 
     Returns:
-        Seconds since the start, pictures in the parts that are there and MiB, now and then while it runs; and all seconds.
+        The looks: seconds since the start, pictures in written parts and memory in MiB; and the seconds of the whole run.
 
     Raises:
-        RuntimeError: if it fails.
+        RuntimeError: if the labelling fails.
     """
     start, looks = time.perf_counter(), []
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"})
@@ -74,8 +78,8 @@ def watch(command: list[str], parts: Path, pictures_per_part: int, seconds_betwe
         except subprocess.TimeoutExpired:
             pass
         try:
-            pictures = pictures_per_part * sum(1 for _ in parts.glob("part-*.parquet"))
-        except OSError:  # deleted meanwhile
+            pictures = pictures_per_part * sum(1 for _ in parts.glob("part-*.json"))
+        except OSError:  # The parts were deleted meanwhile.
             pictures = 0
         if pictures:
             seconds = round(time.perf_counter() - start, 1)
@@ -86,7 +90,7 @@ def watch(command: list[str], parts: Path, pictures_per_part: int, seconds_betwe
 
 
 def check_table(file: Path, num_different: int, num_images: int) -> dict:
-    """The rows of a table, and whether all repetitions of an image have the same, none of them missing."""
+    """Counts the rows of a table, and checks that all repetitions of an image are there with the same faces."""
     rows_by_image = {}
     rows = pq.read_table(file).to_pylist()
     for row in rows:
@@ -102,11 +106,11 @@ def check_table(file: Path, num_different: int, num_images: int) -> dict:
 
 
 def summarise(looks: list[dict]) -> dict:
-    """Memory of the first and of the last quarter of the looks, medians, and the highest of all, MiB."""
+    """Returns the median memory of the first and of the last quarter of the looks, and the maximum, in MiB."""
     if len(looks) < 8:
         return {}
     quarter = len(looks) // 4
-    memory = [look["mib"] for look in looks]  # up and down with each picture that is in work
+    memory = [look["mib"] for look in looks]  # It rises and falls with each picture.
     early, late = statistics.median(memory[:quarter]), statistics.median(memory[-quarter:])
     return {
         "mib_of_first_quarter": early,
@@ -121,12 +125,12 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--model", default=str(ROOT), help="Model folder or Hub id. Default: the project's own.")
-    parser.add_argument("--data_dir", default=str(ROOT / "assets" / "*t.jpg"), help="The images that are repeated.")
-    parser.add_argument("--num_different", type=int, default=1000, help="The first so many of them.")
-    parser.add_argument("--num_images", type=int, default=100_000, help="Images to label.")
-    parser.add_argument("--num_processes", type=int, default=1, help="Processes, on a CPU.")
-    parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="As of predict.py.")
-    parser.add_argument("--pictures_per_part", type=int, default=200, help="As of predict.py.")
+    parser.add_argument("--data_dir", default=str(ROOT / "assets" / "*t.jpg"), help="Images to repeat.")
+    parser.add_argument("--num_different", type=int, default=1000, help="Number of different images, the first ones.")
+    parser.add_argument("--num_images", type=int, default=100_000, help="Number of images to label.")
+    parser.add_argument("--num_processes", type=int, default=1, help="Number of processes on a CPU.")
+    parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="As in predict.py.")
+    parser.add_argument("--pictures_per_part", type=int, default=200, help="As in predict.py.")
     parser.add_argument("--seconds_between", type=float, default=10.0, help="Seconds between looks at the memory.")
     parser.add_argument("--output", type=Path, required=True, help="JSON file for the figures.")
     arguments = parser.parse_args()
@@ -150,7 +154,7 @@ def main():
             "images_per_second": round(arguments.num_images / seconds, 1),
             **check_table(table, num_different, arguments.num_images),
             **summarise(looks),
-            # At most a hundred, enough for a curve.
+            # At most a hundred looks, enough for a curve.
             "over_time": looks[:: -(-len(looks) // 100) or 1],
             "weights_sha256": weights_sha256(arguments.model),
             **describe_machine(),

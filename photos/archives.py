@@ -1,4 +1,4 @@
-"""Reads the photos of files and zip archives, within bounds."""
+"""Reads the photos in files and zip archives, without unpacking archives to the disk."""
 
 import io
 import struct
@@ -6,14 +6,13 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from photos.reading import read_picture
+from photos.reading import PhotoError, read_picture
 
 
 NOT_A_ZIP = "This archive is broken."
@@ -21,42 +20,44 @@ NO_MEMBERS = "This archive holds no files."
 TOO_MANY_MEMBERS = "This archive lists too many files: choose one with at most some 10,000."
 NESTED = "Archives inside archives are not read."
 ENCRYPTED = "This file is encrypted."
-UNKNOWN_PACKING = "This file is broken, or packed in a way that is not known here."
+UNKNOWN_PACKING = "This file is broken, or packed with an unknown method."
 TOO_MUCH_DATA = "This file is too large: at most {} MB of one are read."
-TOO_MUCH_IN_ALL = "This and what follows is not read: {} GB of one upload are the most."
+TOO_MUCH_IN_ALL = "This file and all after it are not read: one upload may hold at most {} GB."
+TOO_MANY_FILES = "Only the first {:,} files are read."
 TOO_LONG = "The files from here on are not read: one upload may take at most {:.0f} minutes."
 MAX_MEMBER_BYTES = 50 * 10**6
 MAX_TOTAL_BYTES = 2 * 10**9
 MAX_SECONDS = 1800.0
-# Of the list of an archive's files, which is read whole and takes some ten times as much memory.
+# zipfile reads the directory whole, and needs some ten times as much memory for it.
 MAX_DIRECTORY_BYTES = 2 * 10**6
 CHUNK_BYTES = 2**16
 ZIP_START = b"PK\x03\x04"
+# ValueError: a name that is not UTF-8, or an offset outside the file.
+ZIP_ERRORS = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, struct.error)
+# A path, the content of a file, or the reason why there is none.
+FileOrReason = Path | bytes | ValueError
 
 
 def read_pictures(
-    files: Iterable[str | Path | tuple[str, Path | ValueError]], max_files: int = 1000
+    files: Iterable[str | Path | tuple[str, FileOrReason]], max_files: int = 1000
 ) -> Iterator[tuple[str, Image.Image | ValueError]]:
     """
-    The pictures of several files, one at a time; those of zip archives without unpacking them to the disk.
+    Reads the pictures of several files and zip archives, one at a time.
 
     Args:
-        files: Pictures, or zip archives of pictures: the path of each, or the name to show and either the path or what
-            says why there is none.
-        max_files: The most files that are read.
+        files: Paths, or pairs of a name to show and a `FileOrReason`, of pictures and zip archives of pictures.
+        max_files: Number of pictures after which reading stops.
 
     Yields:
-        The name to show and either the picture or the ValueError with a sentence that says why there is none. If there are
-        more than `max_files`, or they take longer than `MAX_SECONDS`, whatever is done with them included, the last one says
-        so.
+        The name to show, and the picture or a ValueError with a sentence for the visitor. The last pair carries such an
+        error if there are more than `max_files` pictures, or if reading and the caller's work on the pictures take longer
+        than `MAX_SECONDS`.
     """
     end = time.monotonic() + MAX_SECONDS
     for count, (name, source) in enumerate(find_sources(files)):
-        if count == max_files:
-            yield "…", ValueError(f"Only the first {max_files:,} files are read.")
-            return
-        if time.monotonic() > end:
-            yield "…", ValueError(TOO_LONG.format(MAX_SECONDS / 60))
+        if count == max_files or time.monotonic() > end:
+            reason = TOO_MANY_FILES.format(max_files) if count == max_files else TOO_LONG.format(MAX_SECONDS / 60)
+            yield "…", PhotoError(reason)
             return
         try:
             if isinstance(source, ValueError):
@@ -69,126 +70,91 @@ def read_pictures(
 
 
 def count_pictures(paths: Iterable[str | Path], max_files: int = 1000) -> int:
-    """How many times `read_pictures` yields, from the directories of the archives alone."""
+    """Counts what `read_pictures` yields within `MAX_SECONDS`; reads only the directories of archives."""
     return sum(1 for _ in islice(find_sources(paths), max_files + 1))
 
 
 def find_sources(
-    files: Iterable[str | Path | tuple[str, Path | ValueError]],
-) -> Iterator[tuple[str, Path | Callable[[], bytes] | ValueError]]:
+    files: Iterable[str | Path | tuple[str, FileOrReason]],
+) -> Iterator[tuple[str, FileOrReason | Callable[[], bytes]]]:
     """
-    Names with the path of each file, or a function that reads a member of an archive as long as no other was asked for.
+    Yields names with sources, or with functions that read a member of an archive; call one before advancing the iterator.
 
-    What is taken from the bound on all archives together is the size that a member is said to have: no more is ever unpacked
-    of it, and so the number of members does not hang on what is in them.
+    The declared sizes of members count towards `MAX_TOTAL_BYTES`, and no member is unpacked beyond its own. So the number
+    of pairs does not depend on the content of the members.
     """
     left = MAX_TOTAL_BYTES
     for file in files:
-        shown, path = file if isinstance(file, tuple) else (Path(file).name, Path(file))
-        if isinstance(path, ValueError) or not is_archive(path):
-            yield shown, path
+        name, source = file if isinstance(file, tuple) else (Path(file).name, Path(file))
+        if isinstance(source, ValueError):
+            yield name, source
             continue
+        is_zip = False
         try:
-            with open_archive(path) as archive:
+            with BoundedReader(io.BytesIO(source) if isinstance(source, bytes) else io.FileIO(source)) as opened:
+                is_zip = opened.peek().startswith(ZIP_START)
+                archive = zipfile.ZipFile(opened)
                 members = list_members(archive)
-                if not members:
-                    raise BrokenArchive(NO_MEMBERS)
-                for member in members:
-                    name = clean_name(member.filename)
+                for member_name, member in members:
                     if left <= 0:
-                        yield name, ValueError(TOO_MUCH_IN_ALL.format(MAX_TOTAL_BYTES // 10**9))
+                        yield member_name, PhotoError(TOO_MUCH_IN_ALL.format(MAX_TOTAL_BYTES // 10**9))
                         return
-                    yield name, partial(read_member, archive, member, min(left, MAX_MEMBER_BYTES))
+                    yield member_name, partial(read_member, archive, member, min(left, MAX_MEMBER_BYTES))
                     left -= min(member.file_size, MAX_MEMBER_BYTES)
-        except BrokenArchive as error:
-            yield shown, ValueError(str(error))
+                if not members:
+                    yield name, PhotoError(NO_MEMBERS)
+        except PhotoError as error:
+            yield name, error
+        except ZIP_ERRORS:
+            yield name, PhotoError(NOT_A_ZIP) if is_zip else source
 
 
-class BrokenArchive(Exception):
-    """An archive of which no file can be read, with a sentence for the visitor."""
-
-
-class BoundedFile(io.BufferedReader):
-    """A file of which no more is read at once than the longest directory of an archive may hold."""
+class BoundedReader(io.BufferedReader):
+    """Refuses to read more at once than `MAX_DIRECTORY_BYTES`."""
 
     def read(self, size=-1):
         if size is not None and size > MAX_DIRECTORY_BYTES:
-            raise BrokenArchive(TOO_MANY_MEMBERS)
+            raise PhotoError(TOO_MANY_MEMBERS)
         return super().read(size)
 
 
-def is_archive(path: Path) -> bool:
-    """Whether a file ends as a zip archive does or, as one that was cut off, begins so."""
-    try:
-        if zipfile.is_zipfile(path):
-            return True
-        with open(path, "rb") as file:
-            return file.read(len(ZIP_START)) == ZIP_START
-    except zipfile.BadZipFile:  # one that spans several disks
-        return True
-    except OSError:
-        return False
-
-
-@contextmanager
-def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """
-    An archive whose directory is not too long.
-
-    Raises:
-        BrokenArchive: with a sentence for the visitor.
-    """
-    with BoundedFile(io.FileIO(path)) as file:
-        try:
-            archive = zipfile.ZipFile(file)
-        except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
-            raise BrokenArchive(NOT_A_ZIP) from error
-        with archive:
-            yield archive
-
-
-def list_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The files of an archive without those that systems leave there."""
-    return [
-        member
-        for member in archive.infolist()
-        if not member.is_dir()
-        and "__MACOSX" not in member.filename
-        and (name := PurePosixPath(clean_name(member.filename)).name)
-        and not name.startswith(".")
-    ]
-
-
-def clean_name(name: str) -> str:
-    """The path of a member without what climbs out of the archive; it only serves to be shown."""
-    return "/".join(part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("..", "/"))
+def list_members(archive: zipfile.ZipFile) -> list[tuple[str, zipfile.ZipInfo]]:
+    """Lists the files of an archive with the names to show, without hidden files and those of operating systems."""
+    members = []
+    for member in archive.infolist():
+        # The name is only shown, and nothing in it leads out of the archive.
+        path = PurePosixPath(member.filename.replace("\\", "/"))
+        name = "/".join(part for part in path.parts if part not in ("..", "/"))
+        is_hidden = "__MACOSX" in name or path.name.startswith(".")
+        if name and not is_hidden and not member.is_dir():
+            members.append((name, member))
+    return members
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, max_bytes: int) -> bytes:
     """
-    The content of a member.
+    Reads the content of a member.
 
     Args:
-        max_bytes: Bound on what is unpacked, whatever the archive says of its size.
+        max_bytes: Longest content, whatever size the archive declares.
 
     Raises:
-        ValueError: with a sentence for the visitor.
+        PhotoError: if the member cannot be read or is too long.
     """
     if member.flag_bits & 1:
-        raise ValueError(ENCRYPTED)
-    # Others unpack as much as they like at once: a few bytes of bzip2 become hundreds of megabytes before any are counted.
+        raise PhotoError(ENCRYPTED)
+    # Other methods cannot be bounded: a few bytes of bzip2 become hundreds of megabytes in one step.
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(UNKNOWN_PACKING)
+        raise PhotoError(UNKNOWN_PACKING)
     content = bytearray()
     try:
         with archive.open(member) as file:
             while len(content) <= max_bytes and (chunk := file.read(CHUNK_BYTES)):
                 content += chunk
-    # ValueError: a name that is no UTF-8, or a place outside the file.
-    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(UNKNOWN_PACKING) from error
+    except ZIP_ERRORS as error:
+        raise PhotoError(UNKNOWN_PACKING) from error
     if len(content) > max_bytes:
-        raise ValueError(TOO_MUCH_DATA.format(max_bytes // 10**6))
+        raise PhotoError(TOO_MUCH_DATA.format(max_bytes // 10**6))
     if content.startswith(ZIP_START):
-        raise ValueError(NESTED)
+        raise PhotoError(NESTED)
     return bytes(content)

@@ -1,47 +1,48 @@
-"""Draws what the pipeline says into the picture that it was said of."""
+"""Draws the faces of the pipeline into their picture."""
 
 import math
 
 from PIL import Image, ImageDraw, ImageFont
 
-from photos.wording import name_gender
+from photos.wording import make_label
 
 
-# The bound is on the area, so that a panorama keeps enough height for its faces to be seen. JPEG ends at 65,535.
+# Pixels of the drawn picture. The area is bounded, not the height, so that faces in a panorama stay visible. JPEG
+# allows sides up to 65,535.
 MAX_SHOWN_PIXELS = 2048 * 2048
 MAX_SHOWN_SIDE = 32768
-# Sizes of text in pixels for a picture that is one pixel wide and high; for a box, for one that is a pixel wide.
+# Text sizes relative to the square root of the picture's area, and to the width of the box.
 SMALLEST_TEXT, LARGEST_TEXT, TEXT_PER_BOX = 1 / 48, 1 / 24, 1 / 6
-# Widest label for a box that is one pixel wide: beyond it the labels of a crowd would cover its faces.
+# Label width relative to the box. Wider labels of a crowd would cover its faces.
 WIDEST_LABEL = 2.5
-MOST_LABELS = 12  # faces that get more than a number
+MOST_LABELS = 12  # With more faces each gets only its number.
 BOX_COLOUR, TEXT_COLOUR = (29, 78, 216), (255, 255, 255)
 
 
 def draw_faces(picture: Image.Image, faces: list[dict]) -> Image.Image:
     """
-    Draws a box and a label, `1: female, 31`, for each face; the number alone where there is no room for more.
+    Draws a box and a label for each face. A label is cut to the number where there is no room for more.
 
     Args:
         picture: RGB picture.
-        faces: Faces of the pipeline, with boxes in pixels of `picture`.
+        faces: Dicts of the pipeline, with boxes in pixels of `picture`.
 
     Returns:
         A copy, scaled down if the picture is large.
     """
     factor = min(1, math.sqrt(MAX_SHOWN_PIXELS / (picture.width * picture.height)), MAX_SHOWN_SIDE / max(picture.size))
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    shown = picture.copy() if size == picture.size else picture.resize(size, reducing_gap=2.0)
+    shown = picture.resize(size, reducing_gap=2.0)
     draw = ImageDraw.Draw(shown)
     scale = math.sqrt(shown.width * shown.height)
     boxes = [tuple(face["box"][side] * factor for side in ("xmin", "ymin", "xmax", "ymax")) for face in faces]
     for box in boxes:
         draw.rectangle(box, outline=BOX_COLOUR, width=max(2, round(scale / 320)))
-    # After all boxes, so that no box crosses a label.
+    # Labels come after all boxes, so no box crosses a label.
     for number, (face, box) in enumerate(zip(faces, boxes), start=1):
         width = box[2] - box[0]
         text_size = max(min(max(width * TEXT_PER_BOX, scale * SMALLEST_TEXT), scale * LARGEST_TEXT), 11)
-        text = f"{number}: {name_gender(face)}, {face['age']:.0f}"
+        text = make_label(number, face)
         is_too_wide = draw.textlength(text, ImageFont.load_default(text_size)) > WIDEST_LABEL * width
         if len(faces) > MOST_LABELS or (len(faces) > 1 and is_too_wide):
             text = str(number)
@@ -50,7 +51,7 @@ def draw_faces(picture: Image.Image, faces: list[dict]) -> Image.Image:
 
 
 def draw_label(draw: ImageDraw.ImageDraw, picture_size: tuple[int, int], box: tuple, text: str, text_size: float):
-    """Writes above a box, below it where there is no room above, and always inside the picture."""
+    """Writes a label above a box, or below it where there is no room above; always inside the picture."""
     width, height = picture_size
     font = ImageFont.load_default(text_size)
     pad = text_size / 4

@@ -1,4 +1,4 @@
-"""Faces as rows of a table."""
+"""Makes rows of a table from faces, and CSV from rows."""
 
 import csv
 import io
@@ -24,15 +24,15 @@ COLUMNS = (
 
 def face_rows(file: str, faces: list[dict]) -> list[dict]:
     """
-    A row for each face of a picture.
+    Makes one row for each face of a picture.
 
     Args:
-        file: What to call the picture.
+        file: Name of the picture in the table.
         faces: Dicts of the pipeline, from left to right.
 
     Returns:
         Dicts with the keys of `COLUMNS`: `face` counts from 1; `age`, `age_low` and `age_high` are years; the box is in
-        pixels. A picture without a face has one row, in which only `file` is filled.
+        pixels. A picture without a face gets one row, in which only `file` is filled.
     """
     rows = [
         {
@@ -52,12 +52,12 @@ def face_rows(file: str, faces: list[dict]) -> list[dict]:
 
 
 def error_row(file: str, error: ValueError) -> dict:
-    """The row of a file that could not be read, with the reason."""
+    """Makes the row of a file that could not be read, with the reason."""
     return dict.fromkeys(COLUMNS) | {"file": file, "error": str(error)}
 
 
 def to_csv(rows: list[dict], columns: Sequence[str] = COLUMNS, header: bool = True) -> str:
-    """Rows as CSV of these columns, UTF-8 text."""
+    """Writes rows as CSV with these columns; cells that a spreadsheet would run as a formula get an apostrophe."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     if header:
@@ -67,5 +67,5 @@ def to_csv(rows: list[dict], columns: Sequence[str] = COLUMNS, header: bool = Tr
 
 
 def quote_formula(value):
-    """Text that a spreadsheet would run as a formula, as a file's name may be made to be, with an apostrophe before it."""
+    """Puts an apostrophe before text that a spreadsheet would run as a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

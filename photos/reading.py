@@ -1,9 +1,8 @@
-"""Reads the pictures that strangers send, files and zip archives, each within bounds."""
+"""Reads photos from strangers within bounds of memory and time."""
 
 import io
 import re
 from pathlib import Path
-from urllib.request import urlopen
 
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
@@ -19,59 +18,53 @@ HEIC = "HEIC pictures cannot be read here: save it as JPEG first."
 TEXT = "Pictures written as text (PBM, PGM or PPM) cannot be read here: save it as PNG or JPEG first."
 TOO_MANY_SCANS = "This JPEG is drawn in too many steps: save it anew first."
 SVG = "SVG drawings cannot be read here: save it as PNG or JPEG first."
-# The rest of Pillow's are left out: EPS, for one, is a program that it would have Ghostscript run.
+# Pillow's other formats are left out: for EPS it starts Ghostscript, which runs the program in the file.
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO"]
-TEXT_STARTS = (b"P1", b"P2", b"P3")  # which Pillow reads in Python, a comment a line or not
-# Each is decoded over the whole picture, and may be a few bytes; programs write ten or so.
+TEXT_STARTS = (b"P1", b"P2", b"P3")  # Pillow parses these formats slowly, in Python.
+# Each scan takes as long as decoding the whole picture and may be a few bytes long. Programs write about ten.
 MAX_SCANS = 100
-SCAN = 0xDA
-END_OF_IMAGE = 0xD9
-# What begins a segment whose length libjpeg believes, or ends a JPEG.
+SCAN, END_OF_IMAGE = 0xDA, 0xD9
+# A marker with a length that libjpeg trusts, or the end of a JPEG.
 MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
 HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 
 
-# Pillow's own blocks of 16 MB glibc soon keeps for itself, and with them gigabytes after a few large pictures. Those of more
-# than 32 MB it always gives back.
-Image.core.set_block_size(2**26)
+class PhotoError(ValueError):
+    """A photo, archive or address that cannot be read. The message is a sentence for the visitor."""
 
 
 def read_picture(source: str | Path | bytes) -> Image.Image:
     """
-    An upright RGB picture.
+    Reads a picture as an upright RGB image.
 
     Args:
-        source: A path, a data: address or the content of a file. A path is never taken for an address of the net.
+        source: The path or the content of a file. A string is always a path, never an address.
 
     Raises:
-        ValueError: with a sentence for the visitor, if it is no picture.
+        PhotoError: if the file is not a picture or exceeds a bound.
     """
     start = b""
     try:
-        if isinstance(source, str) and source.startswith("data:"):
-            source = urlopen(source).read()
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             start = file.read(1024)
             file.seek(0)
             if start.startswith(TEXT_STARTS):
-                raise UnreadablePicture(TEXT)
+                raise PhotoError(TEXT)
             with Image.open(file, formats=FORMATS) as image:
                 if isinstance(image, JpegImageFile):
                     file.seek(0)
                     if count_scans(file.read()) > MAX_SCANS:
-                        raise UnreadablePicture(TOO_MANY_SCANS)
+                        raise PhotoError(TOO_MANY_SCANS)
                     file.seek(0)
                 return to_rgb(image)
-    except Exception as error:  # damaged files make decoders raise RuntimeError, NotImplementedError and others
-        raise ValueError(explain(error, start)) from error
-
-
-class UnreadablePicture(Exception):
-    """A picture that takes too long, with a sentence for the visitor."""
+    except PhotoError:
+        raise
+    except Exception as error:  # Damaged files make decoders raise RuntimeError, NotImplementedError and others.
+        raise PhotoError(explain_unreadable(error, start)) from error
 
 
 def count_scans(content: bytes) -> int:
-    """How many times a JPEG goes over the picture, as far as `MAX_SCANS` and one; what follows its end does not count."""
+    """Counts the scans of a JPEG up to its end, and stops counting at `MAX_SCANS + 1`."""
     scans, position = 0, 0
     while scans <= MAX_SCANS and (found := MARKER.search(content, position)):
         marker, position = content[found.end() - 1], found.end()
@@ -82,16 +75,13 @@ def count_scans(content: bytes) -> int:
     return scans
 
 
-def explain(error: BaseException, start: bytes) -> str:
-    """What to tell a visitor of an error met while reading a picture that starts with these bytes."""
-    while error is not None:
-        if isinstance(error, UnreadablePicture):
-            return str(error)
-        if isinstance(error, Image.DecompressionBombError | MemoryError):
-            return TOO_LARGE
-        if isinstance(error, FileNotFoundError):
-            return GONE
-        error = error.__cause__
+def explain_unreadable(error: Exception, start: bytes) -> str:
+    """Returns the sentence for an error raised while reading a picture whose first bytes are `start`."""
+    errors = (error, error.__cause__)  # `to_rgb` raises ValueError from the decoder's error.
+    if any(isinstance(error, Image.DecompressionBombError | MemoryError) for error in errors):
+        return TOO_LARGE
+    if isinstance(error, FileNotFoundError):
+        return GONE
     if not start:
         return EMPTY
     if start[4:8] == b"ftyp" and start[8:12] in HEIC_BRANDS:

@@ -1,8 +1,9 @@
-"""The parts that `predict.py` writes while it works, and the table that they become."""
+"""Writes the parts of a large table of faces, and merges them."""
 
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,39 +14,37 @@ import pyarrow.parquet as pq
 from photos.face_table import COLUMNS, to_csv
 
 
-TYPES = dict.fromkeys(COLUMNS, pa.float64())
-TYPES |= dict.fromkeys(("file", "gender", "error"), pa.string())
-TYPES |= dict.fromkeys(("face", "xmin", "ymin", "xmax", "ymax"), pa.int32())
-PART_SCHEMA = pa.schema(list(TYPES.items()))
 FACE_COLUMNS = tuple(name for name in COLUMNS if name != "error")
-FACE_SCHEMA = pa.schema([(name, TYPES[name]) for name in FACE_COLUMNS])
+TYPES = dict.fromkeys(FACE_COLUMNS, pa.float64())
+TYPES |= dict.fromkeys(("file", "gender"), pa.string())
+TYPES |= dict.fromkeys(("face", "xmin", "ymin", "xmax", "ymax"), pa.int32())
+FACE_SCHEMA = pa.schema(list(TYPES.items()))
 ROWS_PER_GROUP = 10_000
 
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `file` when all is written: a kill in between leaves no half file."""
+    """Yields a path to write to and renames it to `file` at the end, so a kill leaves no half file."""
     partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
     try:
         yield partial
-    except BaseException:
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(file)
+    finally:
         partial.unlink(missing_ok=True)
-        raise
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
-    partial.replace(file)
 
 
 @contextmanager
 def open_parquet(file: Path) -> Iterator[Callable[[list[dict]], None]]:
-    """A function that appends rows of faces to a new Parquet file."""
+    """Yields a function that appends rows of faces to a new Parquet file."""
     with pq.ParquetWriter(file, FACE_SCHEMA) as writer:
         yield lambda rows: writer.write_table(pa.Table.from_pylist(rows, FACE_SCHEMA))
 
 
 @contextmanager
 def open_csv(file: Path, columns: tuple[str, ...] = FACE_COLUMNS) -> Iterator[Callable[[list[dict]], None]]:
-    """A function that appends rows to a new CSV file."""
+    """Yields a function that appends rows to a new CSV file."""
     with file.open("w", encoding="utf-8", newline="") as text:
         text.write(to_csv([], columns))
         yield lambda rows: text.write(to_csv(rows, columns, header=False))
@@ -56,16 +55,16 @@ WRITERS = {".parquet": open_parquet, ".csv": open_csv}
 
 class Parts:
     """
-    The answers for pictures in a fixed order, so many of them a file: each part is there whole or not at all.
+    The rows of pictures in a fixed order, a fixed number of pictures in each file.
 
-    Which pictures a part holds depends neither on the number of processes nor on their speed, so a run goes on with
-    whatever parts are there.
+    Each part is written whole or not at all. Which pictures a part holds does not depend on the number of processes or
+    their speed, so a run resumes from any parts.
 
     Args:
-        output: The table to make, .parquet or .csv; the parts lie beside it in a folder until it is made.
-        num_pictures: All of them.
-        pictures_per_part: The last part may hold fewer.
-        run: What the answers depend on, by name; strings, numbers and booleans.
+        output: The table to make, .parquet or .csv. The parts lie beside it in a folder until it is made.
+        num_pictures: Pictures in all parts.
+        pictures_per_part: Pictures in each part but the last, which may hold fewer.
+        run: Settings that the rows depend on, by name; strings, numbers and booleans.
     """
 
     def __init__(self, output: Path, num_pictures: int, pictures_per_part: int, run: dict):
@@ -73,60 +72,68 @@ class Parts:
         self.run = run | {"pictures": num_pictures, "pictures_per_part": pictures_per_part}
         self.unreadable = output.with_name(f"{output.name}.unreadable.csv")
         self.folder = output.with_name(f"{output.name}.parts")
-        self.numbers = range(-(-num_pictures // pictures_per_part))
 
-    def start(self):
+    def open(self, is_main_process: bool) -> list[int]:
         """
-        Makes the folder of the parts; on the main process alone.
+        Returns the numbers of the parts that are still to be written.
+
+        Args:
+            is_main_process: True makes the folder; the other processes must call this later.
 
         Raises:
-            ValueError: if there is a finished table already.
+            ValueError: if the table exists, the folder is missing or holds the parts of another run.
         """
-        shutil.rmtree(self._discarded, ignore_errors=True)
-        if self.output.exists() and not self.folder.exists():
-            raise ValueError(f"{self.output} is there already: delete it or choose another --output.")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not self._run_file.exists():
-            with replacing(self._run_file) as file:
-                file.write_text(json.dumps(self.run, indent=2))
-
-    def check(self):
-        """Raises ValueError if the parts that are there are those of another run."""
-        if not self._run_file.exists():
+        if self.output.exists():
+            raise ValueError(f"{self.output} already exists: delete it or choose another --output.")
+        if is_main_process:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        elif not self.folder.exists():
             raise ValueError(f"This process does not see {self.folder}: all processes must write to the same disk.")
-        other = json.loads(self._run_file.read_text())
-        differing = [name for name in self.run if self.run[name] != other.get(name)]
-        if differing:
-            changes = ", ".join(f"{name} {other.get(name)}, now {self.run[name]}" for name in differing)
-            raise ValueError(
-                f"{self.folder} holds the parts of another run ({changes}): repeat its command, delete the folder or choose "
-                "another --output."
-            )
+        done = self.find_done()
+        if done:
+            self.read(min(done))
+        return sorted(set(range(-(-self.num_pictures // self.pictures_per_part))) - done)
 
     def path(self, number: int) -> Path:
-        return self.folder / f"part-{number:06d}.parquet"
+        return self.folder / f"part-{number:06d}.json"
 
     def find_done(self) -> set[int]:
-        """The numbers of the parts that are there."""
-        return {int(file.stem.partition("-")[2]) for file in self.folder.glob("part-*.parquet")}
+        """Returns the numbers of the parts that are written."""
+        return {int(file.stem.partition("-")[2]) for file in self.folder.glob("part-*.json")}
 
-    def count_pictures(self, number: int) -> int:
-        """Pictures of a part."""
-        return min(self.pictures_per_part, self.num_pictures - number * self.pictures_per_part)
+    def count_done(self) -> int:
+        """Returns the number of pictures in the parts that are written."""
+        starts = [number * self.pictures_per_part for number in self.find_done()]
+        return sum(min(self.pictures_per_part, self.num_pictures - start) for start in starts)
 
     def write(self, number: int, rows: list[dict]):
-        """Writes a part: rows as of `face_table`, those of pictures without faces and of unreadable ones included."""
+        """Writes a part: rows of `face_table`, including those of pictures without faces and of unreadable ones."""
         with replacing(self.path(number)) as file:
-            pq.write_table(pa.Table.from_pylist(rows, PART_SCHEMA), file)
+            file.write_text(json.dumps({"run": self.run, "rows": rows}), encoding="utf-8")
 
-    def merge(self) -> dict[str, int]:
+    def read(self, number: int) -> list[dict]:
+        """Reads the rows of a part. Raises ValueError if another run wrote it."""
+        part = json.loads(self.path(number).read_text(encoding="utf-8"))
+        other = part["run"]
+        changes = [
+            f"{name} {other.get(name)}, now {value}" for name, value in self.run.items() if other.get(name) != value
+        ]
+        if changes:
+            raise ValueError(
+                f"{self.folder} holds the parts of another run ({', '.join(changes)}): repeat its command, delete the folder "
+                "or choose another --output."
+            )
+        return part["rows"]
+
+    def merge(self) -> Counter[str]:
         """
-        Makes the table of all faces, and the list of unreadable pictures where there are any, and deletes the parts.
+        Writes the table of all faces and, if there are any, the list of unreadable pictures; then deletes the parts.
 
         Returns:
             The numbers of `faces`, and of the pictures `without_face` and `unreadable`.
         """
-        counts = dict.fromkeys(("faces", "without_face", "unreadable"), 0)
+        counts = Counter()
+        # The table is renamed last: once it exists, the parts are not needed.
         with (
             replacing(self.output) as table,
             replacing(self.unreadable) as unreadable,
@@ -134,8 +141,8 @@ class Parts:
             open_csv(unreadable, ("file", "error")) as write_unreadable,
         ):
             waiting = []
-            for number in self.numbers:
-                rows = pq.read_table(self.path(number)).to_pylist()
+            for number in sorted(self.find_done()):
+                rows = self.read(number)
                 faces = [row for row in rows if row["face"] is not None]
                 errors = [row for row in rows if row["error"] is not None]
                 write_unreadable(errors)
@@ -143,20 +150,10 @@ class Parts:
                 if len(waiting) >= ROWS_PER_GROUP:
                     write_faces(waiting)
                     waiting = []
-                for name, count in zip(counts, (len(faces), len(rows) - len(faces) - len(errors), len(errors))):
-                    counts[name] += count
+                no_face = len(rows) - len(faces) - len(errors)
+                counts.update(faces=len(faces), without_face=no_face, unreadable=len(errors))
             write_faces(waiting)
         if not counts["unreadable"]:
             self.unreadable.unlink()
-        # Renamed first: a kill while the parts are deleted does not leave some that look like a run to go on with.
-        self.folder.rename(self._discarded)
-        shutil.rmtree(self._discarded)
+        shutil.rmtree(self.folder)
         return counts
-
-    @property
-    def _run_file(self) -> Path:
-        return self.folder / "run.json"
-
-    @property
-    def _discarded(self) -> Path:
-        return self.folder.with_name(f"{self.folder.name}.merged")

@@ -1,15 +1,25 @@
-"""Words for a face, shared by picture, card and table."""
+"""Words for a face, shared by picture, card, table and camera."""
 
-# Below it a card says that it does not know; the probability is of the likelier gender, so never below one half.
+# Least probability of the likelier gender for which it is named. It is at least one half.
 SURE = 0.75
 
 
 def name_gender(face: dict) -> str:
-    """The likelier gender in one word; `unsure` where it is not likely enough."""
+    """Returns the likelier gender, or `unsure` below `SURE`."""
     return face["gender"] if face["gender_score"] >= SURE else "unsure"
 
 
 def describe_gender(face: dict) -> str:
-    """The likelier gender and its probability: `female, 98%` or `unsure (female, 55%)`."""
-    said = f"{face['gender']}, {face['gender_score']:.0%}"
-    return said if name_gender(face) == face["gender"] else f"unsure ({said})"
+    """Returns the likelier gender with its probability: `female, 98%` or `unsure (female, 55%)`."""
+    gender = f"{face['gender']}, {face['gender_score']:.0%}"
+    return gender if face["gender_score"] >= SURE else f"unsure ({gender})"
+
+
+def describe_interval(low: float, high: float) -> str:
+    """Returns an interval of ages in whole years: `24–43`."""
+    return f"{low:.0f}–{high:.0f}"
+
+
+def make_label(number: int, face: dict) -> str:
+    """Returns the label of a face in a picture: `1: female, 31`."""
+    return f"{number}: {name_gender(face)}, {face['age']:.0f}"

@@ -1,9 +1,7 @@
 """Answers for photos, shared by tabs, endpoints and MCP tools."""
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Lock
 
 import gradio as gr
@@ -12,7 +10,7 @@ from PIL import Image
 
 from photos.archives import read_pictures
 from photos.drawing import draw_faces
-from photos.fetching import fetch, fetch_files, find_address
+from photos.fetching import fetch, fetch_files, find_address, is_data, read_data
 from photos.reading import read_picture
 from pipeline_agegender import AgeGenderPipeline
 
@@ -51,7 +49,7 @@ def read_source(source: dict | str | None) -> Image.Image:
         upload = find_upload(source) if isinstance(source, dict) else None
         if upload is None:
             raise ValueError(NO_PHOTO)
-        return read_picture(upload)
+        return read_picture(read_data(upload) if is_data(upload) else upload)
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
 
@@ -130,12 +128,10 @@ def answer_files(pipe: AgeGenderPipeline, sources: Iterable[Path | str]) -> list
     Returns:
         For each picture a dict with `file` and either `faces`, the dicts of the pipeline, or `error`, a sentence.
     """
-    answers, parent = [], get_upload_folder()  # which goes even if the process is killed
-    os.makedirs(parent, exist_ok=True)
-    with TemporaryDirectory(dir=parent) as folder:
-        for name, picture in read_pictures(fetch_files(sources, Path(folder))):
-            if isinstance(picture, ValueError):
-                answers.append({"file": name, "error": str(picture)})
-            else:
-                answers.append({"file": name, "faces": find_faces(pipe, picture)})
+    answers = []
+    for name, picture in read_pictures(fetch_files(sources)):
+        if isinstance(picture, ValueError):
+            answers.append({"file": name, "error": str(picture)})
+        else:
+            answers.append({"file": name, "faces": find_faces(pipe, picture)})
     return answers

@@ -1,4 +1,4 @@
-"""What is drawn into a picture: boxes, and labels that can be read."""
+"""Boxes and readable labels are drawn into a picture."""
 
 import numpy as np
 import pytest
@@ -37,16 +37,8 @@ def test_draw_faces_takes_the_smallest_and_the_longest_picture():
     assert draw_faces(Image.new("RGB", (100_000, 2)), []).size == (MAX_SHOWN_SIDE, 1)
 
 
-def test_label_is_unsure_near_one_half(monkeypatch):
-    texts = []
-    monkeypatch.setattr("photos.drawing.draw_label", lambda draw, size, box, text, text_size: texts.append(text))
-    for score in (0.59, 0.98):
-        draw_faces(Image.new("RGB", (200, 150)), [make_face(40, 40, 90, 100) | {"gender_score": score}])
-    assert texts == ["1: unsure, 31", "1: female, 31"]
-
-
 def test_crowded_faces_get_numbers_alone():
-    """The label of a small face among others would cover its neighbours."""
+    """Whole labels of small faces would cover their neighbours."""
     faces = [make_face(40 * column, 100, 40 * column + 20, 125) for column in range(10)]
     drawn = np.asarray(draw_faces(Image.new("RGB", (400, 300), "white"), faces))
     covered = (drawn[:98] != 255).any(axis=-1).mean()  # above the boxes

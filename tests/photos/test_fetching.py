@@ -1,18 +1,22 @@
-"""Whatever address a stranger names is read within bounds of size and time, or gets a plain sentence."""
+"""Any address is read within bounds of size and time, or gets a plain sentence."""
 
+import base64
 import io
 import socket
+import ssl
 import time
-from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+import httpx2
 import pytest
+import trustme
 from PIL import Image
 
-from photos import fetching as safe_fetching
-from photos.fetching import fetch
-from photos.reading import read_picture
+from photos import fetching
+from photos.fetching import UNREACHABLE, fetch, fetch_files, read_data
+from photos.reading import NOT_A_PICTURE, read_picture
 
 
 PUBLIC, PRIVATE = "127.0.0.2", "127.0.0.1"  # in the tests; Linux answers on all of 127/8
@@ -57,7 +61,7 @@ RED = Image.new("RGB", (60, 40), (200, 0, 0))
     ],
 )
 def test_public_addresses(address, expected):
-    assert safe_fetching.is_public(address) is expected
+    assert fetching.is_public(address) is expected
 
 
 @pytest.mark.parametrize(
@@ -88,7 +92,9 @@ def test_what_is_no_address_gets_a_sentence(address):
 
 
 class Site(BaseHTTPRequestHandler):
-    """A site on the loopback net."""
+    """A site on the loopback network."""
+
+    protocol_version = "HTTP/1.1"
 
     def do_GET(self):
         answers = {
@@ -100,24 +106,29 @@ class Site(BaseHTTPRequestHandler):
             "/nowhere": (302, {"Location": "http://["}, b""),
             "/named": (302, {"Location": "/ph\u00f6to".encode().decode("latin-1")}, b""),
             "/ph%C3%B6to": (200, {}, encode(RED)),
+            "/other": (302, {"Location": f"https://other.example:{self.server.server_port}/photo"}, b""),
             "/loop": (302, {"Location": "/loop"}, b""),
             "/large": (200, {}, bytes(3_000_000)),
             "/packed": (200, {"Content-Encoding": "gzip"}, b"\x1f\x8b"),
         }
-        if self.path in ("/drip", "/drip-headers"):
-            self.drip(self.path == "/drip-headers")
+        if "drip" in self.path:
+            self.drip()
             return
         status, headers, body = answers.get(self.path, (404, {}, b""))
         self.server.served.append(self.path)
+        self.server.hosts.append(self.headers["Host"])
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
-    def drip(self, in_headers: bool):
-        """Sends for ever, a little at a time."""
-        self.send_response(200)
+    def drip(self):
+        """Sends without end, a little at a time."""
+        in_headers = self.path == "/drip-headers"
+        self.send_response(302 if self.path == "/moved-drip" else 200)
+        self.send_header("Location", "/photo")
+        self.send_header("Connection", "close")
         if not in_headers:
             self.end_headers()
         try:
@@ -132,27 +143,66 @@ class Site(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def serve():
+def start_server(certificate: trustme.LeafCert | None = None) -> ThreadingHTTPServer:
     server = ThreadingHTTPServer(("0.0.0.0", 0), Site)
-    server.served = []
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield server
-    finally:
+    server.served, server.hosts = [], []
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(context)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    return server
+
+
+@pytest.fixture(scope="module")
+def servers():
+    """Yields an http server, an https server named photo.example and the authority of its certificate."""
+    authority = trustme.CA()
+    started = start_server(), start_server(authority.issue_cert("photo.example"))
+    yield *started, authority
+    for server in started:
         server.shutdown()
         server.server_close()
 
 
 @pytest.fixture
-def site(monkeypatch):
-    monkeypatch.setattr(safe_fetching, "is_public", lambda address: address == PUBLIC)
-    with serve() as server:
-        server.url = f"http://{PUBLIC}:{server.server_port}"
-        yield server
+def site(servers, monkeypatch):
+    monkeypatch.setattr(fetching, "is_public", lambda address: address == PUBLIC)
+    server = servers[0]
+    server.served.clear()
+    server.url = f"http://{PUBLIC}:{server.server_port}"
+    return server
 
 
-@pytest.mark.parametrize("path", ["/photo", "/moved", "/named", "/ph\u00f6to"])
+@pytest.fixture
+def secure_site(servers, monkeypatch):
+    """The https server. photo.example and other.example lead to it, and its authority is trusted."""
+    _, server, authority = servers
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(context)
+    monkeypatch.setattr(httpx2, "AsyncHTTPTransport", partial(httpx2.AsyncHTTPTransport, verify=context))
+    monkeypatch.setattr(fetching, "is_public", lambda address: address == PUBLIC)
+    set_addresses(monkeypatch, {"photo.example": [PUBLIC], "other.example": [PUBLIC]})
+    server.served.clear()
+    server.hosts.clear()
+    return server
+
+
+def set_addresses(monkeypatch, addresses: dict[str, list[str]]) -> list[str]:
+    """Sets the addresses of names; returns a list that records each look-up of one."""
+    looked_up, real = [], socket.getaddrinfo
+
+    def getaddrinfo(host, port, *args, **kwargs):
+        if host not in addresses:
+            return real(host, port, *args, **kwargs)
+        looked_up.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port or 0)) for address in addresses[host]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return looked_up
+
+
+@pytest.mark.parametrize("path", ["/photo", "/moved", "/moved-drip", "/named", "/ph\u00f6to"])
 def test_address_of_a_photo(site, path):
     assert read_picture(fetch(site.url + path)).size == (60, 40)
 
@@ -163,7 +213,7 @@ def test_address_of_a_photo(site, path):
         ("/inside", "refused: only public sites"),
         ("/file", "no address of a photo"),
         ("/nowhere", "no address of a photo"),
-        ("/loop", "ever other addresses"),
+        ("/loop", "redirects too many times"),
         ("/none", r"answers with an error \(404\)"),
         ("/packed", "cannot be read as a picture"),
     ],
@@ -193,7 +243,14 @@ def test_size_of_an_answer_is_bounded(site):
 def test_time_is_bounded_however_little_comes(site, path):
     start = time.monotonic()
     with pytest.raises(ValueError, match="too long"):
-        fetch(site.url + path, seconds=1.0)
+        fetch(site.url + path, seconds=0.5)
+    assert time.monotonic() - start < 3
+
+
+def test_time_of_a_secure_site_is_bounded(secure_site):
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="too long"):
+        fetch(f"https://photo.example:{secure_site.server_port}/drip", seconds=0.5)
     assert time.monotonic() - start < 3
 
 
@@ -204,40 +261,91 @@ def test_unreachable_site_gets_a_sentence(site):
             fetch(f"http://{PUBLIC}:{unused.getsockname()[1]}/")
 
 
-def test_name_that_changes_gains_nothing(site, monkeypatch):
-    """The first look-up says public, a second would say private."""
-    looked_up = []
-
-    def getaddrinfo(host, port, *args, **kwargs):
-        looked_up.append(host)
-        address = PUBLIC if looked_up.count(host) == 1 else PRIVATE
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
-
-    real = socket.getaddrinfo
+def test_name_is_looked_up_once(site, monkeypatch):
+    """A name that is public first and private then gains nothing."""
+    addresses = {"rebind.example": [PUBLIC]}
+    looked_up = set_addresses(monkeypatch, addresses)
+    check = fetching.is_public
+    # After the check the name has only the private address.
     monkeypatch.setattr(
-        socket,
-        "getaddrinfo",
-        lambda host, *args, **kwargs: (getaddrinfo if host == "rebind.example" else real)(host, *args, **kwargs),
+        fetching, "is_public", lambda address: check(address) and not addresses.update({"rebind.example": [PRIVATE]})
     )
     assert read_picture(fetch(f"http://rebind.example:{site.server_port}/photo")).size == (60, 40)
-    assert looked_up == ["rebind.example"]
+    assert looked_up == ["rebind.example"] and addresses["rebind.example"] == [PRIVATE]
 
 
 def test_name_with_one_private_address_is_refused(site, monkeypatch):
-    entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in (PUBLIC, PRIVATE)]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: entries)
+    set_addresses(monkeypatch, {"both.example": [PUBLIC, PRIVATE]})
     with pytest.raises(ValueError, match="refused"):
-        fetch("http://both.example/")
+        fetch(f"http://both.example:{site.server_port}/photo")
+    assert not site.served
 
 
 def test_name_whose_first_address_is_out_of_reach_is_read_from_the_next(site, monkeypatch):
     unreachable = "255.255.255.255"
-    monkeypatch.setattr(safe_fetching, "is_public", {PUBLIC, unreachable}.__contains__)
-    entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in (unreachable, PUBLIC)]
-    real = socket.getaddrinfo
-    monkeypatch.setattr(
-        socket,
-        "getaddrinfo",
-        lambda host, *args, **kwargs: entries if host == "two.example" else real(host, *args, **kwargs),
-    )
+    monkeypatch.setattr(fetching, "is_public", {PUBLIC, unreachable}.__contains__)
+    set_addresses(monkeypatch, {"two.example": [unreachable, PUBLIC]})
     assert read_picture(fetch(f"http://two.example:{site.server_port}/photo")).size == (60, 40)
+
+
+def test_proxies_of_the_environment_are_not_used(site, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://{PRIVATE}:9")
+    assert read_picture(fetch(f"{site.url}/photo")).size == (60, 40)
+
+
+def test_secure_site_is_read_by_its_name(secure_site):
+    port = secure_site.server_port
+    assert read_picture(fetch(f"https://photo.example:{port}/photo")).size == (60, 40)
+    assert secure_site.hosts == [f"photo.example:{port}"]
+
+
+@pytest.mark.parametrize("address", ["https://other.example:{}/photo", "https://photo.example:{}/other"])
+def test_certificate_of_another_name_is_refused(secure_site, address):
+    """Also after a redirect: the connection to the first name is not used again."""
+    with pytest.raises(ValueError, match=UNREACHABLE):
+        fetch(address.format(secure_site.server_port))
+    assert "/photo" not in secure_site.served
+
+
+def test_certificate_of_an_unknown_authority_is_refused(secure_site, monkeypatch):
+    monkeypatch.setattr(httpx2, "AsyncHTTPTransport", httpx2.AsyncHTTPTransport.func)
+    with pytest.raises(ValueError, match=UNREACHABLE):
+        fetch(f"https://photo.example:{secure_site.server_port}/photo")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "data:image/png;base64," + base64.b64encode(encode(RED)).decode(),
+        " data:;base64," + base64.b64encode(encode(RED)).decode().replace("+", "%2B") + "\n",
+        "data:image/png," + "".join(f"%{byte:02x}" for byte in encode(RED)),
+    ],
+)
+def test_content_of_a_data_address(address):
+    assert read_data(address) == encode(RED)
+
+
+@pytest.mark.parametrize("address", ["data:", "data:x", "data:image/png;base64,A"])
+def test_bad_data_address_gets_a_sentence(address):
+    with pytest.raises(ValueError, match=NOT_A_PICTURE):
+        read_data(address)
+
+
+def test_files_have_names_and_content_or_a_sentence(site, tmp_path):
+    port, data = site.server_port, "data:," + "a" * 9
+    sources = [
+        tmp_path / "own.jpg",
+        f" {site.url}/photo#size=9",
+        data,
+        f"http://{PRIVATE}:{port}/a.png",
+        f"{site.url}",
+    ]
+    files = [(name, content if isinstance(content, bytes) else str(content)) for name, content in fetch_files(sources)]
+    assert files == [
+        ("own.jpg", str(tmp_path / "own.jpg")),
+        ("photo", encode(RED)),
+        ("file 3", b"a" * 9),
+        ("a.png", fetching.REFUSED_ADDRESS),
+        (f"{PUBLIC}:{port}", "This address answers with an error (404)."),
+    ]

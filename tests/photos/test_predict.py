@@ -1,4 +1,4 @@
-"""Labelling many pictures: the pipeline's own answers from every source, and no row lost or doubled by interruptions."""
+"""Labelling many pictures: the pipeline's answers from every source, and no row lost or doubled by interruptions."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import weakref
+from itertools import pairwise
 from pathlib import Path
 
 import datasets
@@ -18,7 +19,7 @@ from PIL import Image
 import predict
 from data import sources as image_sources
 from photos.face_table import face_rows
-from photos.table_parts import FACE_COLUMNS
+from photos.table_parts import FACE_COLUMNS, Parts
 from tests.support.picture_sources import make_table, write_folder, write_table, write_tar, write_zip
 from tests.support.training import ROOT
 
@@ -55,7 +56,7 @@ def pictures(photo, noise) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def expected(pictures, estimator) -> list[dict]:
-    """What the pipeline says of each picture alone."""
+    """The answers of the pipeline for each picture alone."""
     rows = []
     for name in sorted(pictures, key=lambda name: Path(name).parts):
         if name != BROKEN:
@@ -101,7 +102,7 @@ def read_rows(file: Path) -> list[dict]:
 
 
 def assert_same_rows(rows: list[dict], expected: list[dict]):
-    """Equal but for the rounding of sums that were added in another order."""
+    """Compares rows; numbers may differ by rounding, as batches differ."""
     assert [tuple(row) for row in rows] == [FACE_COLUMNS] * len(expected)
     for row, other in zip(rows, expected):
         for name in FACE_COLUMNS:
@@ -169,7 +170,7 @@ def test_pictures_that_are_faces(run_predict, folder, pictures, estimator, tmp_p
 
 
 def test_what_cannot_be_read_stops_nothing(run_predict, tmp_path, pictures, expected):
-    """Broken in every way: not a byte, another file, damaged in an archive, a name that is no text."""
+    """Files that are empty, no picture or damaged in an archive."""
     bad = {"a.jpg": b"", "b.png": b"text", "c.heic": b"\0\0\0\x18ftypheic", "d.gif": b"GIF89a"}
     archive = Path(
         write_zip(tmp_path / "photos", bad | {"sub/1.jpg": pictures["sub/1.jpg"], "damaged.jpg": b"x" * 99})
@@ -192,7 +193,7 @@ def test_names_that_are_no_text(run_predict, tmp_path, pictures, expected):
 
 
 def test_only_few_pictures_are_in_memory(run_predict, tmp_path, pictures, monkeypatch):
-    """However many there are: those whose faces wait for a full batch."""
+    """Only pictures whose faces wait for a full batch."""
     folder = write_folder(tmp_path / "photos", {f"{index}.webp": pictures["nobody.webp"] for index in range(60)})
     alive, most = weakref.WeakValueDictionary(), 0
 
@@ -209,67 +210,72 @@ def test_only_few_pictures_are_in_memory(run_predict, tmp_path, pictures, monkey
     assert 1 <= most <= 10
 
 
-def start_python(code: str, command: list[str], *launcher: str) -> subprocess.CompletedProcess:
+def start_python(*words: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    program = [sys.executable, *launcher] if launcher else [sys.executable, "-c", code]
-    arguments = command if launcher else command[1:]
     return subprocess.run(
-        [*program, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500
+        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500
     )
 
 
+@pytest.mark.processes
 def test_two_processes_give_the_rows_of_one(model_folder, folder, expected, tmp_path):
     command = make_command(model_folder, folder, tmp_path / "faces.parquet", "--pictures_per_part", "1")
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    ended = start_python("", command, *launcher)
+    ended = start_python("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *command)
     assert ended.returncode == 0, ended.stderr
     assert_same_rows(read_rows(tmp_path / "faces.parquet"), expected)
     assert list(list_unreadable(tmp_path)) == [BROKEN]
     assert ended.stdout.count("6 pictures: 5 faces") == 1 and "6/6" in ended.stderr
 
 
+# Runs the command once for each moment, in a process that kills itself at that call of a function.
 KILLED = """
-import os, signal, sys
-import {module} as module
-
-calls, replaced = 0, module.{name}
-def kill_at(*arguments, **options):
-    global calls
-    calls += 1
-    if calls == {call}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return replaced(*arguments, **options)
-
-module.{name} = kill_at
+import json, os, shutil, signal, sys
+from pathlib import Path
 import predict
-sys.argv[0] = "predict.py"
-predict.main()
+
+def kill_at(module, name, call):
+    replaced, calls = getattr(module, name), []
+    def count(*arguments, **options):
+        calls.append(name)
+        if len(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replaced(*arguments, **options)
+    setattr(module, name, count)
+
+folder, moments, sys.argv = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
+for module, name, call in moments:
+    child = os.fork()
+    if child == 0:
+        kill_at(sys.modules[module], name, call)
+        predict.main()
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(json.dumps([code, {file.name: file.stat().st_mtime_ns for file in folder.glob("part-*.json")}]))
 """
 
 
+@pytest.mark.processes
 def test_kills_lose_and_double_no_row(model_folder, folder, expected, run_predict, tmp_path):
-    """In the middle of the second part, at the end of it with all written but not renamed, and while merging."""
+    """Within a part, before a part and the table are renamed, and before the parts are deleted."""
     output = tmp_path / "faces.parquet"
-    command = make_command(
-        model_folder, folder, output, "--pictures_per_part", "2", "--per_device_eval_batch_size", "1"
-    )
-    parts = output.with_name("faces.parquet.parts")
-    moments = [("predict", "read_entry", 4, [0]), ("os", "fsync", 1, [0]), ("shutil", "rmtree", 2, [])]
-    for module, name, call, left in moments:
-        if name == "rmtree":
-            times = {file.name: file.stat().st_mtime_ns for file in parts.glob("part-*.parquet")}
-        ended = start_python(KILLED.format(module=module, name=name, call=call), command)
-        assert ended.returncode == -9, ended.stderr
-        assert sorted(file.name for file in parts.glob("part-*.parquet")) == [f"part-{n:06d}.parquet" for n in left]
-    assert list(times) == ["part-000000.parquet"]  # from the first of these runs
+    words = ("--pictures_per_part", "2", "--per_device_eval_batch_size", "1")
+    moments = [("predict", "read_entry", 4), ("os", "fsync", 1), ("os", "fsync", 4), ("shutil", "rmtree", 1)]
+    command = make_command(model_folder, folder, output, *words)
+    ended = start_python("-c", KILLED, f"{output}.parts", json.dumps(moments), *command)
+    assert ended.returncode == 0, ended.stderr
+    codes, parts = zip(*map(json.loads, ended.stdout.splitlines()))
+    assert codes == (-9, -9, -9, -9)
+    assert [len(found) for found in parts] == [1, 1, 3, 3]
+    # No part is written again.
+    assert all(earlier.items() <= later.items() for earlier, later in pairwise(parts))
     assert_same_rows(read_rows(output), expected)
-    with pytest.raises(ValueError, match="faces.parquet is there already"):
+    assert list(list_unreadable(tmp_path)) == [BROKEN]
+    with pytest.raises(ValueError, match="faces.parquet already exists"):
         run_predict(folder, "--pictures_per_part", "2")
-    assert not list(tmp_path.glob("*.merged"))
 
 
 def interrupt_at_sixth(seen: list[str]):
-    """`predict.read_entry` that adds what it reads to `seen` and is interrupted when it is to read a sixth picture."""
+    """Makes a `predict.read_entry` that records paths in `seen` and raises KeyboardInterrupt at the sixth picture."""
     read_entry = predict.read_entry
 
     def interrupt(entry):
@@ -282,7 +288,7 @@ def interrupt_at_sixth(seen: list[str]):
 
 
 def test_whole_parts_are_kept_and_the_rest_is_done(run_predict, folder, expected, tmp_path, monkeypatch):
-    """After an interruption; what was done is not read again, with another batch size."""
+    """A resumed run does not read the pictures of whole parts again, also with another batch size."""
     read_entry, seen = predict.read_entry, []
     monkeypatch.setattr(predict, "read_entry", interrupt_at_sixth(seen))
     words = ("--pictures_per_part", "2", "--per_device_eval_batch_size")
@@ -295,22 +301,22 @@ def test_whole_parts_are_kept_and_the_rest_is_done(run_predict, folder, expected
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_own_table_and_parts_may_lie_among_the_pictures(run_predict, pictures, expected, tmp_path, monkeypatch, kind):
-    """They are no pictures to label, and what else is written there makes the folder no other one."""
+    """They are not labelled, and other files written there do not make it another run."""
     folder = write_folder(tmp_path / "photos", pictures)
     output, words = f"photos/faces.{kind}", ("--pictures_per_part", "2", "--per_device_eval_batch_size", "1")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(predict, "read_entry", interrupt_at_sixth([]))
         run_predict(folder, *words, output=output)
-    assert list(Path(folder, f"faces.{kind}.parts").glob("part-*.parquet"))
+    assert list(Path(folder, f"faces.{kind}.parts").glob("part-*.json"))
     Path(folder, "more notes.txt").write_text("Written meanwhile.")
     rows = run_predict(folder, *words, output=output)
     assert_same_rows([row | {"file": row["file"].removeprefix("'")} for row in rows], expected)
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="already exists"):
         run_predict(folder, *words, output=output)
 
 
 def test_folder_of_pictures_and_tables_is_refused(run_predict, folder, pictures, tmp_path):
-    """One of them would be left out in silence; a pattern chooses."""
+    """One kind would be left out in silence; a pattern chooses."""
     write_folder(tmp_path / "photos", {"a.jpg": pictures["sub/1.jpg"]})
     write_table(tmp_path / "photos" / "rows", {"b.jpg": pictures["sub/1.jpg"]})
     with pytest.raises(
@@ -337,21 +343,32 @@ def test_damaged_table_is_named(run_predict, pictures, tmp_path):
 
 
 def test_parts_of_another_run_are_refused(run_predict, folder, tmp_path, monkeypatch):
+    words = ("--pictures_per_part", "2")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(predict, "read_entry", lambda entry: (_ for _ in ()).throw(KeyboardInterrupt))
-        run_predict(folder)
-    for words, difference in (
+        patch.setattr(predict, "read_entry", interrupt_at_sixth([]))
+        run_predict(folder, *words, "--per_device_eval_batch_size", "1")
+    for changes, difference in (
         (("--no_detection",), "no_detection False, now True"),
-        (("--pictures_per_part", "3"), "pictures_per_part 200, now 3"),
-        (("--model", "."), "model "),
+        (("--pictures_per_part", "3"), "pictures_per_part 2, now 3"),
+        (("--model", str(ROOT)), "model "),
     ):
         with pytest.raises(ValueError, match=rf"parts holds the parts of another run \({difference}"):
-            run_predict(folder, *words)
-    with monkeypatch.context() as patch, pytest.raises(ValueError, match=r"another run \(model "):
-        patch.setattr(predict, "ANSWERING_CODE", predict.ANSWERING_CODE[1:])  # as if it were other code
-        run_predict(folder)
+            run_predict(folder, *words, *changes)
     with pytest.raises(ValueError, match="another run .data_dir photos, now sub, .*pictures 6, now 3"):
-        run_predict(f"{folder}/sub")
+        run_predict(f"{folder}/sub", *words)
+
+
+def test_part_that_another_run_wrote_meanwhile_is_refused(run_predict, folder, monkeypatch):
+    """Two runs with one output that start together both see no parts."""
+    write = Parts.write
+
+    def write_two(parts, number, rows):
+        write(parts, number, rows)
+        monkeypatch.setitem(parts.run, "model", "another")
+
+    monkeypatch.setattr(Parts, "write", write_two)
+    with pytest.raises(ValueError, match=r"another run \(model "):
+        run_predict(folder, "--pictures_per_part", "2")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,24 @@
+"""Words for a face."""
+
+import pytest
+
+from photos.wording import describe_gender, describe_interval, make_label, name_gender
+from tests.support.models import make_face
+
+
+@pytest.mark.parametrize(
+    ("score", "name", "description"),
+    [
+        (0.98, "female", "female, 98%"),
+        (0.75, "female", "female, 75%"),
+        (0.59, "unsure", "unsure (female, 59%)"),
+    ],
+)
+def test_gender_is_unsure_near_one_half(score, name, description):
+    face = make_face(0, 0, 9, 9) | {"gender_score": score}
+    assert (name_gender(face), describe_gender(face)) == (name, description)
+    assert make_label(2, face) == f"2: {name}, 31"
+
+
+def test_interval_is_in_whole_years():
+    assert describe_interval(24.0, 42.6) == "24–43"
