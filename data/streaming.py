@@ -23,18 +23,9 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
 from data.labels import check_labels, is_utkface, read_labels
-from data.sources import Source, list_files
+from data.sources import Source
 from data.splits import read_list
-from data.tables import (
-    SPLIT_NAMES,
-    check_columns,
-    explain_absence,
-    group_by_split,
-    is_parquet,
-    raise_cause,
-    read_name,
-    rename_splits,
-)
+from data.tables import SPLIT_NAMES, check_columns, explain_absence, is_parquet, raise_cause, read_name, rename_splits
 from data.transforms import to_model_inputs
 from data.utkface import FEATURES, UNUSABLE, load_utkface
 from hub.errors import plain_errors
@@ -63,15 +54,13 @@ def find_shards(data_dir: str) -> dict[str, list[str]]:
     Raises:
         ValueError: if there are no such files, or if they are not split.
     """
-    path = Path(data_dir)
-    if path.exists():
-        files = list(filter(is_parquet, list_files(path) if path.is_dir() else [str(path)]))
-        shards = group_by_split(str(path), files) if files else {}
-    else:
+    found = {}
+    if not Path(data_dir).is_file():
         with explain_absence(data_dir):
             found = datasets.load_dataset_builder(data_dir).config.data_files or {}
-        shards = rename_splits({str(name): list(filter(is_parquet, files)) for name, files in found.items()})
-    if not {"train", "validation"} <= set(shards) <= set(SPLIT_NAMES) or not all(shards.values()):
+    shards = {str(name): list(filter(is_parquet, files)) for name, files in found.items()}
+    shards = rename_splits({name: files for name, files in shards.items() if files})
+    if not {"train", "validation"} <= set(shards) <= set(SPLIT_NAMES):
         raise ValueError(
             "--streaming needs Parquet files of the splits train and validation, and optionally test, named like "
             f"train-00000.parquet, but {data_dir} has {', '.join(sorted(shards)) or 'none'}: publish it with "

@@ -180,10 +180,13 @@ def test_unknown_labels_and_classes_in_another_order_are_those_of_a_built_data_s
 
 
 def test_what_cannot_be_streamed_is_refused_in_a_sentence(built, tmp_path):
-    for path, found in ((write_nested(tmp_path / "images", {"a.jpg": b""}), "none"), ("nobody/nothing", "")):
-        message = "--streaming needs Parquet files .* has none" if found else "is no file or folder here"
-        with pytest.raises(ValueError, match=message):
+    images = write_nested(tmp_path / "images", {"a.jpg": b""})
+    (tmp_path / "faces.tar.gz").write_bytes(b"")
+    for path in (images, tmp_path / "faces.tar.gz"):
+        with pytest.raises(ValueError, match="--streaming needs Parquet files .* has none"):
             load_streamed_faces(str(path), strict=False)
+    with pytest.raises(ValueError, match="is no file or folder here"):
+        load_streamed_faces("nobody/nothing", strict=False)
     train = datasets.DatasetDict({"train": built["train"]})
     with pytest.raises(ValueError, match="needs Parquet files of the splits train and validation.* has train: "):
         load_streamed_faces(str(write_shards(train, tmp_path / "train", 1)), strict=False)
