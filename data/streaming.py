@@ -78,9 +78,9 @@ def read_names(files: tuple[str, ...], keys: tuple[str, ...]) -> Iterator[dict]:
         keys: Change with the files, and so the key of this call in the cache of `datasets`.
 
     Raises:
-        ValueError: if a label is unusable.
+        ValueError: if a label is unusable or a name comes twice.
     """
-    count = 0
+    seen = set()
     for number, file in enumerate(files):
         # The columns are small parts of a file: the read-ahead that is usual for addresses would fetch the images too.
         with fsspec.open(file, **({"cache_type": "none"} if "://" in file else {})) as opened:
@@ -89,11 +89,14 @@ def read_names(files: tuple[str, ...], keys: tuple[str, ...]) -> Iterator[dict]:
             columns = [name for name in ("age", "gender", "race", "file_name") if name in features]
             rows = parquet.read(columns=[*columns, "image.path"]).flatten().to_pylist()
         for row in rows:
-            name, count = read_name(row, f"train-{count}"), count + 1
+            name = read_name(row, f"train-{len(seen)}")
             try:
                 labels = check_labels(read_labels(row, features))
+                if name in seen:
+                    raise ValueError("another image has the same name")
             except ValueError as error:
-                raise ValueError(f"{name} in {file}: {error}. --streaming needs usable labels.") from error
+                raise ValueError(f"{name} in {file}: {error}. --streaming needs usable images.") from error
+            seen.add(name)
             yield {"file_name": name, "age": labels["age"], "gender": labels["gender"], "shard": number}
 
 

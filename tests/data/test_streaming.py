@@ -195,6 +195,9 @@ def test_what_cannot_be_streamed_is_refused_in_a_sentence(built, tmp_path):
         ValueError, match=f"^1 training images of .* are evaluation images, for instance {LISTED_TEST}"
     ):
         load_streamed_faces(str(write_shards(leaking, tmp_path / "leaking", 2)), strict=False)
+    twice = datasets.DatasetDict({**built, "train": built["train"].select([0, 1, 2, 1])})
+    with pytest.raises(ValueError, match="another image has the same name. --streaming needs usable images"):
+        load_streamed_faces(str(write_shards(twice, tmp_path / "twice", 2)), strict=False)
     old = built["train"].select(range(4)).map(lambda row: {"age": row["age"] + 150})
     folder = write_shards(datasets.DatasetDict({**built, "train": old}), tmp_path / "old", 1)
     with pytest.raises(ValueError, match="jpg in .*train-00000-of-00001.parquet: the age .* is not in 0–120"):
