@@ -1,6 +1,12 @@
 PYTHON ?= python
 
-.PHONY: style quality test app
+.PHONY: quick test style quality app
+
+quick:
+	$(PYTHON) -m pytest -m "not slow and not browser and not processes"
+
+test:
+	$(PYTHON) -m pytest
 
 style:
 	$(PYTHON) -m ruff check --fix .
@@ -9,9 +15,6 @@ style:
 quality:
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-
-test:
-	$(PYTHON) -m pytest
 
 app:
 	$(PYTHON) app.py

@@ -1,0 +1,55 @@
+"""README and docs lead to files, modules and figures that exist."""
+
+import json
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "experiments" / "README.md", *ROOT.glob("docs/*.md")]
+
+
+def make_anchors(page: Path) -> set[str]:
+    """Returns the anchors that GitHub and the Hub give to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_links_lead_to_files_and_headings(page):
+    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", page.read_text(encoding="utf-8"))
+    for link in ("".join(pair) for pair in links):
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in make_anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_files_and_modules_that_are_named_exist(page):
+    text, folders = page.read_text(encoding="utf-8"), "|".join(path.name for path in ROOT.iterdir() if path.is_dir())
+    for path in re.findall(rf"`((?:{folders})/[\w./]*|\w+\.py)`", text):
+        assert (ROOT / path).exists(), path
+    for module in re.findall(r"python -m ((?:scripts|benchmarks|tests)\.[\w.]+)", text):
+        assert module.endswith(".NAME") or find_spec(module), module
+
+
+def test_readme_shows_the_measured_figures():
+    """The card's header and the table have the figures of the benchmark's results, rounded."""
+    metrics = json.loads((ROOT / "benchmarks" / "evaluation_validation.json").read_text())["metrics"]
+    card = ModelCard.load(ROOT / "README.md")
+    assert card.data.pipeline_tag is None  # for each tag the Hub shows code that cannot load this model
+    for result in card.data.eval_results:
+        digits = 2 if result.metric_type == "age_mae" else 3
+        assert result.metric_value == round(metrics[result.metric_type], digits)
+    cells = [
+        f"{metrics['age_mae' + ages]:.2f} years | {metrics['age_cs5' + ages]:.1%} | {metrics['gender_accuracy' + ages]:.1%}"
+        for ages in ("", "_21_60")
+    ]
+    assert "| **shipped** | " + " | ".join(cells).replace("%", " %") + " |" in card.text
