@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 
 import evaluation
-from data.loaders import make_dataloader
+from data.loaders import make_evaluation_dataloader
 from data.splits import describe_split
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.calibration import CALIBRATED_FIELDS
@@ -173,7 +173,7 @@ def test_missing_labels_weigh_the_same_in_any_batch(model_folder):
     accelerator = Accelerator()
     found = []
     for batch_size in (2, 7):
-        dataloader = accelerator.prepare(make_dataloader(dataset, processor, batch_size, num_workers=0))
+        dataloader = accelerator.prepare(make_evaluation_dataloader(dataset, processor, batch_size, num_workers=0))
         found.append(evaluate_model(model, dataloader, accelerator))
     assert found[0]["loss"] == pytest.approx(found[1]["loss"], rel=1e-5)
     assert found[0]["age_mae"] == pytest.approx(found[1]["age_mae"], rel=1e-5)
@@ -193,7 +193,7 @@ def test_measuring_changes_neither_mode_nor_weights_nor_statistics(model_folder,
     accelerator = Accelerator()
     processor = AgeGenderImageProcessor.from_pretrained(model_folder)
     dataset = evaluation.load_utkface(pictures)["validation"]
-    evaluate_model(model, accelerator.prepare(make_dataloader(dataset, processor, 2, num_workers=0)), accelerator)
+    evaluate_model(model, accelerator.prepare(make_evaluation_dataloader(dataset, processor, 2, num_workers=0)), accelerator)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

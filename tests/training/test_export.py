@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 import train
 from data.augmentation import AugmentationArguments
-from data.loaders import make_dataloader
+from data.loaders import make_evaluation_dataloader
 from data.utkface import load_utkface
 from hub import model_card
 from hub.loading import load_model
@@ -174,6 +174,6 @@ def test_half_precision_weights_are_those_measured(run_train, faces, tmp_path):
         assert values.dtype == (torch.int64 if "tracked" in name else torch.float32)
         assert torch.equal(values, model.state_dict()[name])
     images = load_utkface(faces, validation_share=0.25)["validation"]
-    metrics = evaluate_model(model, make_dataloader(images, processor, 8, 0), Accelerator(cpu=True))
+    metrics = evaluate_model(model, make_evaluation_dataloader(images, processor, 8, 0), Accelerator(cpu=True))
     expected = read_results(folder)["metrics"]["validation"]
     assert metrics["age_mae"] == pytest.approx(expected["age_mae"], abs=1e-5)
