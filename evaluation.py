@@ -19,6 +19,7 @@ from configuration_agegender import AgeGenderConfig
 from data.loaders import PROCESS_GROUP_TIMEOUT, make_evaluation_dataloader
 from data.splits import check_split, draw_calibration_half
 from data.utkface import load_utkface
+from hub.errors import run
 from hub.loading import load_model
 from metrics.age_gender import describe_errors, format_errors, format_metrics
 from metrics.calibration import LEAST_LABELS, calibrate, recount
@@ -153,7 +154,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"evaluation.py: error: {error}")
+    run(main)

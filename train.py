@@ -26,6 +26,7 @@ from data.loaders import make_evaluation_dataloader, make_train_dataloader, read
 from data.splits import draw_calibration_half
 from data.training_set import TrainingData, load_training_data
 from data.transforms import Normalization
+from hub.errors import run
 from hub.upload import create_repo, push_epoch, push_to_hub
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.prediction import evaluate_model
@@ -231,7 +232,14 @@ def main():
     teachers = None
     if arguments.model.teacher:
         teachers = Teachers(arguments.model.teacher, model.config).to(accelerator.device)
-    data = load_training_data(arguments, accelerator)
+    data = load_training_data(
+        arguments.data.data_dir,
+        extra_data=arguments.data.extra_data,
+        strict=arguments.data.strict,
+        split_seed=arguments.data.split_seed,
+        validation_share=arguments.data.validation_share,
+        streaming=arguments.data.streaming,
+    )
     interruption = Interruption()
     training = Training(arguments, accelerator, data, model, processor, teachers)
     if train.report_to:
@@ -255,7 +263,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        record(main)()  # torchrun's summary then names the error of the process that failed first
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"train.py: error: {error}")
+    run(record(main))  # torchrun's summary then names the error of the process that failed first

@@ -72,7 +72,9 @@ def main():
     model = model.to(memory_format=torch.channels_last)  # as the batches are
     results = {"images": len(images), "split": "validation", "changes": {}}
     for name, change in CHANGES.items():
-        predictions = predict(model, make_evaluation_dataloader(images, ChangedImages(processor, change), 16, 0), accelerator)
+        predictions = predict(
+            model, make_evaluation_dataloader(images, ChangedImages(processor, change), 16, 0), accelerator
+        )
         metrics, overall = compute_metrics(model, predictions), describe_errors(predictions)["by_age"][0]
         results["changes"][name] = {
             **{key: round(metrics[key], 4) for key in ("age_mae", "gender_accuracy")},

@@ -38,34 +38,32 @@ def make_train_dataloader(
     Returns:
         The prepared loader, and the object whose `load_state_dict({"epoch": …, "images": …})` sets where its next
         iteration starts.
+
+    Raises:
+        ValueError: if the images do not fill one batch on each process.
     """
+    options = {"batch_size": batch_size, "num_workers": num_workers}
     if data.shards:
-        dataloader = make_streaming_dataloader(
-            data.shards,
-            processor,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            buffer_size=buffer_size,
-            seed=seed,
-            strict=strict,
-            accelerator=accelerator,
+        options |= {"buffer_size": buffer_size, "seed": seed, "strict": strict, "accelerator": accelerator}
+        dataloader = make_streaming_dataloader(data.shards, processor, **options)
+        sampler = dataloader.dataset
+    else:
+        dataset = data.splits["train"]
+        sampler = ImageSampler(len(dataset), len(data.extra or ()), extra_share, seed)
+        if data.extra is not None:
+            dataset = datasets.concatenate_datasets([dataset, data.extra])
+        dataset = dataset.with_transform(to_model_inputs(processor, do_normalize=False))
+        # Its own generator: a loader draws a number when it starts. Drawn from torch's global generator, it would change
+        # the dropout of a resumed epoch, which starts the loader once more.
+        dataloader = accelerator.prepare(
+            DataLoader(dataset, sampler=sampler, drop_last=True, generator=torch.Generator(), **options)
         )
-        return dataloader, dataloader.dataset
-    dataset = data.splits["train"]
-    sampler = ImageSampler(len(dataset), len(data.extra or ()), extra_share, seed)
-    if data.extra is not None:
-        dataset = datasets.concatenate_datasets([dataset, data.extra])
-    dataloader = DataLoader(
-        dataset.with_transform(to_model_inputs(processor, do_normalize=False)),
-        batch_size=batch_size,
-        sampler=sampler,
-        drop_last=True,
-        num_workers=num_workers,
-        # A loader draws a number when it starts. Drawn from torch's global generator, it would change the dropout of a
-        # resumed epoch, which starts the loader once more.
-        generator=torch.Generator(),
-    )
-    return accelerator.prepare(dataloader), sampler
+    if not len(dataloader):
+        raise ValueError(
+            f"{len(data.splits['train'])} training images do not fill one batch of {batch_size} on each of "
+            f"{accelerator.num_processes} devices: lower --per_device_train_batch_size."
+        )
+    return dataloader, sampler
 
 
 def read_batches(dataloader: DataLoader) -> Iterator[dict]:

@@ -154,7 +154,7 @@ def write_folder(folder: Path) -> Iterator[Path]:
         A folder beside it to write to, which gets its name at the end.
 
     Raises:
-        OSError: with one sentence if writing fails.
+        ValueError: if writing fails, with what to do.
     """
     state, partial = PartialState(), folder.with_name("partial")
     if state.is_main_process:
@@ -174,7 +174,7 @@ def write_folder(folder: Path) -> Iterator[Path]:
     except (OSError, RuntimeError, SafetensorError) as error:  # of the three libraries that write
         shutil.rmtree(partial, ignore_errors=True)
         reason = str(error).strip().partition("\n")[0]
-        raise OSError(
+        raise ValueError(
             f"{folder} could not be written ({reason}). Earlier checkpoints are kept: make room on the disk, then run the "
             "same command with --resume_from_checkpoint latest."
         ) from error
@@ -240,10 +240,7 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path, output_dir: Path
     """
     then = json.loads((checkpoint / DESCRIPTION).read_text())
     changes = compare_trainings(checkpoint, then, description)
-    try:
-        accelerator.load_state(str(checkpoint))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{checkpoint} is no checkpoint of a training with these arguments: {error}") from error
+    accelerator.load_state(str(checkpoint))
     if (checkpoint / "best").exists():
         with write_folder(output_dir / "best") as partial:
             if accelerator.is_main_process:

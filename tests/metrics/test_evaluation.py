@@ -193,7 +193,9 @@ def test_measuring_changes_neither_mode_nor_weights_nor_statistics(model_folder,
     accelerator = Accelerator()
     processor = AgeGenderImageProcessor.from_pretrained(model_folder)
     dataset = evaluation.load_utkface(pictures)["validation"]
-    evaluate_model(model, accelerator.prepare(make_evaluation_dataloader(dataset, processor, 2, num_workers=0)), accelerator)
+    evaluate_model(
+        model, accelerator.prepare(make_evaluation_dataloader(dataset, processor, 2, num_workers=0)), accelerator
+    )
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

@@ -96,9 +96,7 @@ def interrupt_itself(command: list[str]):
 
 @pytest.mark.processes
 @pytest.mark.parametrize("workers", [0, 1])
-def test_ctrl_c_saves_a_checkpoint_and_latest_resumes_from_it(
-    run_train, faces, network, trained, tmp_path, workers
-):
+def test_ctrl_c_saves_a_checkpoint_and_latest_resumes_from_it(run_train, faces, network, trained, tmp_path, workers):
     options = TRAINED | {"dataloader_num_workers": workers}
     stopped, log = tmp_path / "stopped", tmp_path / "log"
     code = run_forked(interrupt_itself, make_command(faces, network, stopped, **options), log=log)
@@ -142,9 +140,7 @@ def test_other_batches_resume_at_the_same_image(run_train, trained, tmp_path, ca
     for name, value in changes.items():
         assert f"--{name} was {1 if 'accumulation' in name else 4} and is {value}" in printed
     assert f"checkpoint_1: epoch 2, update {resumed_at}." in printed
-    state, scheduler = (
-        torch.load(latest_checkpoint(copy) / file, weights_only=False) for file in (STATE, SCHEDULER)
-    )
+    state, scheduler = (torch.load(latest_checkpoint(copy) / file, weights_only=False) for file in (STATE, SCHEDULER))
     assert state["update"] == scheduler["last_epoch"] == end
     assert scheduler["_last_lr"] == pytest.approx([0, 0], abs=1e-12)
     losses = [row["train_loss"] for row in read_results(copy)["history"]]
