@@ -103,44 +103,36 @@ def describe_training(
     arguments: Arguments, config: AgeGenderConfig, processor: AgeGenderImageProcessor, images: dict, num_processes: int
 ) -> dict:
     """Returns everything that a training depends on, in JSON types; `images` is from `TrainingData.describe`."""
-    values = name_paths(arguments.to_dict()) | {"num_processes": num_processes}
-    stored = config.to_dict()
+    values, stored = name_paths(arguments.to_dict()) | {"num_processes": num_processes}, config.to_dict()
+    network = [name for name in AgeGenderConfig.__annotations__ if name in stored]
     description = {
-        "arguments": {name: value for name, value in values.items() if name not in IGNORED},
-        "network": {name: stored[name] for name in AgeGenderConfig.__annotations__ if name in stored},
-        "processor": {name: getattr(processor, name) for name in ("size", "image_mean", "image_std")},
-        "images": images,
+        **{f"--{name}": value for name, value in values.items() if name not in IGNORED},
+        **{f"the network's {name}": stored[name] for name in network},
+        **{f"the image processor's {name}": getattr(processor, name) for name in ("size", "image_mean", "image_std")},
+        **{f"the {name} of names and labels": value for name, value in images.items()},
     }
     return json.loads(json.dumps(description, default=dict))
 
 
 def compare_trainings(checkpoint: Path, then: dict, now: dict) -> list[str]:
     """
-    Compares two descriptions of `describe_training`, that in a checkpoint and that of the training that resumes from it.
+    Compares the description in a checkpoint with that of the training that resumes from it.
 
     Returns:
         The arguments that have changed and may do so, with both values.
 
     Raises:
-        ValueError: with all other differences. Fields that only one of the two has are not compared.
+        ValueError: with all other differences. Entries that only one of the two has are not compared.
     """
-    changed, refused = [], set()
-    for group in ("network", "processor", "images", "arguments"):
-        for name in sorted(then[group].keys() & now[group].keys()):
-            difference = f"{name} was {then[group][name]} and is {now[group][name]}"
-            if then[group][name] == now[group][name]:
-                continue
-            if group == "images":
-                argument = "--extra_data" if name.startswith("extra_") else "--data_dir"
-                refused.add(f"{argument} had other images, other labels or another split")
-            elif group == "arguments" and name in CHANGEABLE:
-                changed.append(f"--{difference}")
-            else:
-                refused.add(f"--{difference}" if group == "arguments" else f"the {group}'s {difference}")
+    different = sorted(name for name in then.keys() & now.keys() if then[name] != now[name])
+    changed, refused = [], []
+    for name in different:
+        differences = changed if name.removeprefix("--") in CHANGEABLE else refused
+        differences.append(f"{name} was {then[name]} and is {now[name]}")
     if refused:
         raise ValueError(
-            f"{checkpoint} is of another training: {'; '.join(sorted(refused))}. Resume with the former values, or start "
-            "a new training in another --output_dir."
+            f"{checkpoint} is of another training: {'; '.join(refused)}. Resume with the former values and images, or "
+            "start a new training in another --output_dir."
         )
     return changed
 
