@@ -16,8 +16,10 @@ import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -82,7 +84,10 @@ def start_attempt(folder: Path, output_dir: Path, cache: Path) -> int:
         options = OPTIONS | {"resume_from_checkpoint": "latest"}
         run_train_here(make_command(folder / "faces", folder / "tiny.json", output_dir, **options))
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stdout.flush()
         os._exit(code)
 
 

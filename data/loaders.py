@@ -32,12 +32,10 @@ def make_train_dataloader(
     accelerator: Accelerator,
 ) -> tuple[DataLoader, ImageSampler | StreamedFaces]:
     """
-    Makes shuffled batches of 0–1 pixels. All are full: an epoch leaves out the images that do not fill a batch on each
-    process.
+    Makes shuffled batches of 0–1 pixels. An epoch leaves out images that do not fill a batch on each process.
 
     Returns:
-        The prepared loader, and the object whose `load_state_dict({"epoch": …, "images": …})` sets where its next
-        iteration starts.
+        The prepared loader, and the object whose `load_state_dict({"epoch": …, "images": …})` sets its next iteration.
 
     Raises:
         ValueError: if the images do not fill one batch on each process.
@@ -67,12 +65,7 @@ def make_train_dataloader(
 
 
 def read_batches(dataloader: DataLoader) -> Iterator[dict]:
-    """
-    Yields the batches of a loader.
-
-    Raises:
-        OSError, ValueError: with the message alone where a worker adds its traceback to it.
-    """
+    """Yields the batches of a loader. Errors of its workers bring their message alone, without a traceback in it."""
     try:
         yield from dataloader
     except (OSError, ValueError) as error:

@@ -52,11 +52,7 @@ def find_damage(checkpoint: Path) -> str | None:
 
 def choose_checkpoint(output_dir: Path, wanted: str | None) -> Path | None:
     """
-    Returns the checkpoint to resume from, None for a new training.
-
-    Args:
-        output_dir: The `--output_dir`.
-        wanted: A folder, `latest` for the newest whole checkpoint if there is one, or None.
+    Returns the checkpoint to resume from, None for a new training. `wanted` is a folder, `latest` or None.
 
     Raises:
         ValueError: if it does not exist or is damaged, or if a new training would mix its checkpoints with others.
@@ -116,13 +112,10 @@ def describe_training(
 
 def compare_trainings(checkpoint: Path, then: dict, now: dict) -> list[str]:
     """
-    Compares the description in a checkpoint with that of the training that resumes from it.
-
-    Returns:
-        The arguments that have changed and may do so, with both values.
+    Returns the arguments that have changed since a checkpoint was written, with both values.
 
     Raises:
-        ValueError: with all other differences. Entries that only one of the two has are not compared.
+        ValueError: with all differences that resuming does not allow. Entries that only one side has are not compared.
     """
     different = sorted(name for name in then.keys() & now.keys() if then[name] != now[name])
     changed, refused = [], []
@@ -140,13 +133,9 @@ def compare_trainings(checkpoint: Path, then: dict, now: dict) -> list[str]:
 @contextmanager
 def write_folder(folder: Path) -> Iterator[Path]:
     """
-    Replaces a folder in one step, so neither a kill nor a full disk leaves it half written. All processes enter together.
+    Yields a folder to write to, which replaces `folder` in one step: neither a kill nor a full disk leaves it half written.
 
-    Yields:
-        A folder beside it to write to, which gets its name at the end.
-
-    Raises:
-        ValueError: if writing fails, with what to do.
+    All processes enter together. Raises ValueError if writing fails.
     """
     state, partial = PartialState(), folder.with_name("partial")
     if state.is_main_process:
@@ -156,7 +145,7 @@ def write_folder(folder: Path) -> Iterator[Path]:
         yield partial
         state.wait_for_everyone()
         if state.is_main_process:
-            # Otherwise the new name could reach the disk before the content if the machine fails.
+            # If the machine fails, the new name must not be on the disk without the content.
             for path in (*partial.rglob("*"), partial):
                 descriptor = os.open(path, os.O_RDONLY)
                 os.fsync(descriptor)
@@ -181,15 +170,7 @@ def save_best(model: AgeGenderModel, output_dir: Path):
 
 
 def save_checkpoint(accelerator: Accelerator, output_dir: Path, description: dict, limit: int):
-    """
-    Writes everything that resuming needs, then deletes the oldest checkpoints.
-
-    Args:
-        accelerator: Holds model, optimizer and the objects registered for checkpointing.
-        output_dir: The `--output_dir`.
-        description: From `describe_training`.
-        limit: Number of checkpoints to keep.
-    """
+    """Writes the state of the accelerator, the best weights and the description; keeps `limit` checkpoints."""
     number = max(find_checkpoints(output_dir), default=-1) + 1
     checkpoint, best = output_dir / "checkpoints" / f"checkpoint_{number}", output_dir / "best"
     with write_folder(checkpoint) as partial:
@@ -221,14 +202,8 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path, output_dir: Path
     """
     Restores a checkpoint, including its best weights, and prints which arguments have changed.
 
-    Args:
-        accelerator: With the same objects as when it was written.
-        checkpoint: From `choose_checkpoint`.
-        output_dir: The `--output_dir`, whose best weights are replaced.
-        description: From `describe_training`, of the training that resumes.
-
     Raises:
-        ValueError: if the checkpoint belongs to another training.
+        ValueError: if the checkpoint is of another training than `description`.
     """
     then = json.loads((checkpoint / DESCRIPTION).read_text())
     changes = compare_trainings(checkpoint, then, description)

@@ -16,10 +16,7 @@ class Teachers(nn.Module):
 
     Args:
         models: Folders or Hub ids of AgeGenderModels.
-        config: Config of the student, whose classes the teachers must share.
-
-    Raises:
-        ValueError: if a teacher has other classes than the student.
+        config: Config of the student. Raises ValueError if a teacher has other classes.
     """
 
     def __init__(self, models: list[str], config: AgeGenderConfig):
@@ -64,17 +61,7 @@ class Teachers(nn.Module):
 def compute_soft_loss(
     config: AgeGenderConfig, output: AgeGenderOutput, targets: tuple[torch.Tensor, torch.Tensor]
 ) -> torch.Tensor:
-    """
-    Computes the cross-entropy of a student with its teachers, over all images, labelled or not.
-
-    Args:
-        config: Config of the student, with the weights of age and gender.
-        output: Output of the student.
-        targets: From [`Teachers`].
-
-    Returns:
-        A scalar, float32.
-    """
+    """Computes the cross-entropy of a student with the probabilities of [`Teachers`], over all images, labelled or not."""
     age_loss, gender_loss = (
         F.cross_entropy(logits.float(), target)
         for logits, target in zip((output.age_logits, output.gender_logits), targets)

@@ -16,12 +16,7 @@ CONFIG_FIELDS = {field.name for field in fields(AgeGenderConfig)}
 
 
 def load_config(file: Path) -> AgeGenderConfig:
-    """
-    Loads a network from a JSON file.
-
-    Raises:
-        ValueError: if a field is not known (transformers would accept it silently) or its value cannot be used.
-    """
+    """Loads a network from a JSON file. Raises ValueError for unknown fields, which transformers accepts silently."""
     try:
         values = json.loads(file.read_text())
     except (OSError, ValueError) as error:
@@ -42,12 +37,7 @@ def override_config(config: AgeGenderConfig, overrides: list[str]) -> AgeGenderC
     """
     Returns a copy of a config without its calibration and with other values of some fields.
 
-    Args:
-        config: The config.
-        overrides: Words such as `gender_loss_weight=2.0` or `pool_sizes=[1,1,2]`, with the value as JSON.
-
-    Raises:
-        ValueError: if a field is not known or a value cannot be used.
+    The overrides are words such as `gender_loss_weight=2.0` or `pool_sizes=[1,1,2]`, with the value as JSON.
     """
     values = {name: value for name, value in config.to_dict().items() if name not in CALIBRATED_FIELDS}
     for word in overrides:

@@ -13,12 +13,7 @@ from training.arguments import TrainArguments
 
 
 def build_accelerator(arguments: TrainArguments) -> Accelerator:
-    """
-    Builds the accelerator.
-
-    Raises:
-        ValueError: for `--sync_batchnorm` on a device for which torch does not have it.
-    """
+    """Builds the accelerator. Raises ValueError for `--sync_batchnorm` on a device without it."""
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # otherwise the processes of torchrun do not connect on CPUs
         mixed_precision=arguments.mixed_precision,

@@ -8,7 +8,7 @@ from hub.loading import load_model
 from image_processing_agegender import AgeGenderImageProcessor
 from tests.support.models import make_config, make_model
 from training.arguments import ModelArguments
-from training.initial_model import load_config, load_start, override_config
+from training.initial_model import load_config, load_initial_model, override_config
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def folder(tmp_path) -> str:
 
 
 def start(folder: str, *overrides: str):
-    return load_start(ModelArguments(model=folder, config_overrides=list(overrides)))
+    return load_initial_model(ModelArguments(model=folder, config_overrides=list(overrides)))
 
 
 def test_missing_weights_are_refused(folder):

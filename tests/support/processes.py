@@ -1,5 +1,6 @@
 """Programs as calls, and processes that the tests start and kill. They are forked, since imports take longer than a test."""
 
+import gc
 import importlib
 import os
 import signal
@@ -70,9 +71,11 @@ def run_on_processes(function: Callable, *arguments, log_dir: Path, num_processe
     )
     names = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
     handlers = {name: signal.getsignal(name) for name in names}
+    gc.freeze()  # garbage with threads, such as an earlier store, would abort a forked process that collects it
     try:
         results = elastic_launch(config, function)(*arguments)
     finally:
+        gc.unfreeze()
         for name, handler in handlers.items():
             signal.signal(name, handler)
     return [results[rank] for rank in range(num_processes)]
@@ -86,6 +89,7 @@ def read_logs(log_dir: Path, rank: int) -> str:
 
 def run_forked(function: Callable, *arguments, log: Path) -> int:
     """Calls a function in a child process; returns its exit code, or minus the number of the signal that ended it."""
+    gc.freeze()  # as in `run_on_processes`
     child = os.fork()
     if child == 0:
         code = 1
@@ -101,4 +105,5 @@ def run_forked(function: Callable, *arguments, log: Path) -> int:
             traceback.print_exc()
         finally:
             os._exit(code)
+    gc.unfreeze()
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -6,7 +6,7 @@ import torch
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderOutput
 from tests.support.models import make_config, make_model
-from training.distillation import Teachers, soft_loss
+from training.distillation import Teachers, compute_soft_loss
 
 
 @pytest.fixture
@@ -58,6 +58,6 @@ def test_soft_loss_is_least_where_student_and_teacher_agree():
     targets = torch.tensor([[0.2, 0.8]]), torch.tensor([[0.5, 0.5]])
     agreeing = AgeGenderOutput(age_logits=targets[0].log(), gender_logits=targets[1].log())
     entropies = [-(target * target.log()).sum().item() for target in targets]
-    assert soft_loss(config, agreeing, targets).item() == pytest.approx(2 * entropies[0] + 0.5 * entropies[1])
+    assert compute_soft_loss(config, agreeing, targets).item() == pytest.approx(2 * entropies[0] + 0.5 * entropies[1])
     other = AgeGenderOutput(age_logits=torch.zeros(1, 2), gender_logits=torch.tensor([[1.0, 0.0]]))
-    assert soft_loss(config, other, targets) > soft_loss(config, agreeing, targets)
+    assert compute_soft_loss(config, other, targets) > compute_soft_loss(config, agreeing, targets)
