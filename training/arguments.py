@@ -2,10 +2,10 @@
 
 import math
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from accelerate.utils import is_tensorboard_available, is_trackio_available, is_wandb_available
 from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from data.augmentation import AugmentationArguments
@@ -14,12 +14,6 @@ from metrics.age_gender import HIGHER_IS_BETTER
 
 # The names of transformers.get_scheduler that need no further argument.
 SCHEDULERS = ("linear", "cosine", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt")
-# Accelerate silently ignores a tracker whose package is missing.
-TRACKERS = {
-    "tensorboard": is_tensorboard_available,
-    "wandb": is_wandb_available,
-    "trackio": is_trackio_available,
-}
 
 
 def make_list(help: str):
@@ -111,7 +105,7 @@ class TrainArguments:
     resume_from_checkpoint: str | None = HfArg(
         default=None, help="Folder of a checkpoint, or latest, which starts a new training where there is none yet."
     )
-    report_to: Literal[tuple(TRACKERS)] | None = HfArg(default=None, help="Tracker for the metrics.")
+    report_to: Literal["tensorboard", "wandb", "trackio"] | None = HfArg(default=None, help="Metrics tracker.")
     seed: int = HfArg(default=0, help="Seed of weights, order and augmentation.")
     push_to_hub: bool = HfArg(default=False, help="Upload the result to the Hub.")
     hub_model_id: str | None = HfArg(default=None, help="user/name. Default: name of --output_dir.")
@@ -136,7 +130,7 @@ class TrainArguments:
         )
         if (self.hub_model_id or self.hub_private_repo or self.hub_strategy != "end") and not self.push_to_hub:
             raise ValueError("--hub_model_id, --hub_private_repo and --hub_strategy need --push_to_hub.")
-        if self.report_to and not TRACKERS[self.report_to]():
+        if self.report_to and not find_spec(self.report_to):  # accelerate would ignore it silently
             raise ValueError(f"--report_to {self.report_to} needs a package: pip install {self.report_to}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"--learning_rate must be above 0, got {self.learning_rate}.")

@@ -86,8 +86,7 @@ def open_output_folder(accelerator: Accelerator, output_dir: Path, wanted: str |
     seen = gather_object([str(checkpoint) if output_dir.is_dir() else "no folder"])
     if len(set(seen)) > 1:
         raise ValueError(
-            f"--output_dir must lie on a disk that all machines share, but its newest checkpoint is {seen[0]} for the "
-            f"main process and {next(name for name in seen if name != seen[0])} for another."
+            f"--output_dir must lie on a disk that all machines share, but they see {' and '.join(sorted(set(seen)))}."
         )
     if wanted == "latest" and checkpoint is None:
         # Not an error, so a job that is restarted automatically has one command from its first start on.

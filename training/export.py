@@ -49,13 +49,8 @@ def export(
     processor: AgeGenderImageProcessor,
     state: TrainerState,
 ):
-    """
-    Calibrates the best weights, writes the model folder and prints its metrics.
-
-    Raises:
-        ValueError: if no epoch had a finite validation metric.
-    """
-    output_dir, train = arguments.train.output_dir, arguments.train
+    """Calibrates the best weights, writes the model folder and prints its metrics. Raises ValueError if there are none."""
+    train, output_dir = arguments.train, arguments.train.output_dir
     if not state.best_epoch:
         raise ValueError(
             f"No epoch gave a finite {train.metric_for_best_model} on the validation images, so there are no best "
@@ -64,12 +59,10 @@ def export(
     model = AgeGenderModel.from_pretrained(output_dir / "best").to(accelerator.device)
     if train.half_precision_weights:
         round_kernels(model)  # before the evaluation
-    predictions = {}
+    predictions, options = {}, (train.per_device_eval_batch_size, arguments.data.dataloader_num_workers)
     for split in ("validation", "test"):
         if split in data.splits:
-            dataloader = make_evaluation_dataloader(
-                data.splits[split], processor, train.per_device_eval_batch_size, arguments.data.dataloader_num_workers
-            )
+            dataloader = make_evaluation_dataloader(data.splits[split], processor, *options)
             predictions[split] = predict(model, accelerator.prepare(dataloader), accelerator)
     if not accelerator.is_main_process:
         return

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tests.support.training import ROOT, make_command
-from training.arguments import TRACKERS, parse_arguments
+from training.arguments import parse_arguments
 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
@@ -59,7 +59,7 @@ def test_bad_arguments_are_refused_in_a_sentence(tmp_path, capsys, changes, sent
 
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(TRACKERS, "trackio", lambda: False)
+    monkeypatch.setattr("training.arguments.find_spec", lambda name: None)
     command = make_command(tmp_path, tmp_path / "x.json", tmp_path, report_to="trackio")
     assert "--report_to trackio needs a package: pip install trackio" in parse_error(command, capsys)
 

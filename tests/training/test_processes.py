@@ -283,9 +283,8 @@ def fail_in_the_second(command: list[str]):
         patch.setattr("sys.argv", ["train.py", *command])
         try:
             runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-        except SystemExit:
-            time.sleep(1.2)  # torchrun compares whole seconds, and the first process fails when this one is gone
-            raise
+        except RuntimeError:  # in the first process, whose connection has ended
+            time.sleep(60)  # torchrun ends it earlier
 
 
 def test_an_error_in_one_process_ends_all_with_its_message(faces, network, tmp_path, capfd):
@@ -302,7 +301,7 @@ def look_from_another_disk(command: list[str]):
     """The second process sees an output folder without the checkpoints."""
     if os.environ["RANK"] == "1":
         command = [word.replace("shared", "other") for word in command]
-    with pytest.raises(ValueError, match="disk that all machines share, but its newest checkpoint is"):
+    with pytest.raises(ValueError, match="disk that all machines share, but they see .*checkpoint_0 and None"):
         run_train_here(command)
 
 
