@@ -160,6 +160,7 @@ def test_bf16_with_gradient_checkpointing(run_train, faces, tmp_path):
     assert results["history"][0]["age_mae"] == pytest.approx(metrics["age_mae"], rel=1e-2)
 
 
+@pytest.mark.slow
 def test_compiled(run_train, tmp_path, monkeypatch):
     """Without the C++ compiler, which takes most of the time: tests/model compiles with it."""
 
