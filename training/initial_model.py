@@ -18,15 +18,11 @@ CONFIG_FIELDS = {field.name for field in fields(AgeGenderConfig)}
 def load_config(file: Path) -> AgeGenderConfig:
     """Loads a network from a JSON file. Raises ValueError for unknown fields, which transformers accepts silently."""
     try:
-        values = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read as JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{file} must hold the fields of AgeGenderConfig, got a {type(values).__name__}.")
-    # The config.json of a saved model has more than the fields.
-    values = {
-        name: value for name, value in values.items() if name not in ("auto_map", "custom_pipelines", "model_type")
-    }
+        values = dict(json.loads(file.read_text()))
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} must hold the fields of AgeGenderConfig as JSON: {error}") from error
+    for name in ("auto_map", "custom_pipelines", "model_type"):  # in the config.json of a saved model
+        values.pop(name, None)
     unknown = sorted(values.keys() - CONFIG_FIELDS)
     if unknown:
         raise ValueError(f"{file} has the fields {unknown}, which AgeGenderConfig does not know.")

@@ -80,13 +80,13 @@ def test_resuming_with_extra_faces_a_teacher_and_accumulation_equals_an_uninterr
     assert_resumes_bit_for_bit(run_train, tmp_path / "whole", tmp_path / "copy", start=1, **options)
 
 
-def interrupt_itself(command: list[str]):
-    """Trains with Ctrl-C, which reaches data workers too, in the third step of the second epoch."""
+def interrupt_itself(command: list[str], images: int):
+    """Trains with Ctrl-C, which reaches data workers too, in a step of the second epoch."""
     os.setsid()
     step = train.Training._train_step
 
     def interrupt(training, batch):
-        if (training.state.epoch, training.state.images) == (1, 8):
+        if (training.state.epoch, training.state.images) == (1, images):
             os.killpg(0, signal.SIGINT)
         return step(training, batch)
 
@@ -95,17 +95,20 @@ def interrupt_itself(command: list[str]):
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("workers", [0, 1])
-def test_ctrl_c_saves_a_checkpoint_and_latest_resumes_from_it(run_train, faces, network, trained, tmp_path, workers):
+@pytest.mark.parametrize(("images", "workers"), [(8, 1), (24, 0)])
+def test_ctrl_c_saves_a_checkpoint_and_latest_resumes_from_it(
+    run_train, faces, network, trained, tmp_path, images, workers
+):
+    """In the midst of an epoch, and in its last step."""
     options = TRAINED | {"dataloader_num_workers": workers}
     stopped, log = tmp_path / "stopped", tmp_path / "log"
-    code = run_forked(interrupt_itself, make_command(faces, network, stopped, **options), log=log)
+    code = run_forked(interrupt_itself, make_command(faces, network, stopped, **options), images, log=log)
     printed = log.read_text()
     assert code == 0, printed
     assert "--resume_from_checkpoint latest" in printed and "Traceback" not in printed
     assert not (stopped / "train_results.json").exists()
     state = read_state(latest_checkpoint(stopped))
-    assert (state["epoch"], state["images"], state["update"]) == (1, 12, BATCHES + 3)
+    assert (state["epoch"], state["images"], state["update"]) == (1, images + 4, BATCHES + images // 4 + 1)
     run_train(stopped, resume_from_checkpoint="latest", **options)
     assert_same_end(trained, stopped)
 

@@ -199,9 +199,9 @@ def test_tensorboard_gets_the_metrics(run_train, tmp_path):
     [
         (json.dumps(NETWORK | {"max_agee": 3}), r"\['max_agee'\], which AgeGenderConfig does not know"),
         (json.dumps(NETWORK | {"hidden_act": "sine"}), "hidden_act must be one of"),
-        ('{"image_size": 32,', "cannot be read as JSON"),
-        ("[1, 2]", "must hold the fields of AgeGenderConfig, got a list"),
-        (None, "cannot be read as JSON"),
+        ('{"image_size": 32,', "must hold the fields of AgeGenderConfig as JSON"),
+        ("[1, 2]", "must hold the fields of AgeGenderConfig as JSON: cannot convert"),
+        (None, "must hold the fields of AgeGenderConfig as JSON"),
     ],
 )
 def test_a_bad_config_is_refused_before_the_data_are_read(run_train, tmp_path, monkeypatch, content, sentence):
