@@ -104,7 +104,7 @@ def describe_training(
         **{f"--{name}": value for name, value in values.items() if name not in IGNORED},
         **{f"the network's {name}": stored[name] for name in network},
         **{f"the image processor's {name}": getattr(processor, name) for name in ("size", "image_mean", "image_std")},
-        **{f"the {name} of names and labels": value for name, value in images.items()},
+        **{f"the {name} (of names and labels)": value for name, value in images.items()},
     }
     return json.loads(json.dumps(description, default=dict))
 
@@ -116,6 +116,8 @@ def compare_trainings(checkpoint: Path, then: dict, now: dict) -> list[str]:
     Raises:
         ValueError: with all differences that resuming does not allow. Entries that only one side has are not compared.
     """
+    if not then.keys() & now.keys():
+        raise ValueError(f"{checkpoint} was written by another version of train.py, which has to resume from it.")
     different = sorted(name for name in then.keys() & now.keys() if then[name] != now[name])
     changed, refused = [], []
     for name in different:

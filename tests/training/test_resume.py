@@ -34,7 +34,7 @@ from training.checkpoints import DESCRIPTION, choose_checkpoint, find_checkpoint
 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
-OTHER_IMAGES = "checkpoint_0 is of another training: the train_sha256 of names and labels was"
+OTHER_IMAGES = r"checkpoint_0 is of another training: the train_sha256 \(of names and labels\) was"
 
 
 def copy_run(folder: Path, copy: Path) -> Path:
@@ -216,6 +216,15 @@ def test_a_checkpoint_of_another_training_is_refused_by_name(run_train, one_epoc
     assert len(find_checkpoints(one_epoch)) == 1
 
 
+def test_a_checkpoint_of_an_older_version_is_refused(run_train, one_epoch, tmp_path):
+    """It described the arguments in another form."""
+    shutil.copytree(one_epoch, tmp_path / "run")
+    file = find_checkpoints(tmp_path / "run")[0] / DESCRIPTION
+    file.write_text(json.dumps({"arguments": {"seed": 0}, "files": json.loads(file.read_text())["files"]}))
+    with pytest.raises(ValueError, match="checkpoint_0 was written by another version of train.py"):
+        run_train(tmp_path / "run", resume_from_checkpoint="latest")
+
+
 def test_arguments_that_may_change_are_printed(run_train, one_epoch, tmp_path, capsys):
     shutil.copytree(one_epoch, tmp_path / "run")
     run_train(tmp_path / "run", resume_from_checkpoint="latest", num_train_epochs=2, early_stopping_patience=7)
@@ -274,5 +283,5 @@ def test_other_extra_faces_are_refused(run_train, tmp_path):
         for name, age in (("first", 40.0), ("second", 41.0))
     )
     run_train(tmp_path / "run", extra_data=first, num_train_epochs=1)
-    with pytest.raises(ValueError, match="another training: the extra_sha256 of names and labels was"):
+    with pytest.raises(ValueError, match=r"another training: the extra_sha256 \(of names and labels\) was"):
         run_train(tmp_path / "run", extra_data=second, num_train_epochs=1, resume_from_checkpoint="latest")
