@@ -1,9 +1,6 @@
 """Tiny data, a tiny network and commands for trainings, and comparisons of their results."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -76,24 +73,6 @@ def make_command(faces: Path, network: Path, output_dir: Path, **changes) -> lis
     } | changes
     pairs = ((f"--{name}", value) for name, value in values.items() if value is not None)
     return [word for name, value in pairs for word in ([name] if value is True else [name, str(value)])]
-
-
-def start_process(command: list[str], tmp_path: Path) -> subprocess.Popen:
-    environment = os.environ | {
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_DATASETS_CACHE": str(datasets.config.HF_DATASETS_CACHE),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    return subprocess.Popen(
-        [sys.executable, "train.py", *command],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,  # a process group of its own, as a terminal's foreground job
-    )
 
 
 def read_results(output_dir: Path) -> dict:
