@@ -1,5 +1,5 @@
 """
-Measures a model on one split of a face data set, or calibrates its age intervals and gender probabilities.
+Evaluates a model on one split of a face data set, or calibrates its age intervals and gender probabilities.
 
     python evaluation.py --model . --data_dir UTKFace.tar.gz --split validation --output results.json
     python evaluation.py --model . --data_dir UTKFace.tar.gz --calibrate
@@ -16,9 +16,10 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from configuration_agegender import AgeGenderConfig
-from data.loaders import PATIENCE, make_dataloader
+from data.loaders import PROCESS_GROUP_TIMEOUT, make_evaluation_dataloader
 from data.splits import check_split, draw_calibration_half
 from data.utkface import load_utkface
+from hub.errors import run
 from hub.loading import load_model
 from metrics.age_gender import describe_errors, format_errors, format_metrics
 from metrics.calibration import LEAST_LABELS, calibrate, recount
@@ -27,37 +28,26 @@ from metrics.results import describe_machine, name_data, weights_sha256, write_j
 from modeling_agegender import AgeGenderModel, compute_interpolated_median_age
 
 
-def find_agreeing(images: Dataset) -> np.ndarray:
-    """True for images whose near-duplicates in the split have the same age and gender, or that have none, (images,)."""
-    labels_by_group = {}
-    columns = images.select_columns(["age", "gender", "group"]).to_dict()
-    for age, gender, group in zip(columns["age"], columns["gender"], columns["group"]):
-        labels_by_group.setdefault(group, set()).add((age, gender))
-    return np.array([len(labels_by_group[group]) == 1 for group in columns["group"]])
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Measures a model on one split of a face data set, or calibrates it.", allow_abbrev=False
+        description="Evaluates a model on one split of a face data set, or calibrates it.", allow_abbrev=False
     )
     parser.add_argument("--model", default=".", help="Model folder or Hub id. Default: the working directory.")
     parser.add_argument("--data_dir", required=True, help="Folder, tar or zip archive, Parquet folder or data set id.")
     parser.add_argument("--split", default="validation", choices=["train", "validation", "test"])
-    parser.add_argument("--split_seed", type=int, help="As in training: of a draw of validation images.")
-    parser.add_argument("--validation_share", type=float, help="As in training: share of them, 0–1.")
+    parser.add_argument("--split_seed", type=int, help="As in training: seed of the validation images.")
+    parser.add_argument("--validation_share", type=float, help="As in training: share of validation images, 0–1.")
     parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Images in one forward pass.")
     parser.add_argument("--dataloader_num_workers", type=int, default=2, help="Processes that decode images.")
     parser.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"])
     parser.add_argument(
-        "--output",
-        type=Path,
-        help="JSON file for the results. Default: evaluation_SPLIT.json, or evaluation_calibration.json.",
+        "--output", type=Path, help="JSON of the results. Default: evaluation_SPLIT (or calibration).json."
     )
     parser.add_argument(
         "--calibrate",
         action="store_true",
         help="Fit age intervals and gender probabilities to half of the validation images and write them into the "
-        "configuration in the model folder. What is printed is cross-fitted.",
+        "config.json of the model folder. The printed results are cross-fitted.",
     )
     arguments = parser.parse_args()
     if arguments.calibrate and arguments.split != "validation":
@@ -69,60 +59,63 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def write_calibration(folder: Path, fields: dict):
-    """Changes the fields in the configuration of a model folder and nothing else."""
-    file = folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | fields, indent=2, sort_keys=True) + "\n")
+def find_agreeing(images: Dataset) -> np.ndarray:
+    """Returns True for images whose near-duplicates all have the same age and gender, (images,)."""
+    columns = images.select_columns(["age", "gender", "group"]).to_dict()
+    labels_by_group = {}
+    for age, gender, group in zip(columns["age"], columns["gender"], columns["group"]):
+        labels_by_group.setdefault(group, set()).add((age, gender))
+    return np.array([len(labels_by_group[group]) == 1 for group in columns["group"]])
 
 
 def report_metrics(arguments: argparse.Namespace, model: AgeGenderModel, predictions: dict, images: Dataset) -> dict:
-    """Prints what a model does on a split; returns it for the JSON file."""
-    metrics, errors = compute_metrics(model, predictions), describe_errors(predictions)
-    print(f"{arguments.model} on the {arguments.split} split\n{format_metrics(metrics)}\n{format_errors(errors)}")
+    """Prints the metrics of a split and returns them."""
     agreeing = find_agreeing(images)
-    agreed = compute_metrics(model, {name: values[agreeing] for name, values in predictions.items()})
-    print(f"Without images whose near-duplicates have other labels:\n{format_metrics(agreed)}")
-    # Of whole years eleven lie within five years, of fractions of years ten: to compare with models that give fractions.
+    # Within five years of a label lie eleven whole years but only ten years of fractions, which other models predict.
     fractions = compute_interpolated_median_age(torch.from_numpy(predictions["age_logits"])).numpy()
-    interpolated = compute_metrics(model, predictions | {"ages": fractions})
-    print(f"With ages in fractions of years (interpolated median):\n{format_metrics(interpolated)}")
+    values = {
+        "metrics": compute_metrics(model, predictions),
+        "metrics_where_duplicates_agree": compute_metrics(
+            model, {name: values[agreeing] for name, values in predictions.items()}
+        ),
+        "metrics_of_interpolated_median": compute_metrics(model, predictions | {"ages": fractions}),
+        "errors": describe_errors(predictions),
+    }
+    print(f"{arguments.model} on the {arguments.split} split\n{format_metrics(values['metrics'])}")
+    print(format_errors(values["errors"]))
+    print("Without images whose near-duplicates have other labels:")
+    print(format_metrics(values["metrics_where_duplicates_agree"]))
+    print("With ages in fractions of years (interpolated median):")
+    print(format_metrics(values["metrics_of_interpolated_median"]))
     if arguments.split == "validation":
         print("Half of these images calibrated the intervals and probabilities, if this model is calibrated.")
-    return {
-        "metrics": metrics,
-        "metrics_where_duplicates_agree": agreed,
-        "metrics_of_interpolated_median": interpolated,
-        "errors": errors,
-    }
+    return values
 
 
-def report_calibration(
-    arguments: argparse.Namespace, model: AgeGenderModel, predictions: dict, images: Dataset
-) -> dict:
-    """Calibrates the model folder and prints how well that holds; returns it for the JSON file."""
+def calibrate_folder(arguments: argparse.Namespace, model: AgeGenderModel, predictions: dict, images: Dataset) -> dict:
+    """Writes a calibration into the config.json of the model folder, prints how well it holds and returns it."""
     calibrating = draw_calibration_half(images, arguments.split_seed)
     fields, held = calibrate(model.config, predictions, calibrating, np.asarray(images["group"]))
     if not fields:
         raise ValueError(f"{calibrating.sum()} images are too few to calibrate on: it takes {LEAST_LABELS} labels.")
-    if "gender_temperature" not in fields:  # the one that is there stays
-        held = recount(
-            held, {"gender_temperature": AgeGenderConfig.from_pretrained(arguments.model).gender_temperature}
-        )
+    if "gender_temperature" not in fields:  # the saved one is kept
+        saved = AgeGenderConfig.from_pretrained(arguments.model)
+        held = recount(held, {"gender_temperature": saved.gender_temperature})
     errors = describe_errors(held)
-    print(f"{arguments.model}, calibrated on {calibrating.sum():,} validation images; none counts by its own fit:")
+    print(f"{arguments.model}, calibrated on {calibrating.sum():,} validation images (cross-fitted):")
     print(format_errors(errors))
-    write_calibration(Path(arguments.model), fields)
-    print(f"Wrote {', '.join(fields)} into {Path(arguments.model) / 'config.json'}. Other files there are as before.")
+    file = Path(arguments.model) / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields, indent=2, sort_keys=True) + "\n")
+    print(f"Wrote {', '.join(fields)} into {file}. Other files there are unchanged.")
     return {"calibration": fields, "errors": errors}
 
 
 def main():
     arguments = parse_arguments()
-    # On CPUs the processes of torchrun find each other only if told so.
     accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),
+        cpu=not torch.accelerator.is_available(),  # otherwise the processes of torchrun do not connect on CPUs
         mixed_precision=arguments.mixed_precision,
-        kwargs_handlers=[PATIENCE],
+        kwargs_handlers=[PROCESS_GROUP_TIMEOUT],
     )
     with accelerator.main_process_first():
         dataset = load_utkface(
@@ -137,26 +130,20 @@ def main():
     model = model.to(accelerator.device, memory_format=torch.channels_last)
     if arguments.calibrate:
         model.config.gender_temperature = 1.0
-    dataloader = make_dataloader(
+    dataloader = make_evaluation_dataloader(
         images, processor, arguments.per_device_eval_batch_size, arguments.dataloader_num_workers
     )
-
     start = time.perf_counter()
     predictions = predict(model, accelerator.prepare(dataloader), accelerator)
     if accelerator.is_main_process:
-        values = (
-            report_calibration(arguments, model, predictions, images)
-            if arguments.calibrate
-            else report_metrics(arguments, model, predictions, images)
-        )
+        report = calibrate_folder if arguments.calibrate else report_metrics
+        values = report(arguments, model, predictions, images)
+        settings = ("split", "split_seed", "validation_share", "mixed_precision")
         results = {
             "model": name_data(arguments.model) if Path(arguments.model).is_absolute() else arguments.model,
             "weights_sha256": weights_sha256(arguments.model),
             "data_dir": name_data(arguments.data_dir),
-            "split": arguments.split,
-            "split_seed": arguments.split_seed,
-            "validation_share": arguments.validation_share,
-            "mixed_precision": arguments.mixed_precision,
+            **{name: getattr(arguments, name) for name in settings},
             **values,
             "seconds": round(time.perf_counter() - start, 1),
             **describe_machine(),
@@ -167,7 +154,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"evaluation.py: error: {error}")
+    run(main)

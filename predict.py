@@ -23,8 +23,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from PIL import Image
 from tqdm.auto import tqdm
 
-from data.sources import READING_ERRORS, Source
-from data.tables import Entry
+from data.sources import READING_ERRORS, Entry, Source
 from hub.errors import run
 from hub.loading import load_pipeline
 from metrics.results import name_data

@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image, ImageFilter
 
-from data.loaders import make_dataloader
+from data.loaders import make_evaluation_dataloader
 from data.utkface import load_utkface
 from hub.errors import run
 from hub.loading import load_model
@@ -71,7 +71,9 @@ def main():
     model = model.to(memory_format=torch.channels_last)  # as the batches are
     results = {"images": len(images), "split": "validation", "changes": {}}
     for name, change in CHANGES.items():
-        predictions = predict(model, make_dataloader(images, ChangedImages(processor, change), 16, 0), accelerator)
+        predictions = predict(
+            model, make_evaluation_dataloader(images, ChangedImages(processor, change), 16, 0), accelerator
+        )
         metrics, overall = compute_metrics(model, predictions), describe_errors(predictions)["by_age"][0]
         results["changes"][name] = {
             **{key: round(metrics[key], 4) for key in ("age_mae", "gender_accuracy")},

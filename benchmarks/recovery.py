@@ -1,13 +1,12 @@
 """
-Kills a small training again and again (kill -9) and looks whether it ends as if nothing had happened.
+Kills a small training again and again (kill -9) and checks that it ends like an uninterrupted one.
 
     python -m benchmarks.recovery --output benchmarks/recovery.json
 
-Each attempt goes on with `--resume_from_checkpoint latest` where the one before was killed; when a training reaches its
-end, its weights and history are compared with those of an uninterrupted run, bit for bit, and the next one starts. No kill
-misses its moment: the training is stopped (SIGSTOP) first, and goes on where it is not in the middle of what the moment
-names. After each kill all checkpoints must be whole, and are read in full. Attempts are forked, so that no kill is spent on
-imports.
+Each attempt resumes with `--resume_from_checkpoint latest` where the one before was killed. At the end of a training, its
+weights and history are compared with those of an uninterrupted one, bit for bit, and the next training starts. To hit its
+moment, a kill stops the training first (SIGSTOP), and lets it continue if it is not in the middle of what the moment names.
+After each kill, all checkpoints must be whole, and are read in full. Attempts are forked, so no kill is spent on imports.
 """
 
 import argparse
@@ -20,6 +19,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -28,36 +28,33 @@ import datasets
 import torch
 from safetensors.torch import load_file
 
-import train
 from metrics.results import describe_machine, write_json
+from tests.support.processes import run_train_here
 from tests.support.training import NETWORK, assert_same_end, make_command, write_faces
-from training.checkpoints import DESCRIPTION, find_checkpoints, read_description
+from training.checkpoints import DESCRIPTION, find_checkpoints, find_damage
 
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Else the last bit of a matrix product hangs on where in memory the weights lie, another place after loading.
+# Otherwise the last bit of a matrix product depends on the place of the weights in memory, which loading changes.
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
-
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 OPTIONS = {"num_train_epochs": 3, "checkpointing_steps": 3, "checkpoints_total_limit": 2, "validation_share": 0.2}
 IMAGES = 120
-# So many trainings, killed or not, for each kill at most.
-PATIENCE = 10
+# Attempts for each kill, killed or not.
+ATTEMPTS_PER_KILL = 10
 
 
 class Moment(NamedTuple):
     """
-    When to kill.
+    A moment for kills.
 
     Args:
-        kills: How many.
-        sight: What `Attempt.look` sees then.
-        delay: The training is stopped up to so long after the moment has begun, as a share of the time that an
-            uninterrupted one takes.
+        kills: Number of kills.
+        sight: Key of `Attempt.look` whose value is true at this moment.
+        delay: Longest time between the begin of the moment and the stop, as a share of the time of an uninterrupted
+            training.
     """
 
     kills: int
@@ -74,7 +71,7 @@ MOMENTS = {
 
 
 def start_attempt(folder: Path, output_dir: Path, cache: Path) -> int:
-    """A training in a child of this process, printing to a file; its process id."""
+    """Starts a training in a child of this process that prints to a file; returns its process id."""
     child = os.fork()
     if child:
         return child
@@ -85,27 +82,28 @@ def start_attempt(folder: Path, output_dir: Path, cache: Path) -> int:
     try:
         datasets.config.HF_DATASETS_CACHE = cache
         options = OPTIONS | {"resume_from_checkpoint": "latest"}
-        sys.argv = ["train.py", *make_command(folder / "faces", folder / "tiny.json", output_dir, **options)]
-        train.main()
+        run_train_here(make_command(folder / "faces", folder / "tiny.json", output_dir, **options))
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(code)
 
 
 def find_newest(output_dir: Path) -> int:
-    """The highest number of a checkpoint; -1 where there is none."""
+    """Returns the highest number of a checkpoint, -1 if there is none."""
     return max(find_checkpoints(output_dir), default=-1)
 
 
 class Attempt:
     """
-    A training that goes on from where the one before was killed.
+    A training that resumes where the one before was killed.
 
     Args:
-        folder: With the images and the network.
-        output_dir: Of the training.
-        cache: Of `datasets`.
+        folder: Folder with the images and the network.
+        output_dir: The `--output_dir`.
+        cache: Cache of `datasets`.
     """
 
     def __init__(self, folder: Path, output_dir: Path, cache: Path):
@@ -116,19 +114,19 @@ class Attempt:
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Returns the seconds since the start."""
         return time.monotonic() - self.start
 
     def has_ended(self) -> bool:
-        """True once the training is dead or done; it stays a zombie until waited for."""
+        """Returns whether the training has ended; it stays a zombie until `wait`."""
         return os.waitid(os.P_PID, self.child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def wait(self) -> int:
-        """The exit code, or minus the number of the signal that ended it."""
+        """Returns the exit code, or minus the number of the signal that ended the training."""
         return os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
 
     def wait_until(self, condition: Callable[[], bool]) -> bool:
-        """Looks twice a millisecond whether a condition holds; False if the training ends before."""
+        """Checks a condition twice a millisecond; returns False if the training ends before it holds."""
         while not condition():
             if self.has_ended():
                 return False
@@ -140,15 +138,15 @@ class Attempt:
 
     def look(self, last: int) -> dict:
         """
-        What a training that is stopped or dead has begun and not finished.
+        Returns what a stopped or killed training has begun and not finished.
 
         Args:
-            last: The number of an uninterrupted training's last checkpoint.
+            last: Number of the last checkpoint of an uninterrupted training.
         """
         checkpoints = find_checkpoints(self.output_dir)
         newest = max(((folder / DESCRIPTION).stat().st_ctime_ns for folder in checkpoints.values()), default=0)
-        # One folder serves both in turn: files of a checkpoint that is written are younger than the newest whole one, those
-        # of one that is deleted older. What the attempt before has left there is neither.
+        # The same folder serves for writing and for deleting. Files of a checkpoint that is being written are younger than
+        # the newest whole one, those of one that is being deleted are older. Leftovers of the last attempt are neither.
         times = [path.stat().st_ctime_ns for path in self.partial.rglob("*") if path.is_file()]
         is_written = bool(times) and min(times) >= max(newest, self.start_ns)
         is_deleted = bool(times) and max(times) < newest and newest > self.start_ns
@@ -162,12 +160,12 @@ class Attempt:
 
     def stop_at(self, moment: str, last: int, seconds: float, generator: random.Random) -> bool:
         """
-        Stops the training in the middle of what a moment names; if it is over already, waits for the next.
+        Stops the training in the middle of what a moment names, and waits for the next time if that is over already.
 
         Args:
             moment: One of `MOMENTS`.
-            last: As `look` takes it.
-            seconds: That an uninterrupted training takes.
+            last: As in `look`.
+            seconds: Time of an uninterrupted training.
             generator: Draws the delay.
 
         Returns:
@@ -183,7 +181,7 @@ class Attempt:
             }[moment]
             if not self.wait_until(begun):
                 return False
-            # A training that goes on has less before it than a whole one.
+            # A resumed training has less before it than a whole one.
             left = (last - newest) / (last + 1) if moment == "anywhere" else 1
             end = time.monotonic() + generator.uniform(0, MOMENTS[moment].delay * seconds * left)
             if not self.wait_until(lambda: time.monotonic() >= end):
@@ -198,7 +196,7 @@ class Attempt:
 
 
 def read_in_full(checkpoint: Path):
-    """Reads all tensors and states of a checkpoint; raises if it cannot."""
+    """Reads all tensors and states of a checkpoint."""
     for file in checkpoint.rglob("*"):
         if file.suffix == ".safetensors":
             load_file(file)
@@ -207,28 +205,29 @@ def read_in_full(checkpoint: Path):
 
 
 def check_checkpoints(output_dir: Path):
-    """Raises ValueError if a checkpoint is not whole, or whatever reading it raises."""
+    """Raises ValueError if a checkpoint is not whole, and passes on what reading it raises."""
     for checkpoint in find_checkpoints(output_dir).values():
-        read_description(checkpoint)
+        if damage := find_damage(checkpoint):
+            raise ValueError(f"{checkpoint} is not whole: {damage} is missing or cut off.")
         read_in_full(checkpoint)
 
 
 def run_kills(folder: Path, moments: list[str], seconds: float, seed: int) -> tuple[list[dict], int]:
-    """One kill at each moment, in order; what they left, and how many killed trainings came to their end and were compared."""
+    """Kills once at each moment, in order; returns what each kill left, and the number of killed trainings that were compared."""
     generator, kills, compared = random.Random(seed), [], 0
     output_dir, cache, last = folder / "killed", folder / "cache", find_newest(folder / "whole")
     killed = False
-    for _ in range(PATIENCE * len(moments)):
+    for _ in range(ATTEMPTS_PER_KILL * len(moments)):
         moment = moments[len(kills)] if len(kills) < len(moments) else None
         if moment == "building data" and output_dir.exists():
-            moment = None  # the killed training first goes on to its end
+            moment = None  # the killed training first runs to its end
         elif moment == "building data":
             shutil.rmtree(cache)
         attempt = Attempt(folder, output_dir, cache)
         try:
             met = moment and attempt.stop_at(moment, last, seconds, generator)
         except BaseException:
-            os.kill(attempt.child, signal.SIGKILL)  # or it might stay as it is, stopped
+            os.kill(attempt.child, signal.SIGKILL)  # it may be stopped
             raise
         if met:
             os.kill(attempt.child, signal.SIGKILL)
@@ -241,7 +240,7 @@ def run_kills(folder: Path, moments: list[str], seconds: float, seed: int) -> tu
             continue
         if code != 0:
             log = (folder / "log").read_text()
-            raise ValueError(f"After {len(kills)} kills the training did not go on:\n{log}")
+            raise ValueError(f"After {len(kills)} kills the training did not resume:\n{log}")
         assert_same_end(folder / "whole", output_dir)
         if not killed:
             seconds = ended  # the machine may be faster or slower than it was
@@ -256,8 +255,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--output", type=Path, help="JSON file for the results")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of the moments.")
+    parser.add_argument("--output", type=Path, help="JSON file for the results.")
     return parser.parse_args()
 
 

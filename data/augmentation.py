@@ -1,4 +1,4 @@
-"""Augmentation of face crops: batched, on the device where the images are, with kornia."""
+"""Augments batches of face crops with kornia, on the device of the images."""
 
 from dataclasses import dataclass, field, fields
 
@@ -9,15 +9,13 @@ from torch import nn
 
 @dataclass
 class AugmentationArguments:
-    """Strength of each part; 0 switches a part off."""
+    """Strengths of the transforms; 0 turns one off."""
 
     flip: float = field(default=0.5, metadata={"help": "Probability of a mirror image."})
     rotation: float = field(default=15.0, metadata={"help": "Largest rotation, degrees."})
     scale: float = field(default=0.15, metadata={"help": "Largest change of size, share of the size."})
     shift: float = field(default=0.05, metadata={"help": "Largest shift, share of the side."})
-    color: float = field(
-        default=0.2, metadata={"help": "Largest change of brightness, contrast and saturation, share."}
-    )
+    color: float = field(default=0.2, metadata={"help": "Largest change of brightness, contrast, saturation, share."})
     grayscale: float = field(default=0.1, metadata={"help": "Probability of a grey image."})
     blur: float = field(default=0.2, metadata={"help": "Probability of a Gaussian blur (small faces are soft)."})
     jpeg: float = field(default=0.0, metadata={"help": "Probability of JPEG artefacts. Slow on a CPU."})
@@ -33,11 +31,11 @@ class AugmentationArguments:
 
 class FaceAugmentation(nn.Module):
     """
-    Random changes of RGB images, each image its own.
+    Changes each image of a batch at random.
 
     Args:
-        arguments: Strength of each part; a part at 0 is left out.
-        height: Height of the images, pixels. The blur's width goes with it.
+        arguments: Strengths of the transforms.
+        height: Height of the images, pixels, which scales the blur.
 
     Example:
 
@@ -59,7 +57,7 @@ class FaceAugmentation(nn.Module):
 
         Args:
             images: RGB in 0–1, (batch, 3, height, width), float.
-            seed: The same seed gives the same pixels, whatever the state of torch's random numbers, which stays as it is.
+            seed: Seed of the changes. The global generator of torch is neither used nor changed.
 
         Returns:
             Images of the same shape, in 0–1.
@@ -73,30 +71,22 @@ class FaceAugmentation(nn.Module):
 
 
 def build_transforms(arguments: AugmentationArguments, height: int) -> list[nn.Module]:
-    """The kornia transforms of the parts that are on, in the order in which they apply."""
-    transforms = []
-    if arguments.flip:
-        transforms.append(K.RandomHorizontalFlip(p=arguments.flip))
-    if arguments.rotation or arguments.scale or arguments.shift:
-        transforms.append(
-            K.RandomAffine(
-                degrees=arguments.rotation,
-                translate=(arguments.shift, arguments.shift) if arguments.shift else None,
-                scale=(1 - arguments.scale, 1 + arguments.scale) if arguments.scale else None,
-                padding_mode="zeros",
-                p=1.0,
-            )
-        )
-    if arguments.color:
-        # No hue: kornia's HSV conversion costs more than all the rest.
-        transforms.append(K.ColorJiggle(arguments.color, arguments.color, arguments.color, 0.0, p=0.8))
-    if arguments.grayscale:
-        transforms.append(K.RandomGrayscale(p=arguments.grayscale))
-    if arguments.blur:
-        widest = max(0.6, height / 64)
-        transforms.append(K.RandomGaussianBlur((7, 7), (0.3, widest), p=arguments.blur))
-    if arguments.jpeg:
-        transforms.append(K.RandomJPEG((30.0, 90.0), p=arguments.jpeg))
-    if arguments.erasing:
-        transforms.append(K.RandomErasing(scale=(0.02, 0.15), p=arguments.erasing))
-    return transforms
+    """Returns the kornia transforms with a strength above 0, in the order in which they apply."""
+    affine = K.RandomAffine(
+        degrees=arguments.rotation,
+        translate=(arguments.shift, arguments.shift) if arguments.shift else None,
+        scale=(1 - arguments.scale, 1 + arguments.scale) if arguments.scale else None,
+        p=1.0,
+    )
+    # No hue: kornia's HSV conversion takes longer than all other transforms.
+    color = K.ColorJiggle(arguments.color, arguments.color, arguments.color, 0.0, p=0.8)
+    transforms = [
+        (arguments.flip, K.RandomHorizontalFlip(p=arguments.flip)),
+        (arguments.rotation or arguments.scale or arguments.shift, affine),
+        (arguments.color, color),
+        (arguments.grayscale, K.RandomGrayscale(p=arguments.grayscale)),
+        (arguments.blur, K.RandomGaussianBlur((7, 7), (0.3, max(0.6, height / 64)), p=arguments.blur)),
+        (arguments.jpeg, K.RandomJPEG((30.0, 90.0), p=arguments.jpeg)),
+        (arguments.erasing, K.RandomErasing(scale=(0.02, 0.15), p=arguments.erasing)),
+    ]
+    return [transform for strength, transform in transforms if strength]

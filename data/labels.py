@@ -1,4 +1,4 @@
-"""Labels of a face: names of files, classes, checks."""
+"""Labels of a face: classes, file names and checks."""
 
 import numbers
 import re
@@ -12,12 +12,12 @@ GENDERS = ["male", "female"]
 RACES = ["White", "Black", "Asian", "Indian", "Others"]
 MAXIMUM_AGE = 120
 FILE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\w+)")
-# UTKFace's own names end in the date and time of their making, to the millisecond.
+# Names in UTKFace itself end in a date and time with milliseconds.
 UTKFACE_NAME = re.compile(r"\d+_\d_(\d_)?\d{17}\.jpg(\.chip\.jpg)?$")
 
 
-class Face(NamedTuple):
-    """One usable image, before it is read again for the cache. Labels are None where not known."""
+class LabelledFace(NamedTuple):
+    """A usable image, without its pixels. Unknown labels are None."""
 
     position: int  # in the order of the source
     name: str
@@ -29,10 +29,10 @@ class Face(NamedTuple):
 
 def parse_file_name(name: str) -> dict:
     """
-    The labels in a UTKFace file name, `[age]_[gender]_[race]_[date&time].jpg.chip.jpg`.
+    Parses the labels in a UTKFace file name, `[age]_[gender]_[race]_[date&time].jpg.chip.jpg`.
 
     Raises:
-        ValueError: if a field is missing. Three files of the data set lack one, for instance
+        ValueError: if a field is missing. UTKFace has three such files, for instance
             `39_1_20170116174525125.jpg.chip.jpg`.
     """
     match = FILE_NAME.match(name)
@@ -41,9 +41,19 @@ def parse_file_name(name: str) -> dict:
     return dict(zip(("age", "gender", "race"), (int(value) for value in match.groups()[:3])))
 
 
+def read_labels(row: dict, features: datasets.Features) -> dict:
+    """Returns age, gender and race of a table's row. Classes are given by name, since tables number them differently."""
+    labels = {key: row.get(key) for key in ("age", "gender", "race")}
+    for key, value in labels.items():
+        if isinstance(features.get(key), datasets.ClassLabel):
+            # A ClassLabel column stores unknown as -1.
+            labels[key] = features[key].int2str(value) if value is not None and value >= 0 else None
+    return labels
+
+
 def check_labels(labels: dict) -> dict:
     """
-    The labels as numbers, None where a label is missing.
+    Returns the labels as numbers, None where a label is missing.
 
     Raises:
         ValueError: if an age is not in 0–120 years, or gender or race is not the index or the name of a class.
@@ -66,15 +76,5 @@ def check_labels(labels: dict) -> dict:
 
 
 def is_utkface(names: Iterable[str]) -> bool:
-    """True if an image has a name as UTKFace gives them, so that the published lists name the test images."""
+    """Returns whether any image has a name of UTKFace, whose test images are listed in `splits/`."""
     return any(UTKFACE_NAME.match(name) for name in names)
-
-
-def name_labels(row: dict, features: datasets.Features) -> dict:
-    """Age, gender and race of a table's row; classes by name, since others number theirs in another order."""
-    labels = {key: row.get(key) for key in ("age", "gender", "race")}
-    for key, value in labels.items():
-        if isinstance(features.get(key), datasets.ClassLabel):
-            # -1 is how such a column says unknown.
-            labels[key] = features[key].int2str(value) if value is not None and value >= 0 else None
-    return labels

@@ -7,64 +7,74 @@ import datasets
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
-from datasets import Dataset
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader
 
-from data.sampling import EvenBatches
-from data.streaming import FaceStream, make_streaming_dataloader
+from data.sampling import ImageSampler
+from data.streaming import StreamedFaces, make_streaming_dataloader
 from data.training_set import TrainingData
 from data.transforms import to_model_inputs
-from training.arguments import Arguments
 
 
-# Of processes that wait while the main one fetches or builds a data set: torch's own, on GPUs, ends after ten minutes. Not
-# much longer, since whoever waits for a machine that has lost its power waits as long.
-PATIENCE = InitProcessGroupKwargs(timeout=timedelta(hours=3))
+# How long processes wait for the main one, which downloads or builds the data set. The default on GPUs is ten minutes.
+PROCESS_GROUP_TIMEOUT = InitProcessGroupKwargs(timeout=timedelta(hours=3))
 
 
-def make_train_dataloader(data: TrainingData, processor, arguments: Arguments, accelerator: Accelerator) -> DataLoader:
-    """Shuffled batches of 0–1 pixels, with each image of an epoch once."""
-    if data.shards:
-        return make_streaming_dataloader(data.shards, processor, arguments, accelerator)
-    dataset = data.splits["train"]
-    if data.extra is not None:
-        dataset = datasets.concatenate_datasets([dataset, data.extra])
-    # Its own, since a loader draws a number when it starts: from torch's common ones, a resumed epoch, which starts a
-    # loader once more, would have other dropout than an uninterrupted one.
-    generator = torch.Generator()
-    steps = data.count_steps(arguments.train.per_device_train_batch_size, accelerator.num_processes)
-    dataloader = DataLoader(
-        dataset.with_transform(to_model_inputs(processor, do_normalize=False)),
-        batch_sampler=EvenBatches(
-            data.mixer or RandomSampler(dataset, generator=generator), steps * accelerator.num_processes
-        ),
-        num_workers=arguments.data.dataloader_num_workers,
-        generator=generator,
-    )
-    return accelerator.prepare(dataloader)
-
-
-def read_batches(dataloader: DataLoader, num_skipped: int, accelerator: Accelerator) -> Iterator[dict]:
+def make_train_dataloader(
+    data: TrainingData,
+    processor,
+    *,
+    batch_size: int,
+    num_workers: int,
+    extra_share: float,
+    buffer_size: int,
+    seed: int,
+    strict: bool,
+    accelerator: Accelerator,
+) -> tuple[DataLoader, ImageSampler | StreamedFaces]:
     """
-    The batches of an epoch after the first ones, from what `make_train_dataloader` gives.
+    Makes shuffled batches of 0–1 pixels. An epoch leaves out images that do not fill a batch on each process.
+
+    Returns:
+        The prepared loader, and the object whose `load_state_dict({"epoch": …, "images": …})` sets its next iteration.
 
     Raises:
-        OSError or ValueError: in one sentence, also where a worker met it.
+        ValueError: if the images do not fill one batch on each process.
     """
-    if isinstance(dataloader.dataset, FaceStream):
-        dataloader.dataset.num_skipped = num_skipped  # not even decoded
+    options = {"batch_size": batch_size, "num_workers": num_workers}
+    if data.shards:
+        options |= {"buffer_size": buffer_size, "seed": seed, "strict": strict, "accelerator": accelerator}
+        dataloader = make_streaming_dataloader(data.shards, processor, **options)
+        sampler = dataloader.dataset
     else:
-        dataloader = accelerator.skip_first_batches(dataloader, num_skipped)
+        dataset = data.splits["train"]
+        sampler = ImageSampler(len(dataset), len(data.extra or ()), extra_share, seed)
+        if data.extra is not None:
+            dataset = datasets.concatenate_datasets([dataset, data.extra])
+        dataset = dataset.with_transform(to_model_inputs(processor, do_normalize=False))
+        # Its own generator: a loader draws a number when it starts. Drawn from torch's global generator, it would change
+        # the dropout of a resumed epoch, which starts the loader once more.
+        dataloader = accelerator.prepare(
+            DataLoader(dataset, sampler=sampler, drop_last=True, generator=torch.Generator(), **options)
+        )
+    if not len(dataloader):
+        raise ValueError(
+            f"{len(data.splits['train'])} training images do not fill one batch of {batch_size} on each of "
+            f"{accelerator.num_processes} devices: lower --per_device_train_batch_size."
+        )
+    return dataloader, sampler
+
+
+def read_batches(dataloader: DataLoader) -> Iterator[dict]:
+    """Yields the batches of a loader. Errors of its workers bring their message alone, without a traceback in it."""
     try:
         yield from dataloader
     except (OSError, ValueError) as error:
         if "in DataLoader worker process" not in str(error):
             raise
-        # What comes from there is the whole traceback, at whose end the sentence stands.
         raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from None
 
 
-def make_dataloader(dataset: Dataset, processor, batch_size: int, num_workers: int) -> DataLoader:
-    """Batches of `pixel_values`, `age_labels` and `gender_labels` in the order of the data set."""
-    dataset = dataset.with_transform(to_model_inputs(processor, do_normalize=True))
-    return DataLoader(dataset, batch_size=batch_size, num_workers=num_workers)
+def make_evaluation_dataloader(images: datasets.Dataset, processor, batch_size: int, num_workers: int) -> DataLoader:
+    """Makes batches of `pixel_values`, `age_labels` and `gender_labels` in the order of the data set."""
+    images = images.with_transform(to_model_inputs(processor, do_normalize=True))
+    return DataLoader(images, batch_size=batch_size, num_workers=num_workers)

@@ -1,4 +1,4 @@
-"""Finds near-duplicate pictures and draws them together, so that no split knows a picture of another."""
+"""Finds near-duplicate images by comparing small grey thumbnails."""
 
 import io
 
@@ -14,8 +14,8 @@ THUMBNAIL_SIDE = 20
 BLOCK_COSINES = 2**25  # computed at a time, which bounds memory
 
 
-def thumbnail(data: bytes) -> np.ndarray:
-    """The grey 20×20 picture of an encoded image as a vector of length one with its mean removed, (400,) float32."""
+def make_thumbnail(data: bytes) -> np.ndarray:
+    """Returns an encoded image as 20×20 grey pixels, with mean 0 and length 1, (400,) float32."""
     with Image.open(io.BytesIO(data)) as image:
         image.load()
         small = image.convert("L").resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
@@ -25,52 +25,35 @@ def thumbnail(data: bytes) -> np.ndarray:
     return vector / length if length > 0 else vector
 
 
-def group_near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
-    """
-    Numbers images so that near-duplicates share a number.
-
-    Two images are near-duplicates when the cosine of their thumbnails is above 0.985; groups are the connected parts.
-
-    Args:
-        thumbnails: Vectors of length one from `thumbnail`, (images, 400) float32.
-
-    Returns:
-        Group numbers, (images,) int.
-    """
+def find_similar_pairs(thumbnails: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the indices of images and of others, (pairs,) each, whose thumbnails have a cosine above 0.985."""
     pairs = [np.empty((2, 0), dtype=int)]
-    block_size = max(1, BLOCK_COSINES // max(1, len(thumbnails)))
+    block_size = max(1, BLOCK_COSINES // max(1, len(others)))
     for start in range(0, len(thumbnails), block_size):
-        similar = thumbnails[start : start + block_size] @ thumbnails.T > DUPLICATE_COSINE
-        rows, columns = similar.nonzero()
+        rows, columns = (thumbnails[start : start + block_size] @ others.T > DUPLICATE_COSINE).nonzero()
         pairs.append(np.stack([rows + start, columns]))
     rows, columns = np.concatenate(pairs, axis=1)
-    graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(len(thumbnails),) * 2)
+    return rows, columns
+
+
+def group_near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
+    """Returns group numbers, (images,) int; images that are linked by near-duplicates share a number."""
+    pairs = find_similar_pairs(thumbnails, thumbnails)
+    graph = coo_array((np.ones(len(pairs[0]), dtype=np.int8), pairs), shape=(len(thumbnails),) * 2)
     return connected_components(graph, directed=False)[1]
 
 
 def find_near_duplicates(thumbnails: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """
-    Tells which images have a near-duplicate among others.
-
-    Args:
-        thumbnails: Vectors of length one from `thumbnail`, (images, 400) float32.
-        others: The same of the other images.
-
-    Returns:
-        (images,) bool.
-    """
-    found = np.zeros(len(thumbnails), dtype=bool)
-    block_size = max(1, BLOCK_COSINES // max(1, len(others)))
-    for start in range(0, len(thumbnails), block_size):
-        block = slice(start, start + block_size)
-        found[block] = (thumbnails[block] @ others.T > DUPLICATE_COSINE).any(axis=1)
-    return found
+    """Returns which images have a near-duplicate among the others, (images,) bool."""
+    return np.isin(np.arange(len(thumbnails)), find_similar_pairs(thumbnails, others)[0])
 
 
 def read_thumbnails(dataset: datasets.Dataset) -> np.ndarray:
-    """The vectors that show near-duplicates, (images, 400) float32; from the cache of `datasets` when seen before."""
+    """Returns the thumbnails of a data set, (images, 400) float32. `datasets` caches them."""
     encoded = dataset.select_columns(["image"]).cast_column("image", datasets.Image(decode=False))
     vectors = encoded.map(
-        lambda row: {"thumbnail": thumbnail(row["image"]["bytes"])}, remove_columns=["image"], desc="Comparing faces"
+        lambda row: {"thumbnail": make_thumbnail(row["image"]["bytes"])},
+        remove_columns=["image"],
+        desc="Comparing faces",
     )
     return np.asarray(vectors.with_format("numpy")["thumbnail"], dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Reads pictures, with labels or without, from what people have: folders, archives, Parquet files, the Hub's data sets."""
+"""Reads images, labelled or not, from folders, archives, Parquet files and data sets of the Hub."""
 
 import glob
 import hashlib
@@ -6,7 +6,7 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePath
@@ -14,49 +14,31 @@ from typing import NamedTuple
 
 import datasets
 
-from data.tables import SPLIT_NAMES, Entry, check_age, load_table, read_table
+from data.labels import read_labels
+from data.tables import SPLIT_NAMES, check_columns, is_parquet, load_table, read_name
 
 
-# Of photos that cannot be read here (HEIC) too: whoever has them is told so.
-IMAGE_SUFFIXES = {
-    ".jpg",
-    ".jpeg",
-    ".jfif",
-    ".png",
-    ".webp",
-    ".bmp",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".avif",
-    ".heic",
-    ".heif",
-}
-# What reading one image from a folder or an archive may raise.
-READING_ERRORS = (OSError, EOFError, RuntimeError, ValueError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+# HEIC too, though it cannot be decoded here: such photos are reported, not passed over.
+IMAGE_SUFFIXES = ".jpg .jpeg .jfif .png .webp .bmp .gif .tif .tiff .avif .heic .heif".split()
+READING_ERRORS = (OSError, RuntimeError, ValueError)
 
 
-class Record(NamedTuple):
-    """The content of an [`Entry`]."""
+class Entry(NamedTuple):
+    """An image that is not read yet. `labels` and `split` are None where only the name tells them."""
 
-    name: str
-    data: bytes
+    path: str  # in the folder or archive
+    name: str  # the last part of the path, or the name of a table's row
+    read: Callable[[], bytes]  # must be called before the next entry is taken; raises READING_ERRORS
     labels: dict | None = None
     split: str | None = None
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name says that it is an image."""
     return PurePath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def list_files(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
-    """
-    The files of a folder and of all folders below it, in the order of the parts of their paths.
-
-    Args:
-        above: The folders that it lies in, as far as they are listed: a link to one of them is not followed for ever.
-    """
+    """Lists the files in and below a folder by sorted paths, but follows no link to a folder `above`."""
     above = (*above, os.path.realpath(folder))
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
@@ -68,55 +50,82 @@ def list_files(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
             yield entry.path
 
 
-def read_files(files: list[str], root: str) -> Iterator[Entry]:
-    """Files by their paths below a folder, or where there is none as they are."""
-    for file in files:
-        yield Entry(os.path.relpath(file, root) if root else file, os.path.basename(file), Path(file).read_bytes)
-
-
-def read_tar(path: Path) -> Iterator[Entry]:
-    """The images of a tar archive, compressed or not, without unpacking it."""
-    with tarfile.open(path) as archive:
-        while (member := archive.next()) is not None:
-            archive.members.clear()  # which would grow
-            if member.isfile() and is_image(member.name):
-                read = partial(read_member, archive, member)
-                yield Entry(member.name, Path(member.name).name, read)
-
-
-def read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    return archive.extractfile(member).read()
-
-
-def read_zip(path: Path) -> Iterator[Entry]:
-    """The images of a zip archive, without unpacking it."""
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if not member.is_dir() and is_image(member.filename):
-                yield Entry(member.filename, Path(member.filename).name, partial(archive.read, member))
-
-
 @contextmanager
-def explain_damage(path: str):
-    """Turns what a damaged archive raises into a ValueError."""
+def explain_damage(path: str) -> Iterator[None]:
+    """Raises ValueError instead of the many errors of a damaged archive; works as a decorator too."""
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{path} is damaged ({error}): fetch it again.") from error
 
 
+def find_files(path: str) -> list[str]:
+    """Lists the files of a folder, a file or a pattern of paths; none if the path is the id of a data set."""
+    if os.path.isdir(path):
+        return list(list_files(path))
+    if os.path.exists(path) or not glob.has_magic(path):
+        return [path] if os.path.exists(path) else []
+    files = list(filter(os.path.isfile, sorted(glob.glob(path, recursive=True))))
+    if not files:
+        raise ValueError(f"No file has a path like {path}.")
+    return files
+
+
+def read_files(files: list[str], root: str) -> Iterator[Entry]:
+    """Yields files, their paths relative to `root` unless that is empty."""
+    for file in files:
+        yield Entry(os.path.relpath(file, root) if root else file, os.path.basename(file), Path(file).read_bytes)
+
+
+def read_tar(path: str) -> Iterator[Entry]:
+    """Yields the images of a tar archive, compressed or not, without unpacking it."""
+    with tarfile.open(path) as archive:
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # which would grow
+            if member.isfile() and is_image(member.name):
+                read = explain_damage(path)(lambda member=member: archive.extractfile(member).read())
+                yield Entry(member.name, Path(member.name).name, read)
+
+
+def read_zip(path: str) -> Iterator[Entry]:
+    """Yields the images of a zip archive without unpacking it."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.is_dir() and is_image(member.filename):
+                read = explain_damage(path)(partial(archive.read, member))
+                yield Entry(member.filename, Path(member.filename).name, read)
+
+
+def read_table(table: datasets.DatasetDict, has_splits: bool) -> Iterator[Entry]:
+    """Yields the rows of a table, with the names of its splits if `has_splits`."""
+    for split_name, split in table.items():
+        features = split.features
+        # A concatenated data set has a format with column names, which flattening does not rename.
+        split = split.cast_column("image", datasets.Image(decode=False)).flatten().with_format(None)
+        images = split.select_columns(["image.bytes", "image.path"])
+        for index, row in enumerate(split.remove_columns("image.bytes")):
+            name, read = read_name(row, f"{split_name}-{index}"), partial(read_cell, images, index)
+            yield Entry(name, name, read, read_labels(row, features), split_name if has_splits else None)
+
+
+def read_cell(images: datasets.Dataset, index: int) -> bytes:
+    """Reads the image of a row; returns no bytes where the row has none."""
+    data, path = images[index].values()
+    return data if data is not None else Path(path).read_bytes() if path else b""
+
+
 class Source:
     """
-    Where images come from: chooses the reader for a path and tells when its content has changed.
+    The images at a path, in whatever form they are stored.
 
     Args:
-        data_dir: A folder of images, a tar or zip archive, a Parquet file, a folder of them, or a Hub id.
-        labelled: False takes tables without ages too, and one image or a pattern of paths, as in `photos/*.jpg`.
-        table: Splits of the data set at `data_dir`, where they are loaded already.
-        left_out: Start of the paths of files that do not count, as of results that lie among the images.
+        data_dir: A folder, a tar or zip archive, a Parquet file, a pattern of paths as `photos/*.jpg`, or a Hub id.
+        labelled: If False, accepts also tables without ages, and images by their paths.
+        table: The splits of the data set at `data_dir`, if they are loaded already.
+        left_out: Leaves out files whose paths begin like this, for instance results written beside the images.
 
     Raises:
-        ValueError: if it is none of these, or a folder of both images and tables where it is not clear which are meant.
+        ValueError: if the path is none of these, or if images and tables are mixed and `labelled` is False.
     """
 
     def __init__(
@@ -129,55 +138,45 @@ class Source:
         path = Path(data_dir)
         # Resolved, so that the cache knows a path however it is written.
         self.data_dir = str(path.resolve()) if path.exists() else str(data_dir)
-        if table is not None:
-            self.files, self.table, self._read = [], table, partial(read_table, table, has_splits=True)
-            return
-        self.files, self.table = self._find_files(labelled), None
+        self.table, self.files = table, [] if table else find_files(self.data_dir)
         if left_out is not None:
             start = os.path.join(os.path.realpath(left_out.parent), left_out.name)
             self.files = [file for file in self.files if not os.path.abspath(file).startswith(start)]
-        tables = [file for file in self.files if file.lower().endswith(".parquet")]
-        images = list(filter(is_image, self.files))
+        self._read = self._choose_reader(labelled)
+
+    def _choose_reader(self, labelled: bool) -> Callable[[], Iterator[Entry]]:
+        if self.table:
+            return partial(read_table, self.table, has_splits=True)
+        path, is_file = self.data_dir, os.path.isfile(self.data_dir)
+        tables, images = list(filter(is_parquet, self.files)), list(filter(is_image, self.files))
         if tables and images and not labelled:
             raise ValueError(
-                f"{data_dir} holds both images and Parquet files, such as {images[0]} and {tables[0]}: give one of them "
+                f"{path} holds both images and Parquet files, such as {images[0]} and {tables[0]}: give one of them "
                 "alone, as a path or as a pattern in quotes ('photos/**/*.jpg')."
             )
-        if path.is_dir() and not tables:
-            self.files, self._read = images, partial(read_files, images, self.data_dir)
-        elif path.is_file() and tarfile.is_tarfile(path):
-            self._read = partial(read_tar, path)
-        elif path.is_file() and zipfile.is_zipfile(path):
-            self._read = partial(read_zip, path)
-        elif self.files and not tables:
+        if os.path.isdir(path) and not tables:
+            self.files = images
+            return partial(read_files, images, path)
+        if is_file and tarfile.is_tarfile(path):
+            return partial(read_tar, path)
+        if is_file and zipfile.is_zipfile(path):
+            return partial(read_zip, path)
+        if self.files and not tables:
             if labelled:
-                raise ValueError(f"{data_dir} is neither a tar or zip archive nor a Parquet file.")
-            self._read = partial(read_files, self.files, "")
-        else:
-            self.table = load_table(self.data_dir, tables)
-            if labelled:
-                if len(self.table) > 1 and not set(self.table) <= set(SPLIT_NAMES):
-                    known = ", ".join(SPLIT_NAMES)
-                    raise ValueError(f"{self.data_dir!r} has the splits {sorted(self.table)}; known are {known}.")
-                check_age(self.data_dir, next(iter(self.table.values())).features)
-            self.files, self._read = [], partial(read_table, self.table, has_splits=len(self.table) > 1)
-
-    def _find_files(self, labelled: bool) -> list[str]:
-        """All files of a folder, the file itself, or those of a pattern; none where there must be a data set of the Hub."""
-        if os.path.isdir(self.data_dir):
-            return list(list_files(self.data_dir))
-        if os.path.exists(self.data_dir):
-            return [self.data_dir]
-        if labelled or not glob.has_magic(self.data_dir):
-            return []
-        files = [file for file in sorted(glob.glob(self.data_dir, recursive=True)) if not os.path.isdir(file)]
-        if not files:
-            raise ValueError(f"No file has a path like {self.data_dir}.")
-        return files
+                raise ValueError(f"{path} is neither a tar or zip archive nor a Parquet file.")
+            return partial(read_files, self.files, "")
+        self.files, self.table = tables, load_table(path, tables)
+        has_splits = len(self.table) > 1
+        if labelled:
+            check_columns(path, next(iter(self.table.values())).features, "age")
+            if has_splits and not set(self.table) <= set(SPLIT_NAMES):
+                known = ", ".join(SPLIT_NAMES)
+                raise ValueError(f"{path!r} has the splits {sorted(self.table)}; known are {known}.")
+        return partial(read_table, self.table, has_splits)
 
     def entries(self) -> Iterator[Entry]:
         """
-        All images of the source, always in the same order.
+        Yields all images, always in the same order.
 
         Raises:
             ValueError: if an archive is damaged.
@@ -185,19 +184,13 @@ class Source:
         with explain_damage(self.data_dir):
             yield from self._read()
 
-    def records(self) -> Iterator[Record]:
-        """The same with their content, in which damage is an error too."""
-        for entry in self.entries():
-            with explain_damage(self.data_dir):
-                record = Record(entry.name, entry.read(), entry.labels, entry.split)
-            yield record
-
     def fingerprint(self) -> str:
-        """Changes with the name, size or date of any file, or with the content of a table."""
+        """Returns a hash that changes with the name, size or date of any file."""
         digest = hashlib.sha256(os.fsencode(self.data_dir))
         for file in self.files:
             status = os.stat(file)
             digest.update(os.fsencode(f"{file}|{status.st_size}|{status.st_mtime_ns}\n"))
-        if self.table:
-            digest.update("".join(split._fingerprint for split in self.table.values()).encode())
+        for split in (self.table or {}).values():
+            # `datasets` keeps a table in a folder named for its files and, of the Hub, their commit.
+            digest.update("".join(file["filename"] for file in split.cache_files).encode())
         return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Splits without leaks: whole groups of near-duplicates, published lists."""
+"""Splits that keep near-duplicates together: drawn ones, and the published ones of UTKFace."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 from datasets import DatasetDict
 
-from data.labels import Face
+from data.labels import LabelledFace
 
 
 DEFAULT_SHARE = 0.1
@@ -21,14 +21,14 @@ def draw_groups(
     strata: Sequence[Hashable], groups: np.ndarray, candidates: Sequence[int], share: float, seed: int
 ) -> set[int]:
     """
-    Draws whole groups of near-duplicates with the mix of the candidates.
+    Draws whole groups of near-duplicates, the same share of each stratum.
 
     Args:
-        strata: What the mix is of, one value an image, for instance its gender and band of age.
-        groups: Group numbers, (images,). A group counts to the stratum of its first image.
+        strata: The stratum of each image, for instance its gender and band of age.
+        groups: Group numbers, (images,). A group belongs to the stratum of its first image.
         candidates: Indices of the images to draw from.
         share: Share of the candidates to draw, 0–1.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
         Indices of the drawn images.
@@ -51,37 +51,37 @@ def draw_groups(
 
 
 def drop_groups(indices: list[int], groups: np.ndarray, others: set[int]) -> list[int]:
-    """The indices without those that share a group of near-duplicates with one of the others."""
+    """Removes the indices of images that have a near-duplicate among the others."""
     dropped = {groups[index] for index in others}
     return [index for index in indices if groups[index] not in dropped]
 
 
 def make_stratum(age: float | None, gender: int | None) -> tuple:
-    """What each split should hold as much of as the whole: five years of age, and a gender."""
+    """Returns the stratum of an image: its band of five years, and its gender."""
     return None if age is None else int(age) // 5, gender
 
 
 def read_list(split: str) -> set[str]:
-    """The names of UTKFace's images that `splits/` lists for a split."""
+    """Reads the file names that `splits/` lists for a split of UTKFace."""
     return set((SPLITS_DIR / f"utkface_{split}.txt").read_text().split())
 
 
-def find_listed(faces: list[Face], split: str) -> set[int]:
-    """The indices of the images that `splits/` lists for a split."""
+def find_listed(faces: list[LabelledFace], split: str) -> set[int]:
+    """Returns the indices of the images that `splits/` lists for a split."""
     names = read_list(split)
     return {index for index, face in enumerate(faces) if face.name in names}
 
 
 def draw_calibration_half(validation: datasets.Dataset, seed: int | None = None) -> np.ndarray:
     """
-    The half of the validation images that calibrates a model; the other half chooses its weights.
+    Chooses the half of the validation images that calibrates a model; the other half selects its weights.
 
     Args:
-        validation: From `load_utkface`.
-        seed: Of the draw; None for that of `splits/` where it lists all images.
+        validation: Validation images from `load_utkface`.
+        seed: Seed of the draw. If None, the half listed in `splits/` is used, provided that all images are listed.
 
     Returns:
-        True for the images that calibrate, (images,). No group of near-duplicates is divided.
+        True for the images that calibrate, (images,). Groups of near-duplicates are not divided.
     """
     names = validation["file_name"]
     if seed is None and set(names) <= read_list("validation"):
@@ -91,13 +91,13 @@ def draw_calibration_half(validation: datasets.Dataset, seed: int | None = None)
     strata = [make_stratum(age, gender) for age, gender in zip(columns["age"], columns["gender"])]
     in_order = sorted(range(len(names)), key=lambda index: names[index])
     drawn = draw_groups(strata, np.asarray(columns["group"]), in_order, 0.5, seed or 0)
-    if len(drawn) == len(strata):  # of one group, nothing would be left to choose by
+    if len(drawn) == len(strata):  # a single group, which would leave no image to select weights by
         drawn = set()
     return np.isin(np.arange(len(strata)), sorted(drawn))
 
 
 def describe_split(dataset: DatasetDict) -> dict:
-    """What tells the split of a data set from another one: sha256 of its file names."""
+    """Returns SHA-256 hashes of the file names, which identify a split."""
     names = {split: sorted(images["file_name"]) for split, images in dataset.items()}
     images = sorted(names["train"] + names["validation"])
     return {
@@ -108,19 +108,19 @@ def describe_split(dataset: DatasetDict) -> dict:
 
 def check_split(model: str, dataset: DatasetDict):
     """
-    Compares a split with the one that the training of a model folder recorded.
+    Compares a split with the one in the `train_results.json` of a model folder.
 
     Raises:
-        ValueError: if the same images are split in another way, so that validation images were trained on.
+        ValueError: if the model was trained on the same images in another split, and so on validation images.
     """
     file = Path(model) / "train_results.json"
     if not file.is_file():
-        print(f"There is no {file} here: whether {model} was trained on these validation images is not known.")
-    trained = json.loads(file.read_text()).get("split", {}) if file.is_file() else {}
-    split = describe_split(dataset) if {"train", "validation"} <= set(dataset) else {}
-    if all(trained.get(key) == split.get(key) for key in ("images_sha256", "validation_sha256")):
+        print(f"There is no {file}, so it is unknown whether {model} was trained on these validation images.")
         return
-    if trained.get("images_sha256") == split.get("images_sha256"):
+    trained = json.loads(file.read_text()).get("split", {})
+    split = describe_split(dataset) if "train" in dataset else {}
+    same_images = trained.get("images_sha256") == split.get("images_sha256")
+    if same_images and trained.get("validation_sha256") != split.get("validation_sha256"):
         raise ValueError(
             f"{model} was trained on some of these validation images: give the --split_seed and the --validation_share "
             "that its train_results.json names."

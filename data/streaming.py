@@ -1,53 +1,47 @@
 """
-Training images read from Parquet files as they are needed, here or on the Hub, without building a data set of them first.
+Streams training images from Parquet files, local or on the Hub, without building a data set of them first.
 
-The splits are those of the data. That no near-duplicate of an image that measures is among the training images is taken from
-whoever published them (scripts.publish_data sees to it): comparing all images would take reading all of them.
+The splits are those of the data. Near-duplicates across them are not searched, which would take reading all images:
+`scripts.publish_data` publishes data without any.
 """
 
-import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import datasets
 import fsspec
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from accelerate import Accelerator
-from accelerate.data_loader import DataLoaderShard, prepare_data_loader
+from accelerate.data_loader import prepare_data_loader
 from datasets.distributed import split_dataset_by_node
-from datasets.exceptions import DatasetGenerationError
-from PIL import Image
 from torch.utils.data import DataLoader
 
-from data.labels import check_labels, is_utkface, name_labels
-from data.sampling import count_steps, cut
-from data.sources import Source, list_files
+from data.labels import check_labels, is_utkface, read_labels
+from data.sources import Source
 from data.splits import read_list
-from data.tables import SPLIT_NAMES, check_age, check_image, explain_absence, group_by_split, name_row, rename_splits
+from data.tables import SPLIT_NAMES, check_columns, explain_absence, is_parquet, raise_cause, read_name, rename_splits
 from data.transforms import to_model_inputs
-from data.utkface import FEATURES, load_utkface
+from data.utkface import FEATURES, UNUSABLE, load_utkface
 from hub.errors import plain_errors
-from training.arguments import Arguments, DataArguments
 
 
 logger = datasets.logging.get_logger(__name__)
 
-# What `read_names` gives.
+# The columns that `read_names` yields.
 NAMES = datasets.Features(
     {name: FEATURES[name] for name in ("file_name", "age", "gender")} | {"shard": datasets.Value("int32")}
 )
-ADVICE = "Go on with the same command and --resume_from_checkpoint latest."
 
 
 @dataclass
 class Shards:
-    """The files of the training images: paths or addresses as in hf://datasets/…, and how many images each holds."""
+    """The files of the training images, as paths or addresses like hf://datasets/…, and the number of images in each."""
 
     files: list[str]
     sizes: list[int]
@@ -55,284 +49,207 @@ class Shards:
 
 def find_shards(data_dir: str) -> dict[str, list[str]]:
     """
-    The Parquet files of each split: paths here, or addresses that name the commit of a data set on the Hub.
+    Lists the Parquet files of each split, as paths or as addresses with the commit of a data set on the Hub.
 
     Raises:
-        ValueError: if there is no such thing, or if it is no Parquet, or not split.
+        ValueError: if there are no such files, or if they are not split.
     """
-    path = Path(data_dir)
-    if path.exists():
-        files = [file for file in (list_files(path) if path.is_dir() else [str(path)]) if is_parquet(file)]
-        shards = group_by_split(str(path), files) if files else {}
-    else:
+    found = {}
+    if not Path(data_dir).is_file():
         with explain_absence(data_dir):
             found = datasets.load_dataset_builder(data_dir).config.data_files or {}
-        shards = rename_splits({str(name): list(files) for name, files in found.items()})
-    if not shards or not all(is_parquet(file) for files in shards.values() for file in files):
+    shards = {str(name): list(filter(is_parquet, files)) for name, files in found.items()}
+    shards = rename_splits({name: files for name, files in shards.items() if files})
+    if not {"train", "validation"} <= set(shards) <= set(SPLIT_NAMES):
         raise ValueError(
-            f"--streaming reads Parquet files or a data set of them on the Hub, but {data_dir} is none: publish it with "
+            "--streaming needs Parquet files of the splits train and validation, and optionally test, named like "
+            f"train-00000.parquet, but {data_dir} has {', '.join(sorted(shards)) or 'none'}: publish it with "
             "scripts.publish_data, or leave --streaming out."
-        )
-    missing = [name for name in ("train", "validation") if name not in shards]
-    if missing or not set(shards) <= set(SPLIT_NAMES):
-        raise ValueError(
-            f"--streaming takes the splits of the data, but {data_dir} has {', '.join(sorted(shards))}: it needs train "
-            "and validation, and may have test (files are named by them, as in train-00000.parquet)."
         )
     return shards
 
 
-def is_parquet(file: str) -> bool:
-    return file.lower().endswith(".parquet")
-
-
 def read_names(files: tuple[str, ...], keys: tuple[str, ...]) -> Iterator[dict]:
     """
-    Name, age and gender of each training image and the number of its file, read without the images.
+    Yields name, age and gender of each training image, and the number of its file, without reading the image.
 
     Args:
-        files: Parquet files, in a tuple, since `datasets` would divide a list between several calls.
-        keys: Change with the files, so that the cache of `datasets` knows.
+        files: Parquet files, in a tuple, since `datasets` divides a list between calls.
+        keys: Change with the files, and so the key of this call in the cache of `datasets`.
 
     Raises:
-        ValueError: if a label cannot be trained on, or if two images have one name, so that a built data set, which leaves
-            such images out, would hold others.
+        ValueError: if a label is unusable or a name comes twice.
     """
     seen = set()
     for number, file in enumerate(files):
-        # Small parts from many places: reading ahead, as addresses do by default, would read the images between them.
+        # The columns are small parts of a file: the read-ahead that is usual for addresses would fetch the images too.
         with fsspec.open(file, **({"cache_type": "none"} if "://" in file else {})) as opened:
             parquet = pq.ParquetFile(opened)
             features = datasets.Features.from_arrow_schema(parquet.schema_arrow)
             columns = [name for name in ("age", "gender", "race", "file_name") if name in features]
-            for batch in parquet.iter_batches(columns=[*columns, "image.path"]):
-                for row in pa.Table.from_batches([batch]).flatten().to_pylist():
-                    name = name_row(row, f"train-{len(seen)}")
-                    try:
-                        labels = check_labels(name_labels(row, features))
-                        if name in seen:
-                            raise ValueError("another image has the same name")
-                    except ValueError as error:
-                        raise ValueError(
-                            f"{name} in {file}: {error}. --streaming needs usable images alone."
-                        ) from error
-                    seen.add(name)
-                    yield {"file_name": name, "age": labels["age"], "gender": labels["gender"], "shard": number}
+            rows = parquet.read(columns=[*columns, "image.path"]).flatten().to_pylist()
+        for row in rows:
+            name = read_name(row, f"train-{len(seen)}")
+            try:
+                labels = check_labels(read_labels(row, features))
+                if name in seen:
+                    raise ValueError("another image has the same name")
+            except ValueError as error:
+                raise ValueError(f"{name} in {file}: {error}. --streaming needs usable images.") from error
+            seen.add(name)
+            yield {"file_name": name, "age": labels["age"], "gender": labels["gender"], "shard": number}
 
 
-def load_streamed_faces(arguments: DataArguments) -> tuple[datasets.DatasetDict, Shards]:
+def load_streamed_faces(data_dir: str, strict: bool) -> tuple[datasets.DatasetDict, Shards]:
     """
-    What a training knows before its first image: the images that measure, and of those to train on names and labels alone.
+    Loads the evaluation images, and the names and labels of the training images.
 
-    The first call reads these, which takes a small request for each row group of files on the Hub; later ones find them
-    in the cache of `datasets`, unless the files have changed.
+    The first call reads these labels, with a small request for each row group of a file on the Hub. Later calls find
+    them in the cache of `datasets`, unless the files have changed.
 
     Returns:
-        `train` with the columns file_name, age and gender; `validation`, and `test` where there is one, as from
-        `load_utkface`, near-duplicates across the two left out; and the files of `train`.
+        `train` with the columns file_name, age and gender; `validation`, and `test` if there is one, as from
+        `load_utkface`; and the files of `train`.
 
     Raises:
-        ValueError: if the data cannot be streamed, or if an image that measures is among those to train on.
+        ValueError: if the data cannot be streamed, or if an evaluation image is among the training images.
     """
-    data_dir = arguments.data_dir
     shards = find_shards(data_dir)
     files = shards.pop("train")
     table = datasets.load_dataset("parquet", data_files=shards)
     for features in (open_stream(files).features, *(split.features for split in table.values())):
-        check_image(data_dir, features)
-        check_age(data_dir, features)
-    held_out = load_utkface(Source(data_dir, table=table), arguments.strict)
-    file_systems = [fsspec.core.url_to_fs(file) for file in files]
-    keys = tuple(file_system.ukey(path) for file_system, path in file_systems)
-    try:
-        names = datasets.Dataset.from_generator(
+        check_columns(data_dir, features, "image", "age")
+    held_out = load_utkface(Source(data_dir, table=table), strict)
+    keys = tuple(file_system.ukey(path) for file_system, path in map(fsspec.core.url_to_fs, files))
+    with raise_cause():
+        train = datasets.Dataset.from_generator(
             read_names, features=NAMES, gen_kwargs={"files": tuple(files), "keys": keys}
         )
-    except DatasetGenerationError as error:
-        raise error.__cause__ from None
-    measuring = {name for split in held_out.values() for name in split["file_name"]}
-    if is_utkface(names["file_name"]):
-        measuring |= read_list("test") | read_list("excluded")
-    leaks = [name for name in names["file_name"] if name in measuring]
+    evaluated = {name for split in held_out.values() for name in split["file_name"]}
+    if is_utkface(train["file_name"]):
+        evaluated |= read_list("test") | read_list("excluded")
+    leaks = [name for name in train["file_name"] if name in evaluated]
     if leaks:
         raise ValueError(
-            f"{len(leaks)} training images of {data_dir} are among those that measure, {leaks[0]} for one: publish the "
-            "data with scripts.publish_data, or leave --streaming out."
+            f"{len(leaks)} training images of {data_dir} are evaluation images, for instance {leaks[0]}: publish the data "
+            "with scripts.publish_data, or leave --streaming out."
         )
-    sizes = np.bincount(names["shard"], minlength=len(files)).tolist()
-    train = names.remove_columns("shard")
-    return datasets.DatasetDict({"train": train, **held_out}), Shards(files, sizes)
+    sizes = np.bincount(train["shard"], minlength=len(files)).tolist()
+    return datasets.DatasetDict({"train": train.remove_columns("shard"), **held_out}), Shards(files, sizes)
 
 
 def open_stream(files: list[str]) -> datasets.IterableDataset:
     return datasets.load_dataset("parquet", data_files={"train": files}, split="train", streaming=True)
 
 
-def choose_strategy(sizes: list[int], batch_size: int, num_processes: int) -> tuple[str, int]:
+class StreamedFaces(torch.utils.data.IterableDataset):
     """
-    How the processes share the files, and how many batches an epoch has for each of them, whatever the order of the files.
+    The encoded rows of one process, in an order that depends on the seed and the epoch.
 
-    Each process reads files of its own where these are of like size and it takes at most one batch more; else each reads
-    all and takes its share.
+    Each process reads its own files if the shares are about equal, otherwise its share of the rows of all files. In an
+    epoch, all processes get the same number of images; no image comes twice, and a few may be left out. Images far apart in
+    a few long files never meet in a batch, so `scripts.publish_data` shuffles them.
 
-    Args:
-        sizes: Images of each file.
-        batch_size: Of one process.
-        num_processes: At least one.
-
-    Returns:
-        `shards` or `examples` as `split_dataset_by_node` takes it, and the number of batches.
-    """
-    batches = count_steps(sum(sizes), batch_size, num_processes)
-    if len(sizes) % num_processes == 0:
-        # Each epoch deals the files out anew: somebody may get all of the smallest, or of the largest.
-        in_order, share = sorted(sizes), len(sizes) // num_processes
-        fewest, most = sum(in_order[:share]), sum(in_order[-share:])
-        own = min(math.ceil(most / batch_size), fewest // 2)
-        if 0 < own <= batches + 1 and most <= 2 * fewest:
-            return "shards", own
-    return "examples", batches
-
-
-def read_sizes(sizes: list[int]) -> Iterator[dict]:
-    """The number of images of each file, as a stream that is dealt out as the files are."""
-    for size in sizes:
-        yield {"size": size}
-
-
-class FaceStream(torch.utils.data.IterableDataset):
-    """
-    The batches of one process as lists of encoded rows, in an order of the epoch's own; all processes together have each
-    image once.
-
-    Files are read in another order each epoch, up to ten at once, through a buffer from which batches are drawn: images far
-    apart in files that are few and long never meet in a batch, so what is published should be mixed, as scripts.publish_data
-    does. The order depends on the seed and the epoch, and where each process reads files of its own on the number of
-    processes, but not on the number of workers.
-
-    A resumed epoch reads again what it has seen, without decoding it. `state_dict` of `datasets` would spare that, but loses
-    the images that are in the buffer; this way each comes once. With another number of processes that holds where each
-    process reads all files; where each has files of its own, the rest of that one epoch is drawn anew.
+    A resumed epoch reads the finished images again, without decoding them. With another number of processes, it may repeat
+    some images and leave out others.
 
     Args:
         shards: From `load_streamed_faces`.
-        batch_size: Images of a batch of this process at most.
-        buffer_size: Images in the buffer. It holds them encoded, and for a moment twice.
-        seed: Of the order.
-        process_index: Of this process.
-        num_processes: That share the files.
+        buffer_size: Images in the shuffle buffer, which holds them encoded.
+        seed: Seed of the order.
+        process_index: Index of this process among the `num_processes` that share the images.
     """
 
-    def __init__(
-        self, shards: Shards, batch_size: int, buffer_size: int, seed: int, process_index: int, num_processes: int
-    ):
-        self.batch_size, self.num_skipped = batch_size, 0
-        self.process_index, self.num_processes, self.num_images = process_index, num_processes, sum(shards.sizes)
-        self.strategy, self.num_batches = choose_strategy(shards.sizes, batch_size, num_processes)
+    def __init__(self, shards: Shards, buffer_size: int, seed: int, process_index: int, num_processes: int):
+        self.num_processes, self.epoch, self.images = num_processes, 0, 0
+        sizes = sorted(shards.sizes)
+        smallest, equal = sum(sizes[: len(sizes) // num_processes]), sum(sizes) // num_processes
+        has_own_files = len(sizes) % num_processes == 0 and smallest >= 0.95 * equal
+        self.num_images = smallest if has_own_files else equal
         stream = open_stream(shards.files)
         self.features = stream.features
         stream = stream.cast_column("image", datasets.Image(decode=False)).shuffle(seed, buffer_size=buffer_size)
-        self.stream = split_dataset_by_node(stream, process_index, num_processes, self.strategy)
-        sizes = datasets.IterableDataset.from_generator(read_sizes, gen_kwargs={"sizes": shards.sizes})
-        self.sizes = split_dataset_by_node(sizes.shuffle(seed), process_index, num_processes, self.strategy)
-
-    def set_epoch(self, epoch: int):
-        """Called by accelerate before each epoch."""
-        self.stream.set_epoch(epoch)
-        self.sizes.set_epoch(epoch)
+        strategy = "shards" if has_own_files else "examples"
+        self.stream = split_dataset_by_node(stream, process_index, num_processes, strategy)
 
     def __len__(self) -> int:
-        return self.num_batches
+        """Returns the number of images of this process in a whole epoch."""
+        return self.num_images
 
-    def _cut(self) -> list[int]:
-        """Where the batches of this process begin among its images of this epoch, and where the last one ends."""
-        if self.strategy == "shards":
-            return cut(sum(size for sizes in self.sizes.iter(1) for size in sizes["size"]), self.num_batches)
-        # Of every so many images one is that of this process.
-        starts = cut(self.num_images, self.num_batches)
-        return [(start - self.process_index - 1) // self.num_processes + 1 for start in starts]
+    def set_epoch(self, epoch: int):
+        """Sets the order. accelerate calls it before each epoch."""
+        if epoch != self.epoch:
+            self.load_state_dict({"epoch": epoch, "images": 0})
 
-    def _read_rows(self) -> Iterator[dict]:
-        """Raises ValueError in one sentence, which a worker can pass on, if the Hub fails."""
-        with plain_errors("No more training images could be read", ADVICE):
-            # Not over the stream itself: `datasets` would then draw other orders in a worker than outside.
-            for batch in self.stream.iter(self.batch_size):
-                yield from (dict(zip(batch, values)) for values in zip(*batch.values()))
+    def state_dict(self) -> dict:
+        return {"epoch": self.epoch, "images": self.images}
 
-    def __iter__(self) -> Iterator[list[dict]]:
-        rows = self._read_rows()
-        for number, (start, end) in enumerate(pairwise(self._cut())):
-            drawn = list(islice(rows, end - start))
-            if len(drawn) < end - start:  # or the other processes would wait for this one
-                raise ValueError(f"The files end after {number} of {self.num_batches} batches: have they changed?")
-            if number >= self.num_skipped:
-                yield drawn
+    def load_state_dict(self, state: dict):
+        """Sets the epoch, and the number of images that all processes together have done in it."""
+        self.epoch, self.images = state["epoch"], state["images"]
+
+    def __iter__(self) -> Iterator[dict]:
+        """Yields the rows that are not done. Raises ValueError, which a worker can pass on, if the Hub fails."""
+        self.stream.set_epoch(self.epoch)
+        # By `iter`: iterated directly, `datasets` gives another order in a worker than outside.
+        batches = self.stream.iter(batch_size=64)
+        rows = (dict(zip(batch, values)) for batch in batches for values in zip(*batch.values()))
+        with plain_errors("No more training images could be read", "Resume with --resume_from_checkpoint latest."):
+            yield from islice(rows, self.images // self.num_processes, len(self))
 
 
-class RowDecoder:
-    """
-    Makes what [`AgeGenderModel`] takes of encoded rows, as `to_model_inputs` does of a built data set's, with 0–1 pixels.
+def read_row(row: dict, features: datasets.Features, processor, strict: bool) -> dict[str, torch.Tensor] | None:
+    """Decodes a row to a batch of one image with 0–1 pixels; returns None, with a warning, if it is unusable."""
+    try:
+        image = datasets.Image().decode_example(row["image"])
+        labels = check_labels(read_labels(row, features))
+    except UNUSABLE as error:
+        name = read_name(row | {"image.path": row["image"]["path"]}, "an image")
+        if strict:
+            raise ValueError(f"{name}: {error}") from error
+        logger.warning(f"{name} is left out: {error}")
+        return None
+    rows = {"image": [image], "age": [labels["age"]], "gender": [labels["gender"]]}
+    return to_model_inputs(processor, do_normalize=False)(rows)
 
-    Args:
-        features: Of the files.
-        processor: The image processor.
-        num_threads: That decode at once; a stream has one reader, so that it is read once.
-        strict: Raise for an image that cannot be used instead of leaving it out with a warning.
-    """
 
-    def __init__(self, features: datasets.Features, processor, num_threads: int, strict: bool):
-        self.features, self.num_threads, self.strict = features, num_threads, strict
-        self.transform = to_model_inputs(processor, do_normalize=False)
-
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        """Raises ValueError with the name of an image that cannot be used, if strict, or if fewer than two can."""
-        bounds = cut(len(rows), min(self.num_threads, len(rows)))
-        with ThreadPoolExecutor(self.num_threads) as pool:
-            parts = pool.map(self.decode, (rows[start:end] for start, end in pairwise(bounds)))
-            parts = [part for part in parts if part]
-        if sum(len(part["age_labels"]) for part in parts) < 2:
-            raise ValueError(f"Of a batch of {len(rows)} images fewer than two can be used: have the files changed?")
-        return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-
-    def decode(self, rows: list[dict]) -> dict[str, torch.Tensor] | None:
-        """What of these rows can be used, None where nothing can."""
-        columns = {"image": [], "age": [], "gender": []}
-        for row in rows:
-            try:
-                image = datasets.Image().decode_example(row["image"])
-                labels = check_labels(name_labels(row, self.features))
-            except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-                name = name_row(row | {"image.path": row["image"]["path"]}, "an image")
-                if self.strict:
-                    raise ValueError(f"{name}: {error}") from error
-                logger.warning(f"{name} is left out: {error}")
-                continue
-            for key, values in columns.items():
-                values.append(image if key == "image" else labels[key])
-        return self.transform(columns) if columns["image"] else None
+def collate_rows(rows: list[dict], read, num_threads: int) -> dict[str, torch.Tensor]:
+    """Decodes encoded rows in threads. Raises ValueError if fewer than two are usable, too few for batch normalization."""
+    with ThreadPoolExecutor(num_threads) as pool:
+        images = [image for image in pool.map(read, rows) if image]
+    if len(images) < 2:
+        raise ValueError(f"Of a batch of {len(rows)} images fewer than two can be used: have the files changed?")
+    return {key: torch.cat([image[key] for image in images]) for key in images[0]}
 
 
 def make_streaming_dataloader(
-    shards: Shards, processor, arguments: Arguments, accelerator: Accelerator
-) -> DataLoaderShard:
-    """The batches of this process, on its device: all processes have as many, and no image is in two of them."""
-    num_workers = arguments.data.dataloader_num_workers
-    stream = FaceStream(
-        shards,
-        arguments.train.per_device_train_batch_size,
-        arguments.data.shuffle_buffer_size,
-        arguments.train.seed,
-        accelerator.process_index,
-        accelerator.num_processes,
-    )
+    shards: Shards,
+    processor,
+    *,
+    batch_size: int,
+    num_workers: int,
+    buffer_size: int,
+    seed: int,
+    strict: bool,
+    accelerator: Accelerator,
+) -> DataLoader:
+    """
+    Makes training batches of 0–1 pixels, as many on each process. The loader's `dataset` is the [`StreamedFaces`].
+
+    One worker reads, so that the order does not depend on `num_workers`, and decodes in `num_workers` threads.
+    """
+    faces = StreamedFaces(shards, buffer_size, seed, accelerator.process_index, accelerator.num_processes)
+    read = partial(read_row, features=faces.features, processor=processor, strict=strict)
     dataloader = DataLoader(
-        stream,
-        batch_size=None,
-        collate_fn=RowDecoder(stream.features, processor, max(1, num_workers), arguments.data.strict),
+        faces,
+        batch_size=batch_size,
+        drop_last=True,
+        collate_fn=partial(collate_rows, read=read, num_threads=max(1, num_workers)),
         num_workers=min(1, num_workers),
-        generator=torch.Generator(),  # as in the loader of a built data set
+        # A loader draws a number when it starts, which would change the random numbers after a resumed epoch.
+        generator=torch.Generator(),
     )
-    # Not by the accelerator, which would share once more what is shared already.
+    # Not by the accelerator, which would share between the processes once more.
     return prepare_data_loader(
         dataloader, accelerator.device, num_processes=1, process_index=0, put_on_device=True, dispatch_batches=False
     )

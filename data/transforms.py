@@ -1,4 +1,4 @@
-"""From rows of a data set to what the model takes."""
+"""Converts rows of a data set to inputs of the model."""
 
 import math
 from collections.abc import Callable
@@ -11,15 +11,15 @@ from image_processing_agegender import AgeGenderImageProcessor
 
 def to_model_inputs(processor, do_normalize: bool) -> Callable[[dict], dict]:
     """
-    A transform for `Dataset.with_transform` that makes what [`AgeGenderModel`] takes.
+    Makes a transform for `Dataset.with_transform` that returns inputs of [`AgeGenderModel`].
 
     Args:
-        processor: The image processor, which decides size and normalisation.
-        do_normalize: False for training, where the augmentation comes between 0–1 pixels and normalisation.
+        processor: The image processor, which sets size and normalization.
+        do_normalize: False for training, where the augmentation takes 0–1 pixels and normalization follows it.
 
     Returns:
-        A function from rows to `pixel_values` (rows, 3, height, width), `age_labels` (rows,), NaN where not known, and
-        `gender_labels` (rows,), -100 where not known.
+        A function from rows to `pixel_values` (rows, 3, height, width), `age_labels` (rows,), NaN if unknown, and
+        `gender_labels` (rows,), -100 if unknown.
     """
 
     def transform(rows: dict) -> dict:
@@ -35,7 +35,7 @@ def to_model_inputs(processor, do_normalize: bool) -> Callable[[dict], dict]:
 
 
 class Normalization(nn.Module):
-    """What an image processor does after rescaling, on the device: 0–1 pixels (batch, 3, height, width) to normalised."""
+    """Normalizes 0–1 pixels (batch, 3, height, width) on their device, as an image processor does after rescaling."""
 
     def __init__(self, processor: AgeGenderImageProcessor):
         super().__init__()

@@ -1,28 +1,28 @@
 """
-UTKFace (Zhang, Song, Qi 2017, https://huggingface.co/papers/1702.08423) as a `datasets` data set, split without leaks.
+Builds UTKFace (Zhang, Song, Qi 2017, https://huggingface.co/papers/1702.08423), or other faces, as a `datasets` data set.
 
-The data are what people have: a folder of `*.jpg.chip.jpg`, folders of such folders, `UTKFace.tar.gz` or a zip, a folder of
-Parquet files, or the id of a data set on the Hub.
+Near-duplicates never lie in two splits.
 """
 
 import hashlib
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import datasets
 import numpy as np
 from PIL import Image
 
-from data.labels import GENDERS, RACES, Face, check_labels, is_utkface, parse_file_name
-from data.near_duplicates import group_near_duplicates, thumbnail
+from data.labels import GENDERS, RACES, LabelledFace, check_labels, is_utkface, parse_file_name
+from data.near_duplicates import group_near_duplicates, make_thumbnail
 from data.sources import Source
 from data.splits import DEFAULT_SHARE, SPLIT_LISTS, draw_groups, drop_groups, find_listed, make_stratum, read_list
-from data.tables import SPLIT_NAMES
+from data.tables import SPLIT_NAMES, raise_cause
 
 
 logger = datasets.logging.get_logger(__name__)
 
 
+# Errors of labels and images that cannot be used.
+UNUSABLE = (ValueError, OSError, SyntaxError, Image.DecompressionBombError)
 FEATURES = datasets.Features(
     {
         "image": datasets.Image(),
@@ -35,40 +35,37 @@ FEATURES = datasets.Features(
 )
 
 
-@dataclass
-class UTKFaceConfig(datasets.BuilderConfig):
-    """How the splits are made. `fingerprint` stands for the content of the source, so that a change is noticed."""
-
-    source: Source = field(default=None, repr=False)
-    fingerprint: str = ""
-    strict: bool = False
-    seed: int | None = None
-    validation_share: float | None = None
-    test_share: float = 0.1
-
-    def create_config_id(self, config_kwargs, custom_features=None) -> str:
-        """The cache folder's name: all that changes the result, but not the source object itself."""
-        lists = "".join(name for split in SPLIT_LISTS for name in sorted(read_list(split))).encode()
-        fingerprint = f"{self.fingerprint}-{hashlib.sha256(lists).hexdigest()[:8]}"
-        return f"{fingerprint}-{self.seed}-{self.validation_share}-{self.test_share}-{int(self.strict)}"
-
-
 class UTKFace(datasets.GeneratorBasedBuilder):
     """Builds the splits train, validation and test; see `load_utkface`."""
 
-    VERSION = datasets.Version("1.2.0")  # part of the cache's name: to be raised when the same source gives other rows
-    BUILDER_CONFIG_CLASS = UTKFaceConfig
+    VERSION = datasets.Version("1.3.0")  # part of the cache's name: raise it when the same source gives other rows
+
+    def __init__(
+        self, source: Source, strict: bool, seed: int | None, validation_share: float | None, test_share: float
+    ):
+        self.source, self.strict, self.seed = source, strict, seed
+        self.validation_share, self.test_share = validation_share, test_share
+        lists = "".join(name for split in SPLIT_LISTS for name in sorted(read_list(split))).encode()
+        content = f"{source.fingerprint()}-{hashlib.sha256(lists).hexdigest()[:8]}"
+        # The name of the folder in the cache.
+        config_id = f"{content}-{seed}-{validation_share}-{test_share}-{int(strict)}"
+        super().__init__(dataset_name="utkface", config_id=config_id)
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(
-            description="Faces with apparent age and gender, without leaks of near-duplicates between the splits.",
-            features=FEATURES,
-            license="Non-commercial research use only; the images belong to their owners.",
-        )
+        return datasets.DatasetInfo(features=FEATURES)
+
+    @property
+    def left_out_file(self) -> Path:
+        """Names the images that are in no split. It lies beside the folder of the data, which is written later."""
+        return Path(self.cache_dir).with_name("left_out.txt")
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
-        faces, groups = self._scan()
+        faces, groups, refused = self._scan()
         splits = self._assign_splits(faces, groups)
+        left_out = [f"{len(refused)} of {len(refused) + len(faces)} images are left out:", *refused] if refused else []
+        if None in splits:
+            left_out.append(f"{splits.count(None)} near-duplicates of validation or test images belong to no split.")
+        self.left_out_file.write_text("\n".join(left_out), encoding="utf-8")
         rows = {face.position: (face, int(group), split) for face, group, split in zip(faces, groups, splits)}
         return [
             datasets.SplitGenerator(name, gen_kwargs={"rows": rows, "split": str(name)})
@@ -77,57 +74,46 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         ]
 
     def _generate_examples(self, rows: dict, split: str):
-        for position, record in enumerate(self.config.source.records()):
+        for position, entry in enumerate(self.source.entries()):
             face, group, face_split = rows.get(position, (None, None, None))
-            if face_split != split:
-                continue
-            yield (
-                face.name,
-                {
-                    "image": {"path": face.name, "bytes": record.data},
-                    "age": face.age,
-                    "gender": face.gender,
-                    "race": face.race,
-                    "file_name": face.name,
-                    "group": group,
-                },
-            )
+            if face_split == split:
+                labels = {"age": face.age, "gender": face.gender, "race": face.race}
+                image = {"path": face.name, "bytes": entry.read()}
+                yield face.name, {"image": image, **labels, "file_name": face.name, "group": group}
 
-    def _scan(self) -> tuple[list[Face], np.ndarray]:
-        """All usable faces of the source and their groups; what is not usable is named in a warning."""
+    def _scan(self) -> tuple[list[LabelledFace], np.ndarray, list[str]]:
+        """Returns the usable faces, their groups, and a line for each unusable image."""
         faces, thumbnails, refused, seen = [], [], [], set()
-        records = datasets.utils.tqdm(self.config.source.records(), desc="Reading faces", unit=" images")
-        for position, record in enumerate(records):
+        entries = datasets.utils.tqdm(self.source.entries(), desc="Reading faces", unit=" images")
+        for position, entry in enumerate(entries):
+            data = entry.read()
             try:
-                if record.name in seen:
+                if entry.name in seen:
                     raise ValueError("another image has the same name")
-                labels = check_labels(parse_file_name(record.name) if record.labels is None else record.labels)
-                thumbnails.append(thumbnail(record.data))
-            except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-                if self.config.strict:
-                    raise ValueError(f"{record.name}: {error}") from error
-                refused.append(f"  {record.name}: {error}")
+                labels = check_labels(parse_file_name(entry.name) if entry.labels is None else entry.labels)
+                thumbnails.append(make_thumbnail(data))
+            except UNUSABLE as error:
+                if self.strict:
+                    raise ValueError(f"{entry.name}: {error}") from error
+                refused.append(f"  {entry.name}: {error}")
                 continue
-            seen.add(record.name)
-            faces.append(Face(position, record.name, split=record.split, **labels))
-        if refused:
-            listed = "\n".join(refused)
-            self._remark(f"{len(refused)} of {len(refused) + len(faces)} images are left out:\n{listed}")
+            seen.add(entry.name)
+            faces.append(LabelledFace(position, entry.name, split=entry.split, **labels))
         if not faces:
             raise ValueError(
-                f"{self.config.source.data_dir} holds no usable image: expected names like "
+                f"{self.source.data_dir} holds no usable image: expected names like "
                 "26_1_2_20170116181301976.jpg.chip.jpg, or a table with the columns image and age."
             )
         # By name, so that the same images are drawn from an archive and from a folder.
         order = sorted(range(len(faces)), key=lambda index: faces[index].name)
-        return [faces[index] for index in order], group_near_duplicates(np.stack(thumbnails)[order])
+        return [faces[index] for index in order], group_near_duplicates(np.stack(thumbnails)[order]), refused
 
-    def _assign_splits(self, faces: list[Face], groups: np.ndarray) -> list[str | None]:
-        """One split name a face, None for those that resemble an image that measures."""
-        config, everyone = self.config, range(len(faces))
+    def _assign_splits(self, faces: list[LabelledFace], groups: np.ndarray) -> list[str | None]:
+        """Returns the split of each face, None for near-duplicates of validation or test images."""
+        everyone = range(len(faces))
         strata = [make_stratum(face.age, face.gender) for face in faces]
         published = {split: {i for i in everyone if faces[i].split == split} for split in SPLIT_NAMES}
-        seed = config.seed or 0
+        seed = self.seed or 0
         excluded = set()
         if is_utkface(face.name for face in faces):
             excluded = find_listed(faces, "excluded")
@@ -135,24 +121,18 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         elif any(published.values()):
             test = published["test"]
         else:
-            test = draw_groups(strata, groups, everyone, config.test_share, seed + 1)
+            test = draw_groups(strata, groups, everyone, self.test_share, seed + 1)
         candidates = drop_groups([index for index in everyone if index not in test | excluded], groups, test)
         validation = published["validation"] & set(candidates)
-        if not validation and config.seed is None and config.validation_share is None:
+        if not validation and self.seed is None and self.validation_share is None:
             validation = find_listed(faces, "validation") & set(candidates)
         if not validation:
-            share = DEFAULT_SHARE if config.validation_share is None else config.validation_share
+            share = DEFAULT_SHARE if self.validation_share is None else self.validation_share
             validation = draw_groups(strata, groups, candidates, share, seed)
         train = drop_groups([index for index in candidates if index not in validation], groups, validation)
         names = dict.fromkeys(train, "train")
         names |= dict.fromkeys(validation, "validation") | dict.fromkeys(test, "test")
-        if len(names) < len(faces):
-            self._remark(f"{len(faces) - len(names)} near-duplicates of validation or test images belong to no split.")
         return [names.get(index) for index in everyone]
-
-    def _remark(self, sentence: str):
-        """Notes what is left out, so that whoever takes the data set from the cache is told too."""
-        self.info.description += f"\n{sentence}"
 
 
 def load_utkface(
@@ -161,44 +141,33 @@ def load_utkface(
     seed: int | None = None,
     validation_share: float | None = None,
     test_share: float = 0.1,
-    cache_dir: str | Path | None = None,
 ) -> datasets.DatasetDict:
     """
-    Faces with the columns image, age (years), gender, race, file_name and group (of near-duplicates).
+    Loads faces with the columns image, age (years), gender, race, file_name and group (of near-duplicates).
 
-    The first call builds the data set into the cache of `datasets`; later ones take it from there, unless the files have
-    changed. UTKFace gets the test and validation images listed in `splits/`; from other data, or with a seed or a share, they
-    are drawn. A draw is of whole groups of near-duplicates, with the age and gender mix of the whole; the lists were drawn
-    so too.
+    The first call builds the data set in the cache of `datasets`. Later calls load it from there, unless the files have
+    changed. UTKFace has the test and validation images that are listed in `splits/`. For other data, or if a seed or a share
+    is given, they are drawn: whole groups of near-duplicates, with the same mix of ages and genders in each split.
 
     Args:
-        data_dir: A folder of images (nested or not), a tar or zip archive, a folder of Parquet files, or a Hub id; or a source
-            that is open already.
-        strict: Raise for the first unusable image instead of leaving it out with a warning.
-        seed: Of the splits that are drawn; 0 where there is no list.
-        validation_share: Share of the images outside the test split, 0–1; 0.1 where there is no list.
-        test_share: Share of all images, 0–1, where no published list names the test images.
-        cache_dir: Where to build; the cache of `datasets` by default.
+        data_dir: A folder of images (nested or not), a tar or zip archive, a folder of Parquet files, a Hub id, or an open
+            source.
+        strict: If True, raises at the first unusable image. Otherwise a warning names the images that are left out.
+        seed: Seed of the draws; 0 if there is no list.
+        validation_share: Share of validation images in the images outside the test split, 0–1; 0.1 if there is no list.
+        test_share: Share of test images, 0–1, used where no published list names them.
 
     Returns:
-        The splits train, validation and test; without test where the source holds none of the listed images.
+        The splits train, validation and test; no test if the source holds none of the listed test images.
 
     Raises:
-        ValueError: if the path is none of the above or holds no usable image, or, when strict, at the first unusable one.
+        ValueError: if the path is none of these or holds no usable image, or if strict and an image is unusable.
     """
     source = data_dir if isinstance(data_dir, Source) else Source(data_dir)
-    builder = UTKFace(
-        cache_dir=None if cache_dir is None else str(cache_dir),
-        dataset_name="utkface",
-        source=source,
-        fingerprint=source.fingerprint(),
-        strict=strict,
-        seed=seed,
-        validation_share=validation_share,
-        test_share=test_share,
-    )
-    builder.download_and_prepare()
-    remarks = builder.info.description.partition("\n")[2]
-    if remarks:
-        logger.warning(remarks)
+    builder = UTKFace(source, strict, seed, validation_share, test_share)
+    with raise_cause():
+        builder.download_and_prepare()
+    # Read from the file, so that a data set from the cache gives the same warning.
+    if left_out := builder.left_out_file.read_text(encoding="utf-8"):
+        logger.warning(left_out)
     return builder.as_dataset()

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+from matplotlib.figure import Figure
 
 from data.labels import GENDERS, MAXIMUM_AGE, RACES
 from data.utkface import load_utkface
+from hub.errors import run
 
 
 def draw_figures(dataset: datasets.DatasetDict, output_dir: Path) -> list[Path]:
     """Writes `age_gender.png` (distributions of gender and age) and `race_age.png`; returns their paths."""
-    from matplotlib.figure import Figure  # only here: drawing is not needed to train
-
     table = datasets.concatenate_datasets(list(dataset.values())).select_columns(["age", "gender", "race"]).to_pandas()
     output_dir.mkdir(parents=True, exist_ok=True)
     bins = np.arange(0, MAXIMUM_AGE + 5, 5)
@@ -47,9 +47,9 @@ def draw_figures(dataset: datasets.DatasetDict, output_dir: Path) -> list[Path]:
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Pictures of a face data set.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(description="Draws the distributions of a face data set.", allow_abbrev=False)
     parser.add_argument("data_dir", help="Folder, tar or zip archive, Parquet folder, or data set id.")
-    parser.add_argument("--output_dir", type=Path, default=Path("assets"), help="Folder for the pictures.")
+    parser.add_argument("--output_dir", type=Path, default=Path("assets"), help="Folder for the figures.")
     arguments = parser.parse_args()
     dataset = load_utkface(arguments.data_dir)
     print(", ".join(f"{name}: {len(split):,} images" for name, split in dataset.items()))
@@ -58,7 +58,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"plot_dataset: error: {error}")
+    run(main)

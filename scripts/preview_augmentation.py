@@ -1,5 +1,5 @@
 """
-Writes a sheet that shows what the augmentation does to a photo.
+Draws a photo and random augmentations of it.
 
     python -m scripts.preview_augmentation photo.jpg --output preview.png
 """
@@ -13,10 +13,11 @@ import torch
 from PIL import Image, ImageOps
 
 from data.augmentation import AugmentationArguments, FaceAugmentation
+from hub.errors import run
 
 
 def draw_preview(photo: Path, arguments: AugmentationArguments, rows: int = 3, columns: int = 6, side: int = 160):
-    """A sheet of the square centre of a photo, first as it is, then augmented; a PIL image."""
+    """Returns a sheet as a PIL image: the square centre of a photo, then augmentations of it."""
     with Image.open(photo) as image:
         image = ImageOps.exif_transpose(image).convert("RGB")
     edge = min(image.size)
@@ -30,10 +31,8 @@ def draw_preview(photo: Path, arguments: AugmentationArguments, rows: int = 3, c
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description="Writes a sheet that shows what the augmentation does to a photo.", allow_abbrev=False
-    )
-    parser.add_argument("photo", type=Path, help="A photo; its square centre is shown.")
+    parser = argparse.ArgumentParser(description="Draws random augmentations of a photo.", allow_abbrev=False)
+    parser.add_argument("photo", type=Path, help="A photo; its square centre is drawn.")
     parser.add_argument(
         "--output", type=Path, default=Path("augmentation_preview.png"), help="Where to write the sheet."
     )
@@ -51,7 +50,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"preview_augmentation: error: {error}")
+    run(main)

@@ -1,9 +1,9 @@
 """
-Publishes a face data set on the Hub, as it was built: labels, groups of near-duplicates and splits.
+Publishes a face data set on the Hub with its labels, splits and groups of near-duplicates.
 
     python -m scripts.publish_data UTKFace.tar.gz user/faces
 
-`load_utkface("user/faces")`, and with it `--data_dir user/faces`, gives the same splits.
+`load_utkface("user/faces")`, and so `--data_dir user/faces`, gives the same splits.
 """
 
 import argparse
@@ -13,20 +13,20 @@ from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
 from data.labels import is_utkface
 from data.utkface import load_utkface
-from hub.errors import plain_errors
+from hub.errors import plain_errors, run
 from hub.model_card import HOME_PAGE
 from hub.upload import create_repo
 from metrics.results import name_data
 
 
-CARD = """---
+DATA_CARD = """---
 {card_data}
 ---
 
 # {name}
 
-Faces with an age in years, a gender and a race, as far as they are known, and `group`, a number that near-duplicates of one
-image share. No group lies on two sides of a split.
+Faces with an age in years, a gender and a race, if known, and `group`, a number that near-duplicates of one image share. No
+group lies in two splits.
 
 | split | images |
 |---|---|
@@ -40,13 +40,13 @@ Built from {source}.
 """
 UTKFACE_LICENCE = (
     f"The images are those of [UTKFace]({HOME_PAGE}): for non-commercial research only. They belong to "
-    "their owners. Do not make this data set public without their leave."
+    "their owners. Do not make this data set public without their permission."
 )
-OTHER_LICENCE = "The terms of the images hold: look them up before you share or use them."
+OTHER_LICENCE = "The terms of the images apply: look them up before you share or use them."
 
 
-def make_card(dataset: datasets.DatasetDict, repo_id: str, source: str) -> DatasetCard:
-    """The card, which names the licence and the splits; `datasets` adds the columns to its header."""
+def make_data_card(dataset: datasets.DatasetDict, repo_id: str, source: str) -> DatasetCard:
+    """Makes the card with licence and splits. `datasets` adds the columns to its header."""
     of_utkface = is_utkface(name for split in dataset.values() for name in split["file_name"])
     card_data = DatasetCardData(
         license="other",
@@ -57,7 +57,7 @@ def make_card(dataset: datasets.DatasetDict, repo_id: str, source: str) -> Datas
         task_categories=["image-classification"],
     )
     return DatasetCard(
-        CARD.format(
+        DATA_CARD.format(
             card_data=card_data.to_yaml(),
             name=repo_id,
             rows="\n".join(f"| {name} | {len(split):,} |" for name, split in dataset.items()),
@@ -69,9 +69,9 @@ def make_card(dataset: datasets.DatasetDict, repo_id: str, source: str) -> Datas
 
 def publish(dataset: datasets.DatasetDict, repo_id: str, source: str):
     """
-    Uploads the splits of a data set, and first of all the card with their licence, into a data set repo that exists.
+    Uploads the card of a data set, with its licence, and then the splits, into an existing data set repo.
 
-    Training images go up in a drawn order, since whoever streams them mixes only those that are near each other.
+    Training images are shuffled, since a stream mixes only images that are near each other.
 
     Raises:
         ValueError: if an upload fails.
@@ -79,7 +79,7 @@ def publish(dataset: datasets.DatasetDict, repo_id: str, source: str):
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.items())
     with plain_errors(f"The upload to {repo_id} failed", "Nothing is lost: the same command tries again."):
         HfApi().upload_file(
-            path_or_fileobj=str(make_card(dataset, repo_id, source)).encode(),
+            path_or_fileobj=str(make_data_card(dataset, repo_id, source)).encode(),
             path_in_repo="README.md",
             repo_id=repo_id,
             repo_type="dataset",
@@ -93,8 +93,8 @@ def publish(dataset: datasets.DatasetDict, repo_id: str, source: str):
 def main():
     parser = argparse.ArgumentParser(description="Publishes a face data set on the Hub.", allow_abbrev=False)
     parser.add_argument("data_dir", help="Folder, tar or zip archive, or Parquet folder.")
-    parser.add_argument("repo_id", help="user/name; made where there is none yet.")
-    parser.add_argument("--public", action="store_true", help="For everybody to see. Default: a private repo.")
+    parser.add_argument("repo_id", help="user/name; created if it does not exist.")
+    parser.add_argument("--public", action="store_true", help="Create a public repo. Default: a private one.")
     arguments = parser.parse_args()
     with plain_errors(f"Nothing can be uploaded to {arguments.repo_id}"):
         HfApi().whoami()  # before the minutes that a new data set takes
@@ -106,7 +106,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"publish_data: error: {error}")
+    run(main)

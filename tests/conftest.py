@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 
 
@@ -15,18 +14,17 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from skimage import data
 
-import train
 from image_processing_agegender import AgeGenderImageProcessor
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
 from tests.support.hub import Pushed, push_tiny_model
 from tests.support.loopback_hub import READ_TOKEN, WRITE_TOKEN, LoopbackHub
 from tests.support.models import SIDE, make_model
-from tests.support.training import NETWORK, make_command, write_faces
+from tests.support.processes import reset_accelerate, run_forked, run_train_here
+from tests.support.training import NETWORK, TRAINED, make_command, write_faces
 
 
 # Networks as small as these lose more by sharing their work between threads than they gain.
@@ -75,9 +73,9 @@ def utkface_dir() -> str:
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def datasets_cache(tmp_path_factory) -> Path:
-    """The cache of `datasets` in a folder that goes away."""
+    """The cache of `datasets` in a temporary folder."""
     folder = tmp_path_factory.mktemp("datasets_cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
@@ -86,55 +84,50 @@ def datasets_cache(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def fresh_accelerate_state():
-    """accelerate keeps its state for the whole process, and a training its handler of Ctrl-C."""
+    """A new state of accelerate, which it keeps for the whole process, and Python's own handler of Ctrl-C afterwards."""
     handler = signal.getsignal(signal.SIGINT)
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
+    reset_accelerate()
     yield
     signal.signal(signal.SIGINT, handler)
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
+    reset_accelerate()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def faces(tmp_path_factory, datasets_cache) -> Path:
     """40 images, of which --validation_share 0.25 leaves 30 for training, and 3 of the test split."""
     return write_faces(tmp_path_factory.mktemp("train_data") / "faces", 40, test_count=3)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def network(tmp_path_factory) -> Path:
-    """A file that describes the tiny network."""
+    """A JSON file of the tiny network."""
     file = tmp_path_factory.mktemp("train_config") / "tiny.json"
     file.write_text(json.dumps(NETWORK))
     return file
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, faces, network) -> Path:
+    """The output folder of an uninterrupted training of three epochs: checkpoints at updates 5, 10, 15, 20 and 21."""
+    folder = tmp_path_factory.mktemp("trained") / "tiny-faces"
+    command, log = make_command(faces, network, folder, **TRAINED), folder.parent / "log"
+    assert run_forked(run_train_here, command, log=log) == 0, log.read_text()
+    return folder
+
+
+@pytest.fixture(scope="session")
 def one_epoch(tmp_path_factory, faces, network) -> Path:
-    """The output folder of a training of one epoch, with a checkpoint at its end."""
-    folder = tmp_path_factory.mktemp("one_epoch")
-    handler = signal.getsignal(signal.SIGINT)
-    with pytest.MonkeyPatch.context() as patch:
-        AcceleratorState._reset_state(True)
-        patch.setattr(sys, "argv", ["train.py", *make_command(faces, network, folder, num_train_epochs=1)])
-        train.main()
-        AcceleratorState._reset_state(True)
-    signal.signal(signal.SIGINT, handler)
+    """The output folder of a training of one epoch, with a checkpoint at its end. Tests copy it to resume from it."""
+    folder = tmp_path_factory.mktemp("one_epoch") / "run"
+    command, log = make_command(faces, network, folder, num_train_epochs=1), folder.parent / "log"
+    assert run_forked(run_train_here, command, log=log) == 0, log.read_text()
     return folder
 
 
 @pytest.fixture
-def run_train(faces, network, monkeypatch):
+def run_train(faces, network):
     """Calls main() of train.py as the command line does, in this process; each call is a training of its own."""
-
-    def run(output_dir: Path, **changes):
-        AcceleratorState._reset_state(True)
-        GradientState._reset_state()
-        monkeypatch.setattr(sys, "argv", ["train.py", *make_command(faces, network, output_dir, **changes)])
-        train.main()
-
-    return run
+    return lambda output_dir, **changes: run_train_here(make_command(faces, network, output_dir, **changes))
 
 
 @pytest.fixture(scope="session")

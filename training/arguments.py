@@ -1,56 +1,44 @@
 """The arguments of train.py."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
-from accelerate.utils import is_tensorboard_available, is_trackio_available, is_wandb_available
-from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from data.augmentation import AugmentationArguments
 from metrics.age_gender import HIGHER_IS_BETTER
 
 
-# Of the names that transformers.get_scheduler knows, those that need no further argument.
+# The names of transformers.get_scheduler that need no further argument.
 SCHEDULERS = ("linear", "cosine", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt")
-# Accelerate leaves a tracker out in silence where its package is missing.
-TRACKERS = {
-    "tensorboard": is_tensorboard_available,
-    "wandb": is_wandb_available,
-    "trackio": is_trackio_available,
-}
+
+
+def make_list(help: str):
+    """Makes the field of a list whose values may also be given by repeating the argument."""
+    return HfArg(default_factory=list, help=help, metadata={"action": "extend"})
+
+
+def check_least(arguments, **least: float):
+    """Raises ValueError if a number among the arguments is smaller than given; None is allowed."""
+    for name, number in least.items():
+        value = getattr(arguments, name)
+        if value is not None and not value >= number:
+            raise ValueError(f"--{name} must be at least {number}, got {value}.")
 
 
 @dataclass
 class ModelArguments:
-    """What to train."""
+    """The model to train."""
 
-    model: str | None = field(
-        default=None, metadata={"help": "Start from this AgeGenderModel: a folder or a Hub id. Its network is kept."}
-    )
-    config: Path | None = field(
-        default=None,
-        metadata={"help": "With --from_scratch: JSON file of the network. Default: configs/mobilenet.json."},
-    )
-    from_scratch: bool = field(default=False, metadata={"help": "Start from random weights."})
-    config_overrides: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Other values of config fields, as in gender_loss_weight=2.0 pool_sizes=[1,1,2]",
-            "action": "extend",
-        },
-    )
-
-    teacher: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Learn also from what these AgeGenderModels say of an image: folders or Hub ids.",
-            "action": "extend",
-        },
-    )
-    teacher_weight: float = field(
-        default=0.5, metadata={"help": "Weight of the teachers beside the labels, 0–1; 1 is the teachers alone."}
-    )
+    model: str | None = HfArg(default=None, help="AgeGenderModel to start from: a folder or a Hub id.")
+    config: Path | None = HfArg(default=None, help="JSON of the network. Default: configs/mobilenet.json.")
+    from_scratch: bool = HfArg(default=False, help="Start from random weights.")
+    config_overrides: list[str] = make_list("Other values of config fields, as in gender_loss_weight=2.0 depths=[1,2]")
+    teacher: list[str] = make_list("AgeGenderModels to learn from besides the labels: folders or Hub ids.")
+    teacher_weight: float = HfArg(default=0.5, help="Weight of the teachers beside the labels, 0–1.")
 
     def __post_init__(self):
         if not 0 <= self.teacher_weight <= 1:
@@ -65,36 +53,17 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    """What to train on."""
+    """The images to train on."""
 
-    data_dir: str = field(
-        metadata={"help": "UTKFace or faces of yours: folder, tar or zip archive, Parquet folder or data set id."}
-    )
-    extra_data: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "More faces to train on, in the same forms as --data_dir; labels may be missing.",
-            "action": "extend",
-        },
-    )
-    extra_share: float = field(
-        default=0.3, metadata={"help": "Share of the images of an epoch that is from --extra_data, 0–1."}
-    )
-    strict: bool = field(default=False, metadata={"help": "Stop at the first unusable image instead of skipping it."})
-    split_seed: int | None = field(
-        default=None, metadata={"help": "Of another draw of validation images than the one in splits/."}
-    )
-    validation_share: float | None = field(
-        default=None, metadata={"help": "Share of validation images, 0–1, in a draw of them. Default: 0.1."}
-    )
-    streaming: bool = field(
-        default=False,
-        metadata={"help": "Read training images as they are needed, from Parquet files or the Hub, without building."},
-    )
-    shuffle_buffer_size: int = field(
-        default=5000, metadata={"help": "With --streaming: images to draw from, encoded, in memory, per device."}
-    )
-    dataloader_num_workers: int = field(default=2, metadata={"help": "Processes that decode images, per device."})
+    data_dir: str = HfArg(help="UTKFace or your own faces: folder, tar or zip archive, Parquet folder or data set id.")
+    extra_data: list[str] = make_list("More faces, in the same forms as --data_dir; labels may be missing.")
+    extra_share: float = HfArg(default=0.3, help="Share of the images of an epoch that is from --extra_data, 0–1.")
+    strict: bool = HfArg(default=False, help="Stop at the first unusable image instead of skipping it.")
+    split_seed: int | None = HfArg(default=None, help="Seed of other validation images than those in splits/.")
+    validation_share: float | None = HfArg(default=None, help="Share of validation images, 0–1. Default: 0.1.")
+    streaming: bool = HfArg(default=False, help="Read training images from Parquet files or the Hub while training.")
+    shuffle_buffer_size: int = HfArg(default=5000, help="With --streaming: images to shuffle in memory, per device.")
+    dataloader_num_workers: int = HfArg(default=2, help="Processes that decode images, per device.")
 
     def __post_init__(self):
         if self.validation_share is not None and not 0 < self.validation_share < 1:
@@ -105,106 +74,71 @@ class DataArguments:
             for name in ("extra_data", "split_seed", "validation_share"):
                 if getattr(self, name) not in (None, []):
                     raise ValueError(f"--{name} needs a data set that is built, but --streaming takes it as it is.")
-        if self.shuffle_buffer_size < 1:
-            raise ValueError(f"--shuffle_buffer_size must be at least 1, got {self.shuffle_buffer_size}.")
-        for name in ("split_seed", "dataloader_num_workers"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"--{name} must be at least 0, got {getattr(self, name)}.")
+        check_least(self, shuffle_buffer_size=1, split_seed=0, dataloader_num_workers=0)
 
 
 @dataclass
 class TrainArguments:
-    """How to train. The defaults suit a training from the face-pretrained start, the first of README's recipe."""
+    """The training. The defaults suit a training from face-pretrained weights."""
 
-    output_dir: Path = field(metadata={"help": "Folder for checkpoints, and at the end for the model."})
-    num_train_epochs: int = field(default=10, metadata={"help": "Passes over the training images."})
-    per_device_train_batch_size: int = field(
-        default=64, metadata={"help": "Images in one step on one device; one less in some, so that an epoch has all."}
+    output_dir: Path = HfArg(help="Folder for checkpoints and, at the end, the model.")
+    num_train_epochs: int = HfArg(default=10, help="Passes over the training images.")
+    per_device_train_batch_size: int = HfArg(default=64, help="Images in one step on one device.")
+    per_device_eval_batch_size: int = HfArg(default=64, help="Images in one evaluation step.")
+    gradient_accumulation_steps: int = HfArg(default=1, help="Steps before each update of the weights.")
+    learning_rate: float = HfArg(default=1e-3, help="Largest learning rate of AdamW.")
+    lr_scheduler_type: Literal[SCHEDULERS] = HfArg(default="cosine", help="Schedule of the learning rate.")
+    warmup_ratio: float = HfArg(default=0.1, help="Share of the updates with a growing rate, 0–1.")
+    weight_decay: float = HfArg(default=0.05, help="Weight decay of kernels and matrices.")
+    max_grad_norm: float = HfArg(default=5.0, help="Largest norm of the gradients; 0 is off.")
+    ema_decay: float = HfArg(default=0.999, help="Decay of the averaged weights per update; 0 is off.")
+    mixed_precision: Literal["no", "bf16", "fp16"] = HfArg(default="no", help="bf16 is up to three times as fast.")
+    half_precision_weights: bool = HfArg(default=False, help="Store kernels as float16, in half the space.")
+    torch_compile: bool = HfArg(default=False, help="Compile the network (some minutes at the start).")
+    gradient_checkpointing: bool = HfArg(default=False, help="Recompute activations: less memory, more time.")
+    sync_batchnorm: bool = HfArg(default=False, help="Batch normalisation over the batches of all GPUs.")
+    metric_for_best_model: Literal[tuple(HIGHER_IS_BETTER)] = HfArg(default="loss", help="Metric of the best epoch.")
+    early_stopping_patience: int = HfArg(default=4, help="Epochs without improvement before stopping; 0 is off.")
+    early_stopping_threshold: float = HfArg(default=0.0, help="Changes of the metric up to this are no improvement.")
+    checkpointing_steps: str = HfArg(default="epoch", help="Updates between checkpoints, or epoch.")
+    checkpoints_total_limit: int = HfArg(default=2, help="Number of checkpoints to keep.")
+    resume_from_checkpoint: str | None = HfArg(
+        default=None, help="Folder of a checkpoint, or latest, which starts a new training where there is none yet."
     )
-    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Images in one evaluation step."})
-    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Steps before each update of the weights."})
-    learning_rate: float = field(default=1e-3, metadata={"help": "Largest learning rate of AdamW."})
-    lr_scheduler_type: str = field(default="cosine", metadata={"help": f"Decay: {', '.join(SCHEDULERS)}."})
-    warmup_ratio: float = field(default=0.1, metadata={"help": "Share of the updates with a growing rate, 0–1."})
-    weight_decay: float = field(default=0.05, metadata={"help": "Of AdamW, on kernels and matrices only."})
-    max_grad_norm: float = field(default=5.0, metadata={"help": "Gradients are clipped to this norm; 0 is off."})
-    ema_decay: float = field(default=0.999, metadata={"help": "Of the averaged weights, per update; 0 is off."})
-    mixed_precision: str = field(
-        default="no",
-        metadata={"help": "no, bf16 or fp16; bf16 is two to three times as fast where the hardware has it."},
-    )
-    half_precision_weights: bool = field(
-        default=False,
-        metadata={"help": "Store the result's kernels as float16, which halves its file; it computes in float32."},
-    )
-    torch_compile: bool = field(default=False, metadata={"help": "Compile the network (some minutes at the start)."})
-    gradient_checkpointing: bool = field(default=False, metadata={"help": "Less memory for more time."})
-    sync_batchnorm: bool = field(
-        default=False, metadata={"help": "Batch normalisation over the batches of all GPUs, for small batches."}
-    )
-    metric_for_best_model: str = field(
-        default="loss", metadata={"help": f"Validation metric that chooses weights: {', '.join(HIGHER_IS_BETTER)}."}
-    )
-    early_stopping_patience: int = field(
-        default=4, metadata={"help": "Epochs without improvement after which training stops; 0 is off."}
-    )
-    early_stopping_threshold: float = field(default=0.0, metadata={"help": "Smallest change that counts."})
-    checkpointing_steps: str = field(default="epoch", metadata={"help": "Updates between checkpoints, or epoch."})
-    checkpoints_total_limit: int = field(default=2, metadata={"help": "Checkpoints that stay."})
-    resume_from_checkpoint: str | None = field(
-        default=None, metadata={"help": "A checkpoint's path, or latest, which starts anew where there is none yet."}
-    )
-    report_to: str | None = field(default=None, metadata={"help": "tensorboard, wandb or trackio."})
-    seed: int = field(default=0, metadata={"help": "Of weights, order and augmentation."})
-    push_to_hub: bool = field(default=False, metadata={"help": "Upload the result to the Hub."})
-    hub_model_id: str | None = field(default=None, metadata={"help": "user/name. Default: name of --output_dir."})
-    hub_private_repo: bool = field(default=False, metadata={"help": "With --push_to_hub: make it a private repo."})
-    hub_strategy: str = field(
-        default="end",
-        metadata={"help": "end: upload once, at the end. best: also each epoch that is the best so far."},
+    report_to: Literal["tensorboard", "wandb", "trackio"] | None = HfArg(default=None, help="Metrics tracker.")
+    seed: int = HfArg(default=0, help="Seed of weights, order and augmentation.")
+    push_to_hub: bool = HfArg(default=False, help="Upload the result to the Hub.")
+    hub_model_id: str | None = HfArg(default=None, help="user/name. Default: name of --output_dir.")
+    hub_private_repo: bool = HfArg(default=False, help="With --push_to_hub: make it a private repo.")
+    hub_strategy: Literal["end", "best"] = HfArg(
+        default="end", help="Upload once at the end, or also after each epoch that is the best so far."
     )
 
     def __post_init__(self):
-        checks = {
-            "num_train_epochs": 1,
-            "per_device_train_batch_size": 2,
-            "per_device_eval_batch_size": 1,
-            "gradient_accumulation_steps": 1,
-            "checkpoints_total_limit": 1,
-            "weight_decay": 0,
-            "max_grad_norm": 0,
-            "early_stopping_patience": 0,
-            "early_stopping_threshold": 0,
-            "seed": 0,
-        }
-        for name, least in checks.items():
-            if not getattr(self, name) >= least:
-                raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}.")
-        choices = {
-            "lr_scheduler_type": SCHEDULERS,
-            "mixed_precision": ("no", "bf16", "fp16"),
-            "metric_for_best_model": HIGHER_IS_BETTER,
-            "hub_strategy": ("end", "best"),
-            "report_to": (None, *TRACKERS),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                names = ", ".join(str(value) for value in allowed if value)
-                raise ValueError(f"--{name} must be one of {names}, got {getattr(self, name)}.")
+        check_least(
+            self,
+            num_train_epochs=1,
+            per_device_train_batch_size=2,
+            per_device_eval_batch_size=1,
+            gradient_accumulation_steps=1,
+            checkpoints_total_limit=1,
+            weight_decay=0,
+            max_grad_norm=0,
+            early_stopping_patience=0,
+            early_stopping_threshold=0,
+            seed=0,
+        )
         if (self.hub_model_id or self.hub_private_repo or self.hub_strategy != "end") and not self.push_to_hub:
             raise ValueError("--hub_model_id, --hub_private_repo and --hub_strategy need --push_to_hub.")
-        if self.report_to and not TRACKERS[self.report_to]():
+        if self.report_to and not find_spec(self.report_to):  # accelerate would ignore it silently
             raise ValueError(f"--report_to {self.report_to} needs a package: pip install {self.report_to}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"--learning_rate must be above 0, got {self.learning_rate}.")
         if not 0 <= self.warmup_ratio <= 1:
             raise ValueError(f"--warmup_ratio must be in 0–1, got {self.warmup_ratio}.")
-        if self.checkpointing_steps != "epoch" and not (
-            self.checkpointing_steps.isdigit() and int(self.checkpointing_steps) > 0
-        ):
-            raise ValueError(
-                f"--checkpointing_steps must be a number of updates or epoch, got {self.checkpointing_steps}."
-            )
+        every = self.checkpointing_steps
+        if every != "epoch" and not (every.isdigit() and int(every) > 0):
+            raise ValueError(f"--checkpointing_steps must be a number of updates or epoch, got {every}.")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"--ema_decay must be in [0, 1), got {self.ema_decay}.")
 
@@ -219,7 +153,7 @@ class Arguments:
     augmentation: AugmentationArguments
 
     def to_dict(self) -> dict:
-        """Names and values as on the command line."""
+        """Returns names and values as on the command line."""
         groups = (getattr(self, group.name) for group in fields(self))
         values = {argument.name: getattr(group, argument.name) for group in groups for argument in fields(group)}
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
@@ -227,7 +161,7 @@ class Arguments:
 
 def parse_arguments(arguments: list[str] | None = None) -> Arguments:
     """
-    The command line as [`Arguments`].
+    Parses the command line.
 
     Raises:
         SystemExit: with a sentence, if an argument is not known or its value is out of range.

@@ -1,4 +1,4 @@
-"""Learning from other models: what they say of an image, averaged, is a second, softer label."""
+"""Learning from other models: their averaged predictions are softer labels beside the labels."""
 
 import torch
 from torch import nn
@@ -12,16 +12,11 @@ from modeling_agegender import AgeGenderOutput
 
 class Teachers(nn.Module):
     """
-    Averages what saved models say of images, each at its own size and with its own normalisation.
-
-    They see the pixels of the student's images, enlarged where their own size is larger.
+    Averages the predictions of saved models, each with its own image size and normalisation.
 
     Args:
         models: Folders or Hub ids of AgeGenderModels.
-        config: Of the student, whose classes the teachers must share.
-
-    Raises:
-        ValueError: if a teacher has other classes than the student.
+        config: Config of the student. Raises ValueError if a teacher has other classes.
     """
 
     def __init__(self, models: list[str], config: AgeGenderConfig):
@@ -31,9 +26,9 @@ class Teachers(nn.Module):
         self.normalizations = nn.ModuleList(Normalization(processor) for _, processor in loaded)
         self.sizes = [(processor.size["height"], processor.size["width"]) for _, processor in loaded]
         for name, model in zip(models, self.models):
-            # The student sees the mirror images too, as augmentation.
+            # The student sees mirror images as augmentation.
             model.config.mirror_averaging = False
-            # Fitted to images that are to calibrate the student, whose weights must not know them.
+            # The temperature was fitted to images that will calibrate the student, so its weights must not depend on it.
             model.config.gender_temperature = 1.0
             for field in ("num_age_classes", "id2label"):
                 own, expected = getattr(model.config, field), getattr(config, field)
@@ -44,40 +39,31 @@ class Teachers(nn.Module):
     @torch.no_grad()
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        What the teachers say.
+        Predicts ages and genders.
 
         Args:
-            pixels: RGB in 0–1, (batch, 3, height, width).
+            pixels: RGB images of the student in 0–1, (batch, 3, height, width). They are resized for each teacher.
 
         Returns:
-            Mean probabilities, float32: of the ages (batch, num_age_classes) and of the genders (batch, 2).
+            Mean probabilities of the ages (batch, num_age_classes) and of the genders (batch, 2), float32.
         """
-        age_probabilities, gender_probabilities = [], []
+        ages, genders = [], []
         for model, normalize, size in zip(self.models, self.normalizations, self.sizes):
             resized = pixels
             if pixels.shape[-2:] != size:
                 resized = F.interpolate(pixels, size, mode="bilinear", antialias=True)
             output = model(normalize(resized))
-            age_probabilities.append(output.age_logits.float().softmax(dim=-1))
-            gender_probabilities.append(output.gender_logits.float().softmax(dim=-1))
-        return torch.stack(age_probabilities).mean(dim=0), torch.stack(gender_probabilities).mean(dim=0)
+            ages.append(output.age_logits.float().softmax(dim=-1))
+            genders.append(output.gender_logits.float().softmax(dim=-1))
+        return torch.stack(ages).mean(dim=0), torch.stack(genders).mean(dim=0)
 
 
-def soft_loss(
+def compute_soft_loss(
     config: AgeGenderConfig, output: AgeGenderOutput, targets: tuple[torch.Tensor, torch.Tensor]
 ) -> torch.Tensor:
-    """
-    Cross-entropy of a student with what its teachers say, of all images, labelled or not.
-
-    Args:
-        config: Of the student; weighs age and gender.
-        output: Of the student.
-        targets: From [`Teachers`].
-
-    Returns:
-        A scalar, float32.
-    """
-    age_targets, gender_targets = targets
-    age_loss = F.cross_entropy(output.age_logits.float(), age_targets)
-    gender_loss = F.cross_entropy(output.gender_logits.float(), gender_targets)
+    """Computes the cross-entropy of a student with the probabilities of [`Teachers`], over all images, labelled or not."""
+    age_loss, gender_loss = (
+        F.cross_entropy(logits.float(), target)
+        for logits, target in zip((output.age_logits, output.gender_logits), targets)
+    )
     return config.age_loss_weight * age_loss + config.gender_loss_weight * gender_loss

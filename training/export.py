@@ -1,30 +1,99 @@
-"""Writes the best weights of a training as a complete model folder."""
+"""Writes the best weights of a training as a complete model folder, with results, curves and model card."""
 
+import numpy as np
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from data.labels import is_utkface
+from data.loaders import make_evaluation_dataloader
+from data.splits import describe_split, draw_calibration_half
+from data.training_set import TrainingData
+from hub.model_card import describe_start, write_results
 from image_processing_agegender import AgeGenderImageProcessor
+from metrics.age_gender import describe_errors, format_errors, format_metrics
+from metrics.calibration import calibrate, recount
+from metrics.prediction import compute_metrics, predict
+from metrics.results import describe_machine, name_paths, weights_sha256
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
-from training.arguments import TrainArguments
+from training.arguments import Arguments, TrainArguments
+from training.state import TrainerState
 
 
 @torch.no_grad()
 def round_kernels(model: AgeGenderModel):
-    """Rounds the kernels of convolutions to float16; they stay float32."""
+    """Rounds the kernels of convolutions to float16 values; they stay float32 tensors."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.copy_(module.weight.half())
 
 
-def save_result(model: AgeGenderModel, processor: AgeGenderImageProcessor, arguments: TrainArguments):
-    """Writes a complete model folder; with half-precision weights, kernels, nearly all of the file, as float16."""
-    # Those of earlier weights. New ones are written last of all, so that what a kill leaves is not taken for a result.
+def save_model(model: AgeGenderModel, processor: AgeGenderImageProcessor, arguments: TrainArguments):
+    """Writes a complete model folder; with `--half_precision_weights` stores kernels, most of the file, as float16."""
+    # The results of earlier weights go first and the new ones come last, so a kill does not leave a mixture.
     (arguments.output_dir / "train_results.json").unlink(missing_ok=True)
     AgeGenderPipeline(model=model, image_processor=processor).save_pretrained(arguments.output_dir)
     if arguments.half_precision_weights:
         file = arguments.output_dir / "model.safetensors"
-        # Reading makes them float32 again, as the configuration says. Variances may lie beyond float16, so they stay.
+        # Loading makes them float32 again, as the configuration says. Variances may exceed float16, so they stay.
         tensors = {name: values.half() if values.ndim == 4 else values for name, values in load_file(file).items()}
         save_file(tensors, file, metadata={"format": "pt"})
+
+
+def export(
+    arguments: Arguments,
+    accelerator: Accelerator,
+    data: TrainingData,
+    processor: AgeGenderImageProcessor,
+    state: TrainerState,
+):
+    """Calibrates the best weights, writes the model folder and prints its metrics. Raises ValueError if there are none."""
+    train, output_dir = arguments.train, arguments.train.output_dir
+    if not state.best_epoch:
+        raise ValueError(
+            f"No epoch gave a finite {train.metric_for_best_model} on the validation images, so there are no best "
+            "weights: lower --learning_rate or choose another --metric_for_best_model."
+        )
+    model = AgeGenderModel.from_pretrained(output_dir / "best").to(accelerator.device)
+    if train.half_precision_weights:
+        round_kernels(model)  # before the evaluation
+    predictions, options = {}, (train.per_device_eval_batch_size, arguments.data.dataloader_num_workers)
+    for split in ("validation", "test"):
+        if split in data.splits:
+            dataloader = make_evaluation_dataloader(data.splits[split], processor, *options)
+            predictions[split] = predict(model, accelerator.prepare(dataloader), accelerator)
+    if not accelerator.is_main_process:
+        return
+    validation = data.splits["validation"]
+    calibrating = draw_calibration_half(validation, arguments.data.split_seed)
+    fields, held = calibrate(model.config, predictions["validation"], calibrating, np.asarray(validation["group"]))
+    predictions = {split: recount(values, fields) for split, values in predictions.items()} | {"validation": held}
+    metrics = {split: compute_metrics(model, values) for split, values in predictions.items()}
+    errors = {split: describe_errors(values) for split, values in predictions.items()}
+    save_model(model, processor, train)
+    results = {"metrics": metrics, "errors": errors, "calibration": fields}
+    write_results(output_dir, describe_result(arguments, accelerator, data, state) | results)
+    for split in metrics:
+        print(f"Best weights (epoch {state.best_epoch}) on the {split} split\n{format_metrics(metrics[split])}")
+        print(format_errors(errors[split]))
+    print(f"Calibrated on {calibrating.sum():,} validation images: {', '.join(fields) or 'nothing, too few labels'}.")
+
+
+def describe_result(arguments: Arguments, accelerator: Accelerator, data: TrainingData, state: TrainerState) -> dict:
+    """Returns what the weights in the output folder depend on."""
+    return {
+        "arguments": name_paths(arguments.to_dict()),
+        "start": describe_start(arguments.model.model, arguments.model.config),
+        "split_images": {name: len(split) for name, split in data.splits.items()},
+        "is_utkface": is_utkface(data.splits["train"]["file_name"]),
+        "split": describe_split(data.splits),
+        "extra_images": len(data.extra or ()),
+        "best_epoch": state.best_epoch,
+        "history": state.history,
+        "training_seconds": round(state.seconds),
+        "num_processes": accelerator.num_processes,
+        "weights_sha256": weights_sha256(arguments.train.output_dir),
+        **describe_machine(),
+    }

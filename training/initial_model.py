@@ -1,4 +1,4 @@
-"""The model that a training starts from: saved before, or random weights and a network described in JSON."""
+"""The model that a training starts from: saved weights, or random weights of a network described in JSON."""
 
 import json
 from dataclasses import fields
@@ -12,45 +12,33 @@ from modeling_agegender import AgeGenderModel
 from training.arguments import ModelArguments
 
 
-def load_config(file: Path) -> AgeGenderConfig:
-    """
-    The network that a JSON file describes.
+CONFIG_FIELDS = {field.name for field in fields(AgeGenderConfig)}
 
-    Raises:
-        ValueError: if a field is not known (transformers would take it in silence) or its value is not usable.
-    """
+
+def load_config(file: Path) -> AgeGenderConfig:
+    """Loads a network from a JSON file. Raises ValueError for unknown fields, which transformers accepts silently."""
     try:
-        values = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read as JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{file} must hold the fields of AgeGenderConfig, got a {type(values).__name__}.")
-    # What saving adds beside the fields, in the config.json of a model.
-    values = {
-        name: value for name, value in values.items() if name not in ("auto_map", "custom_pipelines", "model_type")
-    }
-    unknown = set(values) - {known.name for known in fields(AgeGenderConfig)}
+        values = dict(json.loads(file.read_text()))
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} must hold the fields of AgeGenderConfig as JSON: {error}") from error
+    for name in ("auto_map", "custom_pipelines", "model_type"):  # in the config.json of a saved model
+        values.pop(name, None)
+    unknown = sorted(values.keys() - CONFIG_FIELDS)
     if unknown:
-        raise ValueError(f"{file} has the fields {sorted(unknown)}, which AgeGenderConfig does not know.")
+        raise ValueError(f"{file} has the fields {unknown}, which AgeGenderConfig does not know.")
     return AgeGenderConfig(**values)
 
 
 def override_config(config: AgeGenderConfig, overrides: list[str]) -> AgeGenderConfig:
     """
-    The config with other values of some fields, and not calibrated.
+    Returns a copy of a config without its calibration and with other values of some fields.
 
-    Args:
-        config: Stays as it is.
-        overrides: Words such as `gender_loss_weight=2.0` or `pool_sizes=[1,1,2]`, the value as JSON.
-
-    Raises:
-        ValueError: if a field is not known or a value is not usable.
+    The overrides are words such as `gender_loss_weight=2.0` or `pool_sizes=[1,1,2]`, with the value as JSON.
     """
     values = {name: value for name, value in config.to_dict().items() if name not in CALIBRATED_FIELDS}
-    known = {known.name for known in fields(AgeGenderConfig)}
     for word in overrides:
         name, equals, value = word.partition("=")
-        if not equals or name not in known:
+        if not equals or name not in CONFIG_FIELDS:
             raise ValueError(f"--config_overrides {word}: expected a field of AgeGenderConfig, =, and its value.")
         try:
             values[name] = json.loads(value)
@@ -59,8 +47,8 @@ def override_config(config: AgeGenderConfig, overrides: list[str]) -> AgeGenderC
     return AgeGenderConfig(**values)
 
 
-def load_start(arguments: ModelArguments) -> tuple[AgeGenderModel, AgeGenderImageProcessor]:
-    """The model to train, as saved before or with random weights, and its image processor."""
+def load_initial_model(arguments: ModelArguments) -> tuple[AgeGenderModel, AgeGenderImageProcessor]:
+    """Returns the model to train, with saved or random weights, and its image processor."""
     if arguments.from_scratch:
         config = override_config(load_config(arguments.config), arguments.config_overrides)
         size = {"height": config.image_size, "width": config.image_size}

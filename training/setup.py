@@ -1,31 +1,26 @@
-"""What a training is made of: accelerator, optimizer, averaged weights, and the count of its errors."""
+"""Builds the parts of a training: accelerator, optimizer, schedule of the learning rate and averaged weights."""
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, TorchDynamoPlugin
+from accelerate.utils import ProjectConfiguration
+from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
+from transformers import get_scheduler
 
-from data.loaders import PATIENCE
-from modeling_agegender import AgeGenderModel, AgeGenderOutput
+from data.loaders import PROCESS_GROUP_TIMEOUT
+from modeling_agegender import AgeGenderModel
 from training.arguments import TrainArguments
 
 
 def build_accelerator(arguments: TrainArguments) -> Accelerator:
-    """
-    The accelerator, with its checkpoints below the output folder.
-
-    Raises:
-        ValueError: if batch normalisation is to be synchronised where torch cannot do it.
-    """
+    """Builds the accelerator. Raises ValueError for `--sync_batchnorm` on a device without it."""
     accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # else the processes of torchrun would not find each other on CPUs
+        cpu=not torch.accelerator.is_available(),  # otherwise the processes of torchrun do not connect on CPUs
         mixed_precision=arguments.mixed_precision,
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
         log_with=arguments.report_to,
-        kwargs_handlers=[PATIENCE],
-        # Batches have one of two sizes: compiled for each, not once for any.
-        dynamo_plugin=TorchDynamoPlugin(backend="inductor", dynamic=False) if arguments.torch_compile else None,
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=arguments.seed),
+        kwargs_handlers=[PROCESS_GROUP_TIMEOUT],
+        dynamo_backend="inductor" if arguments.torch_compile else None,
         project_config=ProjectConfiguration(
             project_dir=str(arguments.output_dir), logging_dir=str(arguments.output_dir / "logs")
         ),
@@ -38,26 +33,29 @@ def build_accelerator(arguments: TrainArguments) -> Accelerator:
 
 
 def build_optimizer(model: AgeGenderModel, arguments: TrainArguments) -> torch.optim.Optimizer:
-    """AdamW; biases and normalisations, which have one dimension, do not decay."""
+    """Builds AdamW without weight decay of biases and normalisations, which have one dimension."""
     decaying = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": decaying}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=arguments.learning_rate, weight_decay=arguments.weight_decay)
 
 
+def build_scheduler(optimizer: torch.optim.Optimizer, epoch_updates: int, arguments: TrainArguments) -> LRScheduler:
+    """Builds the schedule over all updates. It is not prepared by accelerate, which would step it once a process."""
+    updates = epoch_updates * arguments.num_train_epochs
+    return get_scheduler(
+        arguments.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=int(updates * arguments.warmup_ratio),
+        num_training_steps=updates,
+    )
+
+
 def build_average(model: AgeGenderModel, decay: float) -> AveragedModel:
-    """The moving average of weights and buffers; young averages decay faster, else they would remember the start."""
+    """Builds the moving average of weights and buffers; its decay grows at the start, to forget the initial weights."""
 
     def update(average: torch.Tensor, value: torch.Tensor, num_averaged: torch.Tensor) -> torch.Tensor:
         count = float(num_averaged)
         return value.lerp(average, min(decay, (1 + count) / (10 + count))) if value.is_floating_point() else value
 
     return AveragedModel(model, avg_fn=update, use_buffers=True)
-
-
-def count_errors(output: AgeGenderOutput, batch: dict) -> tuple[torch.Tensor, ...]:
-    """Years of error, known ages, right genders and known genders of a batch, each a float32 scalar."""
-    errors = (output.age - batch["age_labels"]).abs()
-    right = output.gender_logits.argmax(dim=-1) == batch["gender_labels"]  # never where the label is -100
-    known_ages, known_genders = errors.isfinite(), batch["gender_labels"] != -100
-    return tuple(count.float() for count in (errors.nansum(), known_ages.sum(), right.sum(), known_genders.sum()))

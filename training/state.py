@@ -1,27 +1,44 @@
-"""Where a training stands, and what ends it."""
+"""The progress of a training, and its interruption by Ctrl-C."""
 
 import math
 import signal
 import time
 from dataclasses import asdict, dataclass, field
 
+import torch
+
 from metrics.age_gender import HIGHER_IS_BETTER
+from modeling_agegender import AgeGenderOutput
 from training.arguments import TrainArguments
+
+
+@torch.no_grad()
+def sum_errors(loss: torch.Tensor, output: AgeGenderOutput, batch: dict) -> torch.Tensor:
+    """
+    Sums the loss and the errors of a batch.
+
+    Returns:
+        Loss times images, years of error, known ages, correct genders and known genders, (5,) float32.
+    """
+    errors = (output.age - batch["age_labels"]).abs()
+    correct = output.gender_logits.argmax(dim=-1) == batch["gender_labels"]  # never where the label is -100
+    known_ages, known_genders = errors.isfinite(), batch["gender_labels"] != -100
+    sums = (loss * len(errors), errors.nansum(), known_ages.sum(), correct.sum(), known_genders.sum())
+    return torch.stack([value.float() for value in sums])
 
 
 @dataclass
 class TrainerState:
-    """Where a training stands; a checkpoint holds it beside weights, optimizer and random numbers."""
+    """The progress of a training, the same on all processes. Checkpoints hold it beside weights and random states."""
 
-    epoch: int = 0
-    step: int = 0  # batches of this epoch that are done, on each process
+    epoch: int = 0  # finished epochs
+    images: int = 0  # done in the current epoch, on all processes together
     update: int = 0
     best_epoch: int = 0
     best_metric: float | None = None
     bad_epochs: int = 0
     seconds: float = 0.0
-    # Over the batches of this epoch that are done: loss; years of error and known ages; right and known genders.
-    sums: list[float] = field(default_factory=lambda: [0.0] * 5)
+    sums: torch.Tensor = field(default_factory=lambda: torch.zeros(5))  # of `sum_errors` over the done images
     history: list[dict] = field(default_factory=list)
 
     def state_dict(self) -> dict:
@@ -31,10 +48,20 @@ class TrainerState:
         for name, value in state.items():
             setattr(self, name, value)
 
-    def add_epoch(self, results: dict, arguments: TrainArguments) -> bool:
-        """Files an epoch's results; True if they are the best so far."""
-        self.history.append({"epoch": self.epoch} | results)
-        metric = results[arguments.metric_for_best_model]
+    def compute_train_metrics(self) -> dict:
+        """Returns loss, age error (years) and gender accuracy of the current epoch, NaN where no label is known."""
+        loss, years, ages, correct, genders = self.sums.tolist()
+        return {
+            "train_loss": loss / self.images,
+            "train_age_mae": years / ages if ages else math.nan,
+            "train_gender_accuracy": correct / genders if genders else math.nan,
+        }
+
+    def finish_epoch(self, metrics: dict, arguments: TrainArguments) -> bool:
+        """Records an epoch's metrics and begins the next one; returns whether they are the best so far."""
+        self.epoch, self.images, self.sums = self.epoch + 1, 0, torch.zeros(5)
+        self.history.append({"epoch": self.epoch} | metrics)
+        metric = metrics[arguments.metric_for_best_model]
         sign = 1 if HIGHER_IS_BETTER[arguments.metric_for_best_model] else -1
         improved = math.isfinite(metric) and (
             self.best_metric is None or sign * (metric - self.best_metric) > arguments.early_stopping_threshold
@@ -45,39 +72,13 @@ class TrainerState:
             self.bad_epochs += 1
         return improved
 
-    def recount(
-        self, epoch_images: int, steps: list[int], num_processes: list[int], accumulation: int, epoch_updates: int
-    ) -> int:
-        """
-        Counts anew for a training whose steps take another number of images.
-
-        Args:
-            epoch_images: Of all steps of an epoch and all processes.
-            steps: Of an epoch, then and now, divided as `cut` does.
-            num_processes: Then and now.
-            accumulation: Steps of an update now. The epoch goes on where an update begins.
-            epoch_updates: Updates of an epoch now.
-
-        Returns:
-            How many images of this epoch are seen a second time.
-        """
-        done, processes_share = self.step * epoch_images // steps[0], num_processes[0] / num_processes[1]
-        step = ((done + 1) * steps[1] - 1) // epoch_images  # the last one before which nothing is left to do
-        step = step // accumulation * accumulation
-        seen = step * epoch_images // steps[1]
-        # The sums are means over the processes: the first of a loss for each step, the others of counts of images.
-        shares = [step / self.step, *[seen / done * processes_share] * 4] if done else [0.0] * 5
-        self.sums = [value * share for value, share in zip(self.sums, shares)]
-        self.step, self.update = step, self.epoch * epoch_updates + step // accumulation
-        return done - seen
-
-    def should_stop(self, arguments: TrainArguments) -> bool:
-        """True if early stopping ends the training here."""
-        return 0 < arguments.early_stopping_patience <= self.bad_epochs
+    def is_finished(self, arguments: TrainArguments) -> bool:
+        """Returns whether all epochs are done or early stopping ends the training."""
+        return self.epoch >= arguments.num_train_epochs or 0 < arguments.early_stopping_patience <= self.bad_epochs
 
 
 class Interruption:
-    """Turns the first Ctrl-C into a request that the loop meets after its step; a second one acts at once."""
+    """Turns the first Ctrl-C into a request that the loop reads after each step; a second one interrupts at once."""
 
     def __init__(self):
         self.requested = False

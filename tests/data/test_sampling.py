@@ -1,35 +1,63 @@
-"""Batches of like size that hold each image once."""
+"""The order of the images: all of them once an epoch, extra ones among them, and resuming within an epoch."""
 
 import pytest
-import torch
-from torch.utils.data import RandomSampler
+from accelerate.data_loader import BatchSamplerShard
+from torch.utils.data import BatchSampler
 
-from data.sampling import EvenBatches, count_steps, cut
-
-
-@pytest.mark.parametrize("processes", [1, 2, 3])
-@pytest.mark.parametrize("batch_size", [2, 3, 4, 7])
-def test_no_batch_is_larger_than_asked_or_holds_one_image(batch_size, processes):
-    for num_images in range(batch_size * processes, 200):
-        steps = count_steps(num_images, batch_size, processes)
-        starts = cut(num_images, steps * processes)
-        sizes = [end - start for start, end in zip(starts, starts[1:])]
-        assert sum(sizes) == num_images and min(sizes) >= 2 and max(sizes) - min(sizes) <= 1
-        # With batches of two, an image too many joins others; else none exceeds its size, and none could be spared.
-        if num_images >= 2 * processes * steps + 2 * processes:
-            assert max(sizes) <= batch_size and (steps - 1) * processes * batch_size < num_images
+from data.sampling import ImageSampler
 
 
-def test_two_processes_take_together_what_one_takes_with_twice_the_batch():
-    for num_images in range(16, 100):
-        steps = count_steps(num_images, 4, 2)
-        assert steps == count_steps(num_images, 8, 1)
-        assert cut(num_images, 2 * steps)[::2] == cut(num_images, steps)
+def draw_batches(sampler: ImageSampler, batch_size: int, num_processes: int) -> list[list[list[int]]]:
+    """The batches of each process, as accelerate shares them."""
+    batches = BatchSampler(sampler, batch_size, drop_last=True)
+    return [list(BatchSamplerShard(batches, num_processes, index)) for index in range(num_processes)]
 
 
-def test_batches_are_what_the_sampler_draws():
-    sampler = RandomSampler(range(10), generator=torch.Generator().manual_seed(0))
-    batches = EvenBatches(sampler, 4)
-    drawn = list(batches)
-    assert [len(batch) for batch in drawn] == [2, 3, 2, 3] and len(batches) == 4
-    assert sorted(sum(drawn, [])) == list(range(10)) and sum(drawn, []) != list(range(10))
+def test_each_epoch_has_all_images_in_an_order_of_its_own():
+    sampler = ImageSampler(num_images=30, seed=3)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert sorted(first) == sorted(second) == list(range(30)) and len(sampler) == 30
+    assert first != second and first != sorted(first)
+    assert list(ImageSampler(num_images=30, seed=3)) == first != list(ImageSampler(num_images=30, seed=5))
+
+
+def test_an_epoch_has_a_share_of_extra_images_in_its_midst():
+    sampler = ImageSampler(num_images=30, num_extra=100, extra_share=0.25)
+    first = list(sampler)
+    assert len(first) == len(sampler) == 40
+    assert sorted(index for index in first if index < 30) == list(range(30))
+    extra = {index for index in first if index >= 30}
+    assert len(extra) == 10 and max(extra) < 130 and any(index >= 30 for index in first[:20])
+    sampler.set_epoch(1)
+    assert {index for index in sampler if index >= 30} != extra
+    assert len(ImageSampler(num_images=30, num_extra=5, extra_share=0.9)) == 35  # there are no more
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 3])
+@pytest.mark.parametrize("num_images", [12, 30, 35])
+def test_processes_get_as_many_full_batches_of_different_images(num_images, num_processes):
+    shares = draw_batches(ImageSampler(num_images), 4, num_processes)
+    assert {len(share) for share in shares} == {num_images // (4 * num_processes)}
+    images = [image for share in shares for batch in share for image in batch]
+    assert len(set(images)) == len(images) and {len(batch) for share in shares for batch in share} == {4}
+
+
+@pytest.mark.parametrize(("batch_size", "num_processes"), [(4, 2), (8, 1), (2, 1), (3, 3)])
+def test_an_epoch_resumes_after_its_done_images_with_any_batches(batch_size, num_processes):
+    """Two processes have done two batches of four each."""
+    sampler = ImageSampler(num_images=40, num_extra=9, extra_share=0.1)
+    sampler.set_epoch(2)
+    epoch, state = list(sampler), sampler.state_dict()
+    assert state == {"epoch": 2, "images": 0}
+    done = [image for share in draw_batches(sampler, 4, 2) for batch in share[:2] for image in batch]
+    assert set(done) == set(epoch[:16])
+
+    resumed = ImageSampler(num_images=40, num_extra=9, extra_share=0.1)
+    resumed.load_state_dict({"epoch": 2, "images": 16})
+    left = [image for share in draw_batches(resumed, batch_size, num_processes) for batch in share for image in batch]
+    assert not set(left) & set(done) and set(left) <= set(epoch)
+    assert len(left) == 28 // (batch_size * num_processes) * batch_size * num_processes
+    resumed.load_state_dict({"epoch": 3, "images": 0})
+    assert len(list(resumed)) == 44

@@ -1,41 +1,17 @@
-"""Tables of faces: classes by name, published splits without leaks, and names of splits and files as people write them."""
+"""Tables of faces: classes by name, published splits, and the names of splits and files."""
 
 import datasets
-import numpy as np
 import pytest
-from PIL import Image
 
-from data import sources as image_sources
+from data import tables
 from data.utkface import load_utkface
+from tests.support.faces import make_image, make_table, write_splits
 from tests.support.training import ROOT
 
 
 LISTED = (ROOT / "splits" / "utkface_test.txt").read_text().split()[:3]
 
-pytestmark = pytest.mark.usefixtures("datasets_cache")
-
-
-def make_image(seed: int) -> Image.Image:
-    blocks = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    return Image.fromarray(blocks).resize((48, 48), Image.Resampling.BILINEAR)
-
-
-def make_table(seeds, **columns) -> datasets.Dataset:
-    """A picture of its own for each seed, 30 years old unless a column says otherwise."""
-    columns = {"image": [make_image(seed) for seed in seeds], "age": [30.0] * len(seeds)} | columns
-    features = {name: columns.pop(name) for name in list(columns) if isinstance(columns[name], datasets.ClassLabel)}
-    table = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
-    for name, feature in features.items():
-        table = table.add_column(name, list(range(len(feature.names))) * (len(seeds) // len(feature.names)))
-        table = table.cast_column(name, feature)
-    return table
-
-
-def write_splits(path, **tables: datasets.Dataset):
-    path.mkdir()
-    for name, table in tables.items():
-        table.to_parquet(path / f"{name}.parquet")
-    return path
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 def rows(dataset: datasets.DatasetDict) -> list[dict]:
@@ -58,21 +34,18 @@ def test_classes_of_ages_are_refused(tmp_path):
         load_utkface(write_splits(tmp_path / "table", faces=table))
 
 
-def test_ages_that_are_no_numbers_are_named_and_gaps_are_not(tmp_path, caplog):
-    datasets.logging.enable_propagation()
+def test_ages_that_are_no_numbers_are_unusable_and_gaps_are_not(tmp_path):
     table = make_table(range(6), age=["30", "20-29", "30", "31", "40", "50"])
     with pytest.raises(ValueError, match="no usable image"):
         load_utkface(write_splits(tmp_path / "words", faces=table))
     gaps = make_table(range(20), age=[float("nan"), *range(1, 20)], gender=[float("nan"), *[0.0, 1.0] * 9, 1.0])
     loaded = {row["file_name"]: row for row in rows(load_utkface(write_splits(tmp_path / "gaps", faces=gaps)))}
-    datasets.logging.disable_propagation()
     assert len(loaded) == 20
     assert (loaded["train-0"]["age"], loaded["train-0"]["gender"]) == (None, None)
     assert (loaded["train-2"]["age"], loaded["train-2"]["gender"]) == (2, 1)
 
 
-def test_near_duplicates_across_published_splits_leave_training(tmp_path, caplog):
-    datasets.logging.enable_propagation()
+def test_near_duplicates_across_published_splits_leave_training(tmp_path, warnings):
     path = write_splits(
         tmp_path / "published",
         train=make_table([*range(10), 20, 30]),
@@ -80,10 +53,9 @@ def test_near_duplicates_across_published_splits_leave_training(tmp_path, caplog
         test=make_table([*range(30, 35), 21]),
     )
     for _ in range(2):  # built, then from the cache
-        caplog.clear()
+        warnings.clear()
         dataset = load_utkface(path)
-        assert "3 near-duplicates of validation or test images belong to no split" in caplog.text
-    datasets.logging.disable_propagation()
+        assert "3 near-duplicates of validation or test images belong to no split" in warnings.text
     assert dataset.num_rows == {"train": 10, "validation": 4, "test": 6}
 
 
@@ -95,11 +67,9 @@ def test_published_data_without_validation_get_some(tmp_path):
 def test_listed_test_images_are_test_images_whatever_a_table_says(tmp_path):
     """Known by the names of their files, without a column of names."""
     names = [f"3{index}_0_0_{20170116181301976 + index}.jpg.chip.jpg" for index in range(12)] + LISTED
-    folder = tmp_path / "images"
-    folder.mkdir()
     for seed, name in enumerate(names):
-        make_image(seed).save(folder / name)
-    images = [{"path": name, "bytes": (folder / name).read_bytes()} for name in names]
+        make_image(seed).save(tmp_path / name)
+    images = [{"path": name, "bytes": (tmp_path / name).read_bytes()} for name in names]
     table = datasets.Dataset.from_dict({"image": images, "age": [30.0] * len(names)})
     table = table.cast_column("image", datasets.Image())
     path = write_splits(tmp_path / "table", train=table.select(range(3, 15)), validation=table.select(range(3)))
@@ -110,8 +80,8 @@ def test_listed_test_images_are_test_images_whatever_a_table_says(tmp_path):
 
 @pytest.mark.parametrize("name", ["val-00000-of-00001", "valid_0", "validation", "dev.0"])
 def test_names_of_validation_files(tmp_path, name):
-    path = write_splits(tmp_path / "named", **{"train_0": make_table(range(8)), name: make_table(range(10, 14))})
-    assert load_utkface(path).num_rows == {"train": 8, "validation": 4}
+    files = [str(tmp_path / "train_0.parquet"), str(tmp_path / f"{name}.parquet")]
+    assert tables.group_by_split(str(files[0]), files) == {"train": files[:1], "validation": files[1:]}
 
 
 def test_names_of_folders_name_splits_too(tmp_path):
@@ -123,9 +93,9 @@ def test_names_of_folders_name_splits_too(tmp_path):
 
 
 def test_a_data_set_of_the_hub(monkeypatch):
-    tables = datasets.DatasetDict({"train": make_table(range(8)), "val": make_table(range(10, 14))})
-    monkeypatch.setattr(image_sources.datasets, "load_dataset", lambda name: {"some/faces": tables}[name])
+    table = datasets.DatasetDict({"train": make_table(range(8)), "val": make_table(range(10, 14))})
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: {"some/faces": table}[name])
     assert load_utkface("some/faces").num_rows == {"train": 8, "validation": 4}
-    tables["unlabelled"] = make_table(range(20, 22))
+    table["unlabelled"] = make_table(range(20, 22))
     with pytest.raises(ValueError, match=r"'some/faces' has the splits .*'unlabelled'.*; known are train, validation"):
         load_utkface("some/faces")

@@ -1,79 +1,56 @@
-"""Extra faces: mixed in by share, never ones that measure, labels or not."""
+"""The images of a training: what is missing, extra faces without evaluation images, and what identifies them."""
 
 import datasets
-import numpy as np
 import pytest
-import torch
 
-from data.sampling import MixingSampler
-from modeling_agegender import AgeGenderModel
-from tests.support.training import draw_face, read_results, write_table
+from data.training_set import hash_labels, load_training_data
+from tests.support.faces import make_jpeg, make_name, make_table, write_nested, write_splits
 
 
-pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
+pytestmark = pytest.mark.usefixtures("empty_cache", "fresh_accelerate_state")
+
+LISTED_TEST = "100_1_0_20170112213001988.jpg.chip.jpg"
 
 
-def test_an_epoch_holds_all_images_and_a_share_of_extra_ones():
-    sampler = MixingSampler(num_images=30, num_extra=100, share=0.25, seed=0)
-    first = list(sampler)
-    assert len(first) == len(sampler) == 40
-    assert sorted(index for index in first if index < 30) == list(range(30))
-    extra = [index for index in first if index >= 30]
-    assert len(set(extra)) == 10 and max(extra) < 130
-    assert first != sorted(first) and any(index >= 30 for index in first[:20])
+def load(data_dir, **changes):
+    options = {"extra_data": [], "strict": True, "split_seed": None, "validation_share": 0.25, "streaming": False}
+    return load_training_data(str(data_dir), **options | changes)
 
 
-def test_each_epoch_has_an_order_and_extra_images_of_its_own():
-    sampler = MixingSampler(num_images=30, num_extra=100, share=0.25, seed=0)
-    first = list(sampler)
-    sampler.set_epoch(1)
-    second = list(sampler)
-    sampler.set_epoch(0)
-    assert list(sampler) == first and set(first) != set(second)
+def test_extra_faces_are_those_that_are_not_evaluated(tmp_path, warnings):
+    """All 41 images of the data set, of which 10 are validation images and one is a test image, and 20 others."""
+    names = [make_name(index) for index in range(40)] + [LISTED_TEST]
+    faces = write_nested(tmp_path / "faces", {name: make_jpeg(seed) for seed, name in enumerate(names)})
+    extra = write_splits(tmp_path / "extra", faces=make_table(range(41)))
+    more = write_splits(tmp_path / "more", faces=make_table(range(100, 120)))
+    data = load(faces, extra_data=[str(extra), str(more)])
+    assert data.splits.num_rows == {"train": 30, "validation": 10, "test": 1}
+    assert "11 of 61 extra images resemble an evaluation image" in warnings.text
+    assert len(data.extra) == 50 and set(data.extra["gender"]) == {None}
 
 
-def test_no_more_extra_images_than_there_are():
-    assert len(MixingSampler(num_images=30, num_extra=5, share=0.9, seed=0)) == 35
+def test_what_is_missing_is_named(tmp_path):
+    faces = write_nested(tmp_path / "faces", {LISTED_TEST: make_jpeg(0)})
+    with pytest.raises(ValueError, match=r"faces has no train images, only \['test'\]"):
+        load(faces)
+    whole = write_splits(tmp_path / "whole", faces=make_table(range(20)))
+    with pytest.raises(ValueError, match=r"--extra_data .*faces holds no training images, only \['test'\]"):
+        load(whole, extra_data=[str(faces)])
 
 
-def test_extra_faces_without_gender_train_and_copies_of_measuring_images_do_not(run_train, faces, tmp_path, caplog):
-    """All 40 images of the data set and 20 others; those of validation and test are left out."""
-    files = sorted(faces.iterdir())
-    ages = [float(file.name.split("_")[0]) for file in files] + [40.0] * 20
-    images = [str(file) for file in files] + [draw_face(40, 0, seed=500 + index) for index in range(20)]
-    table = write_table(tmp_path / "extra", images, ages)
-    datasets.logging.enable_propagation()
-    run_train(tmp_path / "run", num_train_epochs=1, extra_data=table, extra_share=0.5)
-    datasets.logging.disable_propagation()
-    results = read_results(tmp_path / "run")
-    held_out = results["split_images"]["validation"] + results["split_images"]["test"]
-    assert results["extra_images"] == len(files) + 20 - held_out
-    # The images of the published test split go by their names, those of validation by their looks.
-    assert "10 of 60 extra images resemble one that measures" in caplog.text
-    assert results["arguments"]["extra_data"] == ["faces.parquet"]
-    assert np.isfinite(results["history"][0]["train_loss"])
+def test_data_are_recognised_by_names_and_labels(tmp_path):
+    """In any form and order, but not with another label or name."""
+    images = {make_name(index): make_jpeg(index) for index in range(20)}
+    first = load(write_nested(tmp_path / "first", images))
+    again = load(write_nested(tmp_path / "again", dict(reversed(images.items()))))
+    assert first.describe() == again.describe() and first.describe()["extra_sha256"] is None
+    other = load(write_nested(tmp_path / "other", images | {make_name(99): make_jpeg(99)}))
+    assert other.describe()["train_sha256"] != first.describe()["train_sha256"]
+    extra = write_splits(tmp_path / "extra", faces=make_table(range(50, 60)))
+    assert load(tmp_path / "first", extra_data=[str(extra)]).describe()["extra_sha256"]
 
-
-def test_a_teacher_alone_replaces_the_labels(run_train, tmp_path):
-    """A teacher that says female and 60 years of all faces: so does its student, whatever the labels say."""
-    run_train(tmp_path / "teacher", num_train_epochs=1)
-    model = AgeGenderModel.from_pretrained(tmp_path / "teacher")
-    with torch.no_grad():
-        for head, index in ((model.age_head, 60), (model.gender_head, 1)):
-            head.layers[-1].weight.zero_()
-            head.layers[-1].bias.zero_()[index] = 12.0
-    model.save_pretrained(tmp_path / "teacher")
-    run_train(
-        tmp_path / "student",
-        teacher=tmp_path / "teacher",
-        teacher_weight=1,
-        # One epoch, since validation, which asks the labels, would choose the first of several.
-        num_train_epochs=1,
-        per_device_train_batch_size=2,
-        ema_decay=0,
-        learning_rate=0.03,
-    )
-    student = AgeGenderModel.from_pretrained(tmp_path / "student").eval()
-    output = student(torch.randn(4, 3, 32, 32))
-    assert output.age.tolist() == pytest.approx([60.0] * 4, abs=6)
-    assert (output.gender_logits.argmax(dim=-1) == 1).all()
+    names = first.splits["train"].select_columns(["file_name", "age", "gender"])
+    assert hash_labels(names) == hash_labels(names.shuffle(seed=1)) == hash_labels(first.splits["train"])
+    for change in ({"age": 3.0}, {"gender": None}, {"file_name": "another"}):
+        changed = datasets.Dataset.from_list([names[0] | change, *names.select(range(1, len(names)))])
+        assert hash_labels(changed.cast(names.features)) != hash_labels(names)

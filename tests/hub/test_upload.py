@@ -362,7 +362,7 @@ def test_data_without_training_images_make_no_repo(hub, tmp_path):
     command = ["-m", "scripts.publish_data", faces, "untrained"]
     process = run_program(command, environment)
     reason = "Nothing can be uploaded to untrained: you are not logged in to the Hub"
-    assert last_line(process).startswith(f"publish_data: error: {reason}") and "Reading faces" not in process.stderr
+    assert last_line(process).startswith(f"publish_data.py: error: {reason}") and "Reading faces" not in process.stderr
     sentence = last_line(run_program(command, environment | {"HF_TOKEN": WRITE_TOKEN}))
-    assert sentence.startswith(f"publish_data: error: {faces} has no train images, only ['test']")
+    assert sentence.startswith(f"publish_data.py: error: {faces} has no train images, only ['test']")
     assert not hub.repo("somebody/untrained", "datasets").exists

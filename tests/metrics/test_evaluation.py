@@ -1,9 +1,8 @@
-"""Measuring: the numbers against those worked out by hand, and what evaluation.py prints, writes and refuses."""
+"""evaluation.py: its metrics against those computed by hand, and what it prints, writes and refuses."""
 
 import hashlib
 import json
 import runpy
-import sys
 from pathlib import Path
 
 import datasets
@@ -11,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 
 import evaluation
-from data.loaders import make_dataloader
+from data.loaders import make_evaluation_dataloader
 from data.splits import describe_split
+from data.utkface import load_utkface
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.calibration import CALIBRATED_FIELDS
 from metrics.prediction import evaluate_model
 from modeling_agegender import AgeGenderModel
 from tests.support.models import make_config
+from tests.support.processes import run_here
 
 
 ROOT = Path(__file__).parents[2]
@@ -66,29 +66,17 @@ def run_evaluation(pictures, model_folder, tmp_path, monkeypatch):
     """Calls main() as the command line does, in a folder of its own; returns what it wrote to the default file."""
 
     def run(*words, data_dir=pictures, split="validation") -> dict:
-        AcceleratorState._reset_state(True)
-        GradientState._reset_state()
         monkeypatch.chdir(tmp_path)
-        command = [
-            "evaluation.py",
-            "--model",
-            str(model_folder),
-            "--data_dir",
-            str(data_dir),
-            "--split",
-            split,
-            *words,
-        ]
-        monkeypatch.setattr(sys, "argv", command)
-        evaluation.main()
+        command = ["--model", str(model_folder), "--data_dir", str(data_dir), "--split", split, *words]
+        run_here("evaluation", command)
         file = tmp_path / f"evaluation_{split}.json"
         return json.loads(file.read_text()) if file.exists() else None
 
     return run
 
 
-def work_out(model_folder: Path, files: list[Path], age_statistic: str) -> dict:
-    """The metrics, image by image, from the model's outputs and the file names alone."""
+def compute_by_hand(model_folder: Path, files: list[Path], age_statistic: str) -> dict:
+    """Returns the metrics, image by image, from the outputs of the model and the file names."""
     model = AgeGenderModel.from_pretrained(model_folder, age_statistic=age_statistic).eval()
     processor = AgeGenderImageProcessor.from_pretrained(model_folder)
     rows = []
@@ -114,11 +102,11 @@ def work_out(model_folder: Path, files: list[Path], age_statistic: str) -> dict:
     return metrics
 
 
-def test_metrics_equal_those_worked_out_by_hand(run_evaluation, pictures, model_folder):
+def test_metrics_equal_those_computed_by_hand(run_evaluation, pictures, model_folder):
     results = run_evaluation("--per_device_eval_batch_size", "4", split="train")
-    files = [pictures / name for name in evaluation.load_utkface(pictures)["train"]["file_name"]]
+    files = [pictures / name for name in load_utkface(pictures)["train"]["file_name"]]
     for name, statistic in (("metrics", "median"), ("metrics_of_interpolated_median", "interpolated_median")):
-        expected = work_out(model_folder, files, statistic)
+        expected = compute_by_hand(model_folder, files, statistic)
         assert set(results[name]) == set(expected)
         for key, value in expected.items():
             assert results[name][key] == pytest.approx(value, rel=1e-4), (name, key)
@@ -145,7 +133,7 @@ def test_both_ranges_are_printed_and_json_is_written_without_being_asked(
 def test_split_test_measures_the_published_test_images(run_evaluation, pictures, model_folder, tmp_path):
     assert run_evaluation("--output", str(tmp_path / "deep" / "test.json"), split="test") is None
     written = json.loads((tmp_path / "deep" / "test.json").read_text())
-    expected = work_out(model_folder, [pictures / name for name in TEST_NAMES], "median")
+    expected = compute_by_hand(model_folder, [pictures / name for name in TEST_NAMES], "median")
     assert written["split"] == "test"
     assert written["metrics"]["num_images"] == len(TEST_NAMES) == 5
     assert written["metrics"]["age_mae"] == pytest.approx(expected["age_mae"], rel=1e-4)
@@ -173,7 +161,7 @@ def test_missing_labels_weigh_the_same_in_any_batch(model_folder):
     accelerator = Accelerator()
     found = []
     for batch_size in (2, 7):
-        dataloader = accelerator.prepare(make_dataloader(dataset, processor, batch_size, num_workers=0))
+        dataloader = accelerator.prepare(make_evaluation_dataloader(dataset, processor, batch_size, num_workers=0))
         found.append(evaluate_model(model, dataloader, accelerator))
     assert found[0]["loss"] == pytest.approx(found[1]["loss"], rel=1e-5)
     assert found[0]["age_mae"] == pytest.approx(found[1]["age_mae"], rel=1e-5)
@@ -192,17 +180,17 @@ def test_measuring_changes_neither_mode_nor_weights_nor_statistics(model_folder,
     before = {name: value.clone() for name, value in model.state_dict().items()}
     accelerator = Accelerator()
     processor = AgeGenderImageProcessor.from_pretrained(model_folder)
-    dataset = evaluation.load_utkface(pictures)["validation"]
-    evaluate_model(model, accelerator.prepare(make_dataloader(dataset, processor, 2, num_workers=0)), accelerator)
+    dataset = load_utkface(pictures)["validation"]
+    evaluate_model(
+        model, accelerator.prepare(make_evaluation_dataloader(dataset, processor, 2, num_workers=0)), accelerator
+    )
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_seed_and_share_choose_the_validation_images_as_in_training(run_evaluation, pictures):
     results = run_evaluation("--split_seed", "3", "--validation_share", "0.4")
-    assert results["metrics"]["num_images"] == len(
-        evaluation.load_utkface(pictures, seed=3, validation_share=0.4)["validation"]
-    )
+    assert results["metrics"]["num_images"] == len(load_utkface(pictures, seed=3, validation_share=0.4)["validation"])
     assert results["metrics"]["num_images"] > 8
     assert (results["split_seed"], results["validation_share"]) == (3, 0.4)
 
@@ -238,7 +226,7 @@ def test_errors_by_age_are_written(run_evaluation):
 
 def test_another_split_than_that_of_training_is_refused(run_evaluation, pictures, model_folder):
     """Else validation images would be among those that the model was trained on."""
-    trained = describe_split(evaluation.load_utkface(pictures, seed=5))
+    trained = describe_split(load_utkface(pictures, seed=5))
     file = model_folder / "train_results.json"
     file.write_text(json.dumps({"split": trained}))
     try:
@@ -278,7 +266,7 @@ def test_bad_arguments_are_refused(run_evaluation, capsys, words, sentence):
 def test_a_missing_model_reaches_the_user_as_a_sentence(pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = ["evaluation.py", "--model", "no/such/folder", "--data_dir", str(pictures)]
-    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr("sys.argv", command)
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(ROOT / "evaluation.py"), run_name="__main__")
     # Python prints such an exit without a traceback and returns 1.

@@ -1,5 +1,7 @@
-"""Processes that the tests start, end and kill: forked, so that they need no imports, which take longer than the tests."""
+"""Programs as calls, and processes that the tests start and kill. They are forked, since imports take longer than a test."""
 
+import gc
+import importlib
 import os
 import signal
 import socket
@@ -12,15 +14,27 @@ from accelerate.state import AcceleratorState, GradientState
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-import train
+
+def reset_accelerate():
+    """Makes accelerate forget the state of the last program."""
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+
+
+def run_here(program: str, command: list[str]):
+    """Calls main() of a program as its command line does, in this process."""
+    reset_accelerate()
+    argv = sys.argv
+    sys.argv = [f"{program}.py", *command]
+    try:
+        importlib.import_module(program).main()
+    finally:
+        sys.argv = argv
 
 
 def run_train_here(command: list[str]):
-    """main() of train.py as the command line of this process."""
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-    sys.argv = ["train.py", *command]
-    train.main()
+    """Calls main() of train.py as its command line does, in this process."""
+    run_here("train", command)
 
 
 def find_free_port() -> int:
@@ -31,17 +45,17 @@ def find_free_port() -> int:
 
 def run_on_processes(function: Callable, *arguments, log_dir: Path, num_processes: int = 2) -> list:
     """
-    Calls a function on several processes as torchrun would start them, by the code that torchrun runs.
+    Calls a function on several processes, with the code of torchrun.
 
     Args:
-        function: Gets the arguments. What it returns must be small, or its process would wait for somebody to read it.
-        log_dir: Where the processes print to.
+        function: Gets the arguments and returns a small value: a large one would block its pipe.
+        log_dir: Folder for what the processes print.
 
     Returns:
-        What the function returned, by rank.
+        The values by rank.
 
     Raises:
-        ChildFailedError: if a process fails; it tells of the first one that did.
+        ChildFailedError: if a process fails; it names the first one.
     """
     config = LaunchConfig(
         min_nodes=1,
@@ -57,22 +71,25 @@ def run_on_processes(function: Callable, *arguments, log_dir: Path, num_processe
     )
     names = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
     handlers = {name: signal.getsignal(name) for name in names}
+    gc.freeze()  # garbage with threads, such as an earlier store, would abort a forked process that collects it
     try:
         results = elastic_launch(config, function)(*arguments)
     finally:
+        gc.unfreeze()
         for name, handler in handlers.items():
             signal.signal(name, handler)
     return [results[rank] for rank in range(num_processes)]
 
 
 def read_logs(log_dir: Path, rank: int) -> str:
-    """All that a process has printed, errors included."""
+    """Returns what a process has printed, including errors."""
     files = sorted(log_dir.rglob(f"{rank}/std*.log"))
     return "".join(file.read_text() for file in files)
 
 
 def run_forked(function: Callable, *arguments, log: Path) -> int:
-    """Calls a function in a child of this process; its exit code, or minus the number of the signal that ended it."""
+    """Calls a function in a child process; returns its exit code, or minus the number of the signal that ended it."""
+    gc.freeze()  # as in `run_on_processes`
     child = os.fork()
     if child == 0:
         code = 1
@@ -88,4 +105,5 @@ def run_forked(function: Callable, *arguments, log: Path) -> int:
             traceback.print_exc()
         finally:
             os._exit(code)
+    gc.unfreeze()
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

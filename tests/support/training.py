@@ -1,9 +1,6 @@
-"""What the tests of training share: tiny data, a tiny network, and a look at what a run has written."""
+"""Tiny data, a tiny network and commands for trainings, and comparisons of their results."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -13,7 +10,7 @@ from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file
 
-from data.loaders import make_dataloader
+from data.loaders import make_evaluation_dataloader
 from data.splits import draw_calibration_half
 from data.utkface import load_utkface
 from image_processing_agegender import AgeGenderImageProcessor
@@ -35,7 +32,9 @@ NETWORK = {
 }
 TRAIN_IMAGES, BATCH_SIZE = 30, 4
 SCHEDULER, STATE, AVERAGE = (f"custom_checkpoint_{index}.pkl" for index in range(3))
-BATCHES = -(-TRAIN_IMAGES // BATCH_SIZE)
+BATCHES = TRAIN_IMAGES // BATCH_SIZE
+# The changes of `make_command` in the fixture `trained`.
+TRAINED = {"num_train_epochs": 3, "checkpointing_steps": 5, "checkpoints_total_limit": 9}
 
 
 def draw_face(age: int, gender: int, seed: int) -> Image.Image:
@@ -76,24 +75,6 @@ def make_command(faces: Path, network: Path, output_dir: Path, **changes) -> lis
     return [word for name, value in pairs for word in ([name] if value is True else [name, str(value)])]
 
 
-def start_process(command: list[str], tmp_path: Path) -> subprocess.Popen:
-    environment = os.environ | {
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_DATASETS_CACHE": str(datasets.config.HF_DATASETS_CACHE),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    return subprocess.Popen(
-        [sys.executable, "train.py", *command],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,  # a process group of its own, as a terminal's foreground job
-    )
-
-
 def read_results(output_dir: Path) -> dict:
     return json.loads((output_dir / "train_results.json").read_text())
 
@@ -101,6 +82,11 @@ def read_results(output_dir: Path) -> dict:
 def latest_checkpoint(output_dir: Path) -> Path:
     checkpoints = find_checkpoints(output_dir)
     return checkpoints[max(checkpoints)]
+
+
+def read_state(checkpoint: Path) -> dict:
+    """The progress of a training that a checkpoint holds."""
+    return torch.load(checkpoint / STATE, weights_only=False)
 
 
 def read_checkpoint(folder: Path) -> dict:
@@ -131,7 +117,7 @@ def assert_same(first: dict, second: dict):
 
 
 def assert_same_end(first: Path, second: Path):
-    """Two output folders hold the same weights and history, and went through the same checkpoint in the end."""
+    """Two output folders hold the same weights, history and metrics."""
     assert_same(load_file(first / "model.safetensors"), load_file(second / "model.safetensors"))
     first_results, second_results = read_results(first), read_results(second)
     for key in ("history", "metrics", "best_epoch", "weights_sha256"):
@@ -144,7 +130,7 @@ def measure_choosing_half(model_folder: Path, faces: Path) -> dict:
     choosing = validation.select(np.flatnonzero(~draw_calibration_half(validation)))
     accelerator = Accelerator(cpu=True)
     processor = AgeGenderImageProcessor.from_pretrained(model_folder)
-    dataloader = accelerator.prepare(make_dataloader(choosing, processor, batch_size=8, num_workers=0))
+    dataloader = accelerator.prepare(make_evaluation_dataloader(choosing, processor, batch_size=8, num_workers=0))
     return evaluate_model(AgeGenderModel.from_pretrained(model_folder), dataloader, accelerator)
 
 

@@ -1,12 +1,12 @@
-"""Teachers: what they say is averaged, at their own size and normalisation, and pulls the student."""
+"""Teachers: their predictions are averaged, at their own size and normalisation, and the student learns from them."""
 
 import pytest
 import torch
 
 from image_processing_agegender import AgeGenderImageProcessor
-from modeling_agegender import AgeGenderOutput
+from modeling_agegender import AgeGenderModel, AgeGenderOutput
 from tests.support.models import make_config, make_model
-from training.distillation import Teachers, soft_loss
+from training.distillation import Teachers, compute_soft_loss
 
 
 @pytest.fixture
@@ -58,6 +58,30 @@ def test_soft_loss_is_least_where_student_and_teacher_agree():
     targets = torch.tensor([[0.2, 0.8]]), torch.tensor([[0.5, 0.5]])
     agreeing = AgeGenderOutput(age_logits=targets[0].log(), gender_logits=targets[1].log())
     entropies = [-(target * target.log()).sum().item() for target in targets]
-    assert soft_loss(config, agreeing, targets).item() == pytest.approx(2 * entropies[0] + 0.5 * entropies[1])
+    assert compute_soft_loss(config, agreeing, targets).item() == pytest.approx(2 * entropies[0] + 0.5 * entropies[1])
     other = AgeGenderOutput(age_logits=torch.zeros(1, 2), gender_logits=torch.tensor([[1.0, 0.0]]))
-    assert soft_loss(config, other, targets) > soft_loss(config, agreeing, targets)
+    assert compute_soft_loss(config, other, targets) > compute_soft_loss(config, agreeing, targets)
+
+
+@pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
+def test_a_teacher_alone_replaces_the_labels(run_train, one_epoch, tmp_path):
+    """The teacher predicts female and 60 years for all faces. So does its student, whatever the labels are."""
+    teacher = AgeGenderModel.from_pretrained(one_epoch)
+    with torch.no_grad():
+        for head, index in ((teacher.age_head, 60), (teacher.gender_head, 1)):
+            head.layers[-1].weight.zero_()
+            head.layers[-1].bias.zero_()[index] = 12.0
+    teacher.save_pretrained(tmp_path / "teacher")
+    AgeGenderImageProcessor.from_pretrained(one_epoch).save_pretrained(tmp_path / "teacher")
+    run_train(
+        tmp_path / "student",
+        teacher=tmp_path / "teacher",
+        teacher_weight=1,
+        num_train_epochs=1,  # of several epochs, validation, which uses the labels, would choose the first
+        per_device_train_batch_size=2,
+        ema_decay=0,
+        learning_rate=0.03,
+    )
+    output = AgeGenderModel.from_pretrained(tmp_path / "student").eval()(torch.randn(4, 3, 32, 32))
+    assert output.age.tolist() == pytest.approx([60.0] * 4, abs=6)
+    assert (output.gender_logits.argmax(dim=-1) == 1).all()

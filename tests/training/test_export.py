@@ -5,73 +5,56 @@ import json
 import math
 import os
 import shutil
-import signal
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
 
 import train
 from data.augmentation import AugmentationArguments
-from data.loaders import make_dataloader
+from data.loaders import make_evaluation_dataloader
 from data.utkface import load_utkface
 from hub import model_card
 from hub.loading import load_model
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.prediction import evaluate_model
 from modeling_agegender import AgeGenderModel
-from tests.support.training import NETWORK, TRAIN_IMAGES, make_command, measure_choosing_half, read_results
+from tests.support.training import NETWORK, TRAIN_IMAGES, measure_choosing_half, read_results
 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, faces, network) -> Path:
-    """The output folder of a training of four epochs."""
-    folder = tmp_path_factory.mktemp("finished") / "tiny-faces"
-    with pytest.MonkeyPatch.context() as patch:
-        AcceleratorState._reset_state(True)
-        handler = signal.getsignal(signal.SIGINT)
-        patch.setattr(sys, "argv", ["train.py", *make_command(faces, network, folder, num_train_epochs=4)])
-        train.main()
-        signal.signal(signal.SIGINT, handler)
-        AcceleratorState._reset_state(True)
-    return folder
-
-
-def test_a_run_leaves_a_complete_model_folder(finished):
-    names = set(os.listdir(finished))
+def test_a_run_leaves_a_complete_model_folder(trained):
+    names = set(os.listdir(trained))
     code = {"configuration_agegender.py", "modeling_agegender.py", "image_processing_agegender.py"}
     code |= {"pipeline_agegender.py", "face_detection.py"}
     assert code | {"config.json", "model.safetensors", "preprocessor_config.json", "README.md"} <= names
-    config = json.loads((finished / "config.json").read_text())
+    config = json.loads((trained / "config.json").read_text())
     assert (
         set(config["auto_map"]) == {"AutoConfig", "AutoModel"}
         and "age-gender-estimation" in config["custom_pipelines"]
     )
-    processor = AgeGenderImageProcessor.from_pretrained(finished)
+    processor = AgeGenderImageProcessor.from_pretrained(trained)
     assert dict(processor.size) == {"height": 32, "width": 32}
-    output = AgeGenderModel.from_pretrained(finished).eval()(torch.zeros(2, 3, 32, 32))
+    output = AgeGenderModel.from_pretrained(trained).eval()(torch.zeros(2, 3, 32, 32))
     assert output.age.shape == (2,) and torch.isfinite(output.age).all()
-    with Image.open(finished / "curves.png") as curves:
+    with Image.open(trained / "curves.png") as curves:
         assert curves.width > 600
         assert len(curves.convert("L").getcolors()) > 10
 
 
-def test_results_name_all_that_they_depend_on(finished, faces):
-    results = read_results(finished)
+def test_results_name_all_that_they_depend_on(trained, faces):
+    results = read_results(trained)
     assert set(results) == {
         "arguments", "start", "is_utkface", "split_images", "split", "extra_images", "errors", "metrics", "calibration", "best_epoch", "history", "training_seconds", "num_processes",
         "weights_sha256", "date", "hardware", "versions",
     }  # fmt: skip
-    assert results["weights_sha256"] == hashlib.sha256((finished / "model.safetensors").read_bytes()).hexdigest()
+    assert results["weights_sha256"] == hashlib.sha256((trained / "model.safetensors").read_bytes()).hexdigest()
     assert results["split_images"] == {"train": TRAIN_IMAGES, "validation": 10, "test": 3}
     arguments = results["arguments"]
     assert (arguments["data_dir"], arguments["seed"], arguments["learning_rate"]) == (faces.name, 0, 0.01)
@@ -81,15 +64,15 @@ def test_results_name_all_that_they_depend_on(finished, faces):
     assert results["metrics"]["test"]["num_images"] == 3
     best = results["history"][results["best_epoch"] - 1]
     assert best["loss"] == min(row["loss"] for row in results["history"])
-    for key, value in measure_choosing_half(finished, faces).items():
+    for key, value in measure_choosing_half(trained, faces).items():
         assert best[key] == pytest.approx(value, rel=1e-5), key
     assert results["metrics"]["validation"]["num_images"] == 10 > best["num_images"]
     losses = [row["train_loss"] for row in results["history"]]
     assert losses[-1] < losses[0]
 
 
-def test_card_carries_the_results_as_the_hub_reads_them(finished):
-    card, results = ModelCard.load(finished / "README.md"), read_results(finished)
+def test_card_carries_the_results_as_the_hub_reads_them(trained):
+    card, results = ModelCard.load(trained / "README.md"), read_results(trained)
     found = {(entry.dataset_split, entry.metric_type): entry.metric_value for entry in card.data.eval_results}
     expected = {
         (split, key): metrics[key]
@@ -102,11 +85,11 @@ def test_card_carries_the_results_as_the_hub_reads_them(finished):
     assert "{" not in card.text and "eleven of them lie within five years" in card.text
 
 
-def test_card_names_the_hub_repository_and_survives_a_dot_and_missing_labels(finished, monkeypatch):
-    monkeypatch.chdir(finished)
-    results = read_results(finished)
+def test_card_names_the_hub_repository_and_survives_a_dot_and_missing_labels(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    results = read_results(trained)
     results["metrics"]["test"]["gender_accuracy"] = math.nan
-    card_before = (finished / "README.md").read_text()
+    card_before = (trained / "README.md").read_text()
     try:
         model_card.write_card(Path("."), results)
         card = ModelCard.load("README.md")
@@ -116,7 +99,7 @@ def test_card_names_the_hub_repository_and_survives_a_dot_and_missing_labels(fin
         model_card.write_card(Path("."), results)
         assert 'model="somebody/faces"' in Path("README.md").read_text()
     finally:
-        (finished / "README.md").write_text(card_before)
+        (trained / "README.md").write_text(card_before)
 
 
 def test_a_hub_out_of_reach_is_named_before_training(run_train, tmp_path, monkeypatch):
@@ -126,13 +109,13 @@ def test_a_hub_out_of_reach_is_named_before_training(run_train, tmp_path, monkey
         run_train(tmp_path / "run", push_to_hub=True)
 
 
-def test_other_faces_have_other_terms(finished):
-    card_before = (finished / "README.md").read_text()
-    results = read_results(finished)
+def test_other_faces_have_other_terms(trained):
+    card_before = (trained / "README.md").read_text()
+    results = read_results(trained)
     assert results["is_utkface"] and "(UTKFace; the images belong" in card_before
-    model_card.write_card(finished, results | {"is_utkface": False})
-    card = (finished / "README.md").read_text()
-    (finished / "README.md").write_text(card_before)
+    model_card.write_card(trained, results | {"is_utkface": False})
+    card = (trained / "README.md").read_text()
+    (trained / "README.md").write_text(card_before)
     assert "UTKFace; the images" not in card and "The terms of all images" in card
 
 
@@ -145,9 +128,9 @@ def test_printed_lines(run_train, tmp_path, capsys):
     assert any("validation split" in line for line in lines) and any("21–60 years" in line for line in lines)
 
 
-def test_fine_tuning_keeps_network_and_processor(run_train, finished, tmp_path):
+def test_fine_tuning_keeps_network_and_processor(run_train, trained, tmp_path):
     start = tmp_path / "start"
-    shutil.copytree(finished, start, ignore=shutil.ignore_patterns("checkpoints", "best"))
+    shutil.copytree(trained, start, ignore=shutil.ignore_patterns("checkpoints", "best"))
     processor = AgeGenderImageProcessor.from_pretrained(start, image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.2, 0.3])
     processor.save_pretrained(start)
     run_train(tmp_path / "tuned", from_scratch=None, config=None, model=start, num_train_epochs=1, learning_rate=1e-6)
@@ -174,6 +157,6 @@ def test_half_precision_weights_are_those_measured(run_train, faces, tmp_path):
         assert values.dtype == (torch.int64 if "tracked" in name else torch.float32)
         assert torch.equal(values, model.state_dict()[name])
     images = load_utkface(faces, validation_share=0.25)["validation"]
-    metrics = evaluate_model(model, make_dataloader(images, processor, 8, 0), Accelerator(cpu=True))
+    metrics = evaluate_model(model, make_evaluation_dataloader(images, processor, 8, 0), Accelerator(cpu=True))
     expected = read_results(folder)["metrics"]["validation"]
     assert metrics["age_mae"] == pytest.approx(expected["age_mae"], abs=1e-5)

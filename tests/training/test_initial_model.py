@@ -8,7 +8,7 @@ from huggingface_hub.errors import StrictDataclassError
 from image_processing_agegender import AgeGenderImageProcessor
 from tests.support.models import make_config, make_model
 from training.arguments import ModelArguments
-from training.initial_model import load_config, load_start, override_config
+from training.initial_model import load_config, load_initial_model, override_config
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def folder(tmp_path) -> str:
 
 
 def start(folder: str, *overrides: str):
-    return load_start(ModelArguments(model=folder, config_overrides=list(overrides)))
+    return load_initial_model(ModelArguments(model=folder, config_overrides=list(overrides)))
 
 
 def test_a_start_is_not_calibrated(folder):

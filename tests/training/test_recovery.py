@@ -1,4 +1,4 @@
-"""Trainings that kill -9 or a full disk ends at chosen moments. Random ones: benchmarks/recovery.py."""
+"""Trainings that kill -9 or a full disk ends at chosen moments. benchmarks/recovery.py kills at random ones."""
 
 import os
 import resource
@@ -9,33 +9,24 @@ from pathlib import Path
 import accelerate.accelerator
 import datasets
 import pytest
-from accelerate.state import AcceleratorState, GradientState
 
 import train
 from data.utkface import UTKFace
 from modeling_agegender import AgeGenderModel
 from tests.support.processes import run_forked, run_train_here
-from tests.support.training import assert_same_end, make_command
-from training import checkpoints
-from training.checkpoints import find_checkpoints
+from tests.support.training import TRAINED, assert_same_end, make_command
+from training import checkpoints, export
+from training.checkpoints import find_checkpoints, find_damage
 
 
-pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
+pytestmark = [pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state"), pytest.mark.processes]
 
-OPTIONS = {"num_train_epochs": 3, "checkpointing_steps": 5, "checkpoints_total_limit": 1}
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, faces, network) -> Path:
-    """An uninterrupted training: 8 updates an epoch, checkpoints after 5, 10, 15, 20 and 24 of them."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    code = run_forked(run_train_here, make_command(faces, network, folder, **OPTIONS), log=folder.parent / "log")
-    assert code == 0, (folder.parent / "log").read_text()
-    return folder
+# Checkpoints after 5, 10, 15, 20 and 21 updates.
+OPTIONS = TRAINED | {"checkpoints_total_limit": 1}
 
 
 def die_at_call(owner, name: str, number: int, after: bool, command: list[str]):
-    """Trains, but kill -9 comes before or after this call of a function."""
+    """Trains until kill -9 before or after a call of a function."""
     called = []
     function = getattr(owner, name)
 
@@ -55,31 +46,30 @@ def die_at_call(owner, name: str, number: int, after: bool, command: list[str]):
 KILLS = {
     "before any checkpoint": (train.Training, "_train_step", 3, False, []),
     "in the middle of a checkpoint": (accelerate.accelerator, "save_custom_state", 5, False, [0]),
-    "with a checkpoint that has no name yet": (train, "finish_checkpoint", 2, False, [0]),
-    "between its name and the deletion of the one before": (checkpoints, "is_whole", 2, False, [0, 1]),
-    "in the middle of that deletion": (checkpoints.shutil, "rmtree", 2, False, [1]),
-    "between two best weights": (train.shutil, "rmtree", 4, True, None),
-    "in the middle of the export": (train, "write_results", 1, False, [4]),
+    "with a checkpoint that has no name yet": (Path, "rename", 3, False, [0]),
+    "between its name and the deletion of the one before": (checkpoints, "delete_old_checkpoints", 2, False, [0, 1]),
+    "in the middle of that deletion": (os, "unlink", 3, False, [1]),
+    "between two best weights": (Path, "rename", 5, False, [1]),
+    "in the middle of the export": (export, "write_results", 1, False, [4]),
 }
 
 
 @pytest.mark.parametrize("moment", KILLS)
-def test_a_killed_training_goes_on(faces, network, whole, tmp_path, moment):
+def test_a_killed_training_goes_on(faces, network, trained, tmp_path, moment):
     owner, name, number, after, left = KILLS[moment]
     killed, log = tmp_path / "killed", tmp_path / "log"
     command = make_command(faces, network, killed, resume_from_checkpoint="latest", **OPTIONS)
     code = run_forked(partial(die_at_call, owner, name, number, after), command, log=log)
     assert code == -signal.SIGKILL, log.read_text()
     assert not (killed / "train_results.json").exists()
-    if left is not None:
-        assert list(find_checkpoints(killed)) == left
-    assert all(checkpoints.is_whole(folder) for folder in find_checkpoints(killed).values())
+    assert list(find_checkpoints(killed)) == left
+    assert not any(map(find_damage, find_checkpoints(killed).values()))
     assert run_forked(run_train_here, command, log=log) == 0, log.read_text()
-    assert_same_end(whole, killed)
+    assert_same_end(trained, killed)
     assert [path.name for path in (killed / "checkpoints").iterdir()] == ["checkpoint_4"]
 
 
-def test_a_kill_while_data_are_built_leaves_nothing_half_built(faces, network, whole, tmp_path):
+def test_a_kill_while_data_are_built_leaves_nothing_half_built(faces, network, trained, tmp_path):
     killed, log, cache = tmp_path / "killed", tmp_path / "log", tmp_path / "cache"
     command = make_command(faces, network, killed, resume_from_checkpoint="latest", **OPTIONS)
     generate = UTKFace._generate_examples
@@ -103,15 +93,15 @@ def test_a_kill_while_data_are_built_leaves_nothing_half_built(faces, network, w
     assert list(cache.rglob("*.incomplete"))
     assert run_forked(train_with_the_cache, log=log) == 0, log.read_text()
     assert "the training starts from its beginning" in log.read_text()
-    assert_same_end(whole, killed)
+    assert_same_end(trained, killed)
 
 
 @pytest.mark.parametrize(
     ("owner", "name", "what"),
-    [(train.Accelerator, "save_state", "A checkpoint"), (AgeGenderModel, "save_pretrained", "The best weights")],
+    [(train.Accelerator, "save_state", "checkpoint_1"), (AgeGenderModel, "save_pretrained", "best")],
 )
 def test_a_full_disk_leaves_the_last_checkpoint_and_a_sentence(
-    run_train, whole, tmp_path, monkeypatch, owner, name, what
+    run_train, trained, tmp_path, monkeypatch, owner, name, what
 ):
     """Files above 4,000 bytes fail from the second of the calls on, as by `ulimit -f`."""
     save, calls = getattr(owner, name), []
@@ -128,12 +118,12 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_a_sentence(
 
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, save_on_a_full_disk)
-        with pytest.raises(OSError, match=rf"{what} could not be written \(.+\)\. .*checkpoint_\d is whole") as stop:
+        with pytest.raises(
+            ValueError, match=rf"{what} could not be written \(.+\)\. Earlier checkpoints are kept"
+        ) as stop:
             run_train(tmp_path, **OPTIONS)
     assert "\n" not in str(stop.value) and "--resume_from_checkpoint latest" in str(stop.value)
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-    assert [checkpoints.is_whole(folder) for folder in find_checkpoints(tmp_path).values()] == [True]
+    assert [find_damage(folder) for folder in find_checkpoints(tmp_path).values()] == [None]
     assert not list(tmp_path.rglob("*partial"))
     run_train(tmp_path, resume_from_checkpoint="latest", **OPTIONS)
-    assert_same_end(whole, tmp_path)
+    assert_same_end(trained, tmp_path)
