@@ -22,8 +22,8 @@ from data.utkface import load_utkface
 from hub.errors import run
 from hub.loading import load_model
 from metrics.age_gender import describe_errors, format_errors, format_metrics
-from metrics.calibration import LEAST_LABELS, calibrate, recount
-from metrics.prediction import compute_metrics, predict
+from metrics.calibration import LEAST_LABELS, apply_calibration, calibrate
+from metrics.prediction import compute_metrics, compute_predictions
 from metrics.results import describe_machine, name_data, weights_sha256, write_json
 from modeling_agegender import AgeGenderModel, compute_interpolated_median_age
 
@@ -100,7 +100,7 @@ def calibrate_folder(arguments: argparse.Namespace, model: AgeGenderModel, predi
         raise ValueError(f"{calibrating.sum()} images are too few to calibrate on: it takes {LEAST_LABELS} labels.")
     if "gender_temperature" not in fields:  # the saved one is kept
         saved = AgeGenderConfig.from_pretrained(arguments.model)
-        held = recount(held, {"gender_temperature": saved.gender_temperature})
+        held = apply_calibration(held, {"gender_temperature": saved.gender_temperature})
     errors = describe_errors(held)
     print(f"{arguments.model}, calibrated on {calibrating.sum():,} validation images (cross-fitted):")
     print(format_errors(errors))
@@ -134,7 +134,7 @@ def main():
         images, processor, arguments.per_device_eval_batch_size, arguments.dataloader_num_workers
     )
     start = time.perf_counter()
-    predictions = predict(model, accelerator.prepare(dataloader), accelerator)
+    predictions = compute_predictions(model, accelerator.prepare(dataloader), accelerator)
     if accelerator.is_main_process:
         report = calibrate_folder if arguments.calibrate else report_metrics
         values = report(arguments, model, predictions, images)

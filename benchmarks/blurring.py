@@ -20,7 +20,7 @@ from data.utkface import load_utkface
 from hub.errors import run
 from hub.loading import load_model
 from metrics.age_gender import describe_errors
-from metrics.prediction import compute_metrics, predict
+from metrics.prediction import compute_metrics, compute_predictions
 from metrics.results import describe_machine, weights_sha256, write_json
 
 
@@ -71,7 +71,7 @@ def main():
     model = model.to(memory_format=torch.channels_last)  # as the batches are
     results = {"images": len(images), "split": "validation", "changes": {}}
     for name, change in CHANGES.items():
-        predictions = predict(
+        predictions = compute_predictions(
             model, make_evaluation_dataloader(images, ChangedImages(processor, change), 16, 0), accelerator
         )
         metrics, overall = compute_metrics(model, predictions), describe_errors(predictions)["by_age"][0]

@@ -81,7 +81,7 @@ def fit_fields(predictions: dict[str, np.ndarray], least_labels: int = LEAST_LAB
     return fields
 
 
-def recount(predictions: dict[str, np.ndarray], fields: dict) -> dict[str, np.ndarray]:
+def apply_calibration(predictions: dict[str, np.ndarray], fields: dict) -> dict[str, np.ndarray]:
     """Returns the predictions of the model with these fields of the configuration."""
     changed = {}
     if "age_interval_levels" in fields:
@@ -115,14 +115,14 @@ def calibrate(
         is scored with a calibration fitted on it or its near-duplicates.
     """
     fields = fit_fields(take(predictions, calibrating))
-    held = {name: values.copy() for name, values in recount(predictions, fields).items()}
+    held = {name: values.copy() for name, values in apply_calibration(predictions, fields).items()}
     members, numbers = np.unique(groups, return_inverse=True)
     folds = np.random.default_rng(seed).permutation(len(members))[numbers] % NUM_FOLDS
     for fold in range(NUM_FOLDS) if fields else ():
         own = calibrating & (folds == fold)
         fold_fields = fit_fields(take(predictions, calibrating & (folds != fold)), least_labels=1)
         fold_fields = {name: value for name, value in fold_fields.items() if name in fields}
-        for name, values in recount(take(predictions, own), fold_fields).items():
+        for name, values in apply_calibration(take(predictions, own), fold_fields).items():
             held[name][own] = values
     for name, value in fields.items():
         setattr(config, name, value)

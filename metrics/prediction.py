@@ -11,7 +11,9 @@ from modeling_agegender import AgeGenderModel
 
 
 @torch.no_grad()
-def predict(model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelerator) -> dict[str, np.ndarray] | None:
+def compute_predictions(
+    model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelerator
+) -> dict[str, np.ndarray] | None:
     """
     Computes the predictions for all images of a data loader, in its order.
 
@@ -65,7 +67,7 @@ def compute_metrics(model: AgeGenderModel, predictions: dict[str, np.ndarray]) -
 
 
 def evaluate_model(model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelerator) -> dict:
-    """Returns the result of `compute_metrics` on all processes; arguments as in `predict`."""
-    predictions = predict(model, dataloader, accelerator)
+    """Returns the result of `compute_metrics` on all processes; arguments as in `compute_predictions`."""
+    predictions = compute_predictions(model, dataloader, accelerator)
     results = [compute_metrics(model, predictions) if predictions else None]
     return broadcast_object_list(results)[0]

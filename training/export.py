@@ -13,8 +13,8 @@ from data.training_set import TrainingData
 from hub.model_card import describe_start, write_results
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.age_gender import describe_errors, format_errors, format_metrics
-from metrics.calibration import calibrate, recount
-from metrics.prediction import compute_metrics, predict
+from metrics.calibration import apply_calibration, calibrate
+from metrics.prediction import compute_metrics, compute_predictions
 from metrics.results import describe_machine, name_paths, weights_sha256
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
@@ -63,13 +63,15 @@ def export(
     for split in ("validation", "test"):
         if split in data.splits:
             dataloader = make_evaluation_dataloader(data.splits[split], processor, *options)
-            predictions[split] = predict(model, accelerator.prepare(dataloader), accelerator)
+            predictions[split] = compute_predictions(model, accelerator.prepare(dataloader), accelerator)
     if not accelerator.is_main_process:
         return
     validation = data.splits["validation"]
     calibrating = draw_calibration_half(validation, arguments.data.split_seed)
     fields, held = calibrate(model.config, predictions["validation"], calibrating, np.asarray(validation["group"]))
-    predictions = {split: recount(values, fields) for split, values in predictions.items()} | {"validation": held}
+    predictions = {split: apply_calibration(values, fields) for split, values in predictions.items()} | {
+        "validation": held
+    }
     metrics = {split: compute_metrics(model, values) for split, values in predictions.items()}
     errors = {split: describe_errors(values) for split, values in predictions.items()}
     save_model(model, processor, train)

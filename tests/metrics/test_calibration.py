@@ -29,7 +29,7 @@ def make_predictions(count: int, seed: int) -> dict[str, np.ndarray]:
         "gender_labels": (generator.random(count) < 1 / (1 + np.exp(-scores))).astype(int),
     }
     fields = {"age_interval_ages": [0], "age_interval_levels": [0.9]}
-    return calibration.recount(predictions | {"age_intervals": None}, fields)
+    return calibration.apply_calibration(predictions | {"age_intervals": None}, fields)
 
 
 def calibrate(predictions: dict, config=None) -> tuple[dict, dict]:
@@ -47,7 +47,7 @@ def test_calibrated_intervals_and_probabilities_hold_on_other_images():
 
     fields, _ = calibrate(fitting)
     assert fields["gender_temperature"] == pytest.approx(3.0, rel=0.1)
-    after = describe_errors(calibration.recount(other, fields))
+    after = describe_errors(calibration.apply_calibration(other, fields))
     assert after["gender_calibration_error"] < 0.02
     for row in after["by_age"][1:]:
         # Both samples count: at least 60 images fit a level, a few hundred measure it.
@@ -84,7 +84,7 @@ def test_no_image_counts_by_a_fit_to_its_group(monkeypatch):
         assert 0 < len(left_out) < 60 and len({groups[index] for index in left_out}) == len(left_out) / 2
         assert fitted <= set(rows[200:])
     # The images that chose the weights are counted as the model will say them.
-    final = calibration.recount(predictions, fields)
+    final = calibration.apply_calibration(predictions, fields)
     np.testing.assert_array_equal(held["age_intervals"][:200], final["age_intervals"][:200])
     assert (held["gender_logits"][200:] != final["gender_logits"][200:]).any()
 
