@@ -8,6 +8,7 @@ Serves the web page and its API: photos in, the apparent age and gender of each 
 file. Code is loaded from this folder only.
 """
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -15,6 +16,9 @@ from pathlib import Path
 
 # Read when Pillow is imported. With its blocks of 16 MB, glibc keeps 860 MB after two photos of 13,000 x 13,000 pixels.
 os.environ.setdefault("PILLOW_BLOCK_SIZE", "64m")
+
+# The imports leave no garbage. Not to look for it saves a quarter of the start: 7.0 instead of 9.3 CPU seconds.
+gc.disable()
 
 import gradio as gr
 
@@ -30,6 +34,9 @@ from space.photo_tab import build_photo_tab
 from space.theme import CSS, HEAD, INTRODUCTION, PRIVACY, THEME, TITLE
 from space.uploads import keep_page_files, use_own_folder
 
+
+gc.freeze()  # later collections need not look at what was imported
+gc.enable()
 
 FOLDER = Path(__file__).resolve().parent
 MAX_UPLOAD = "100mb"
