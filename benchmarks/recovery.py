@@ -31,7 +31,7 @@ from safetensors.torch import load_file
 from metrics.results import describe_machine, write_json
 from tests.support.processes import run_train_here
 from tests.support.training import NETWORK, assert_same_end, make_command, write_faces
-from training.checkpoints import DESCRIPTION, find_checkpoints, find_damage
+from training.checkpoints import DESCRIPTION_FILE, find_checkpoints, find_damage
 
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -144,7 +144,7 @@ class Attempt:
             last: Number of the last checkpoint of an uninterrupted training.
         """
         checkpoints = find_checkpoints(self.output_dir)
-        newest = max(((folder / DESCRIPTION).stat().st_ctime_ns for folder in checkpoints.values()), default=0)
+        newest = max(((folder / DESCRIPTION_FILE).stat().st_ctime_ns for folder in checkpoints.values()), default=0)
         # The same folder serves for writing and for deleting. Files of a checkpoint that is being written are younger than
         # the newest whole one, those of one that is being deleted are older. Leftovers of the last attempt are neither.
         times = [path.stat().st_ctime_ns for path in self.partial.rglob("*") if path.is_file()]
@@ -213,7 +213,7 @@ def check_checkpoints(output_dir: Path):
 
 
 def run_kills(folder: Path, moments: list[str], seconds: float, seed: int) -> tuple[list[dict], int]:
-    """Kills once at each moment, in order; returns what each kill left, and the number of killed trainings that were compared."""
+    """Kills once at each moment, in order; returns the state after each kill and the number of compared killed trainings."""
     generator, kills, compared = random.Random(seed), [], 0
     output_dir, cache, last = folder / "killed", folder / "cache", find_newest(folder / "whole")
     killed = False

@@ -12,7 +12,7 @@ from modeling_agegender import AgeGenderOutput
 
 class Teachers(nn.Module):
     """
-    Averages the predictions of saved models, each with its own image size and normalisation.
+    Averages the predictions of saved models, each with its own image size and normalization.
 
     Args:
         models: Folders or Hub ids of AgeGenderModels.
