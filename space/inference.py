@@ -79,7 +79,7 @@ def answer_photo(pipe: AgeGenderPipeline, source: dict | str | None) -> tuple[Im
 
 def find_sources(files: object, with_addresses: bool = False) -> list[Path | str]:
     """
-    Returns what the files of a call are read from: the paths of uploads, and addresses if `with_addresses`.
+    Returns the sources of the files in a call: the paths of uploads, and addresses if `with_addresses`.
 
     Raises:
         gr.Error: if there is none.

@@ -50,7 +50,7 @@ def own_folder() -> Path:
 
 
 def keep_page_files():
-    """Exempts the files that are there now, which the page itself has brought, from deletion."""
+    """Exempts the page's own files, such as its examples, from deletion. Call it before visitors come."""
     PAGE_FILES.update(own_folder().rglob("*"))
 
 
