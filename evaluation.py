@@ -34,12 +34,14 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--model", default=".", help="Model folder or Hub id. Default: the working directory.")
     parser.add_argument("--data_dir", required=True, help="Folder, tar or zip archive, Parquet folder or data set id.")
-    parser.add_argument("--split", default="validation", choices=["train", "validation", "test"])
+    parser.add_argument(
+        "--split", default="validation", choices=["train", "validation", "test"], help="Default: validation."
+    )
     parser.add_argument("--split_seed", type=int, help="As in training: seed of the validation images.")
     parser.add_argument("--validation_share", type=float, help="As in training: share of validation images, 0–1.")
     parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Images in one forward pass.")
     parser.add_argument("--dataloader_num_workers", type=int, default=2, help="Processes that decode images.")
-    parser.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"])
+    parser.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"], help="Default: no.")
     parser.add_argument(
         "--output", type=Path, help="JSON of the results. Default: evaluation_SPLIT (or calibration).json."
     )
@@ -53,14 +55,14 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.calibrate and arguments.split != "validation":
         parser.error("--calibrate takes validation images: leave out --split.")
     if arguments.calibrate and not (Path(arguments.model) / "config.json").is_file():
-        parser.error(f"--calibrate writes into a model folder, and {arguments.model} is none.")
+        parser.error(f"--calibrate writes into a model folder, but {arguments.model} is not one.")
     name = "calibration" if arguments.calibrate else arguments.split
     arguments.output = arguments.output or Path(f"evaluation_{name}.json")
     return arguments
 
 
 def find_agreeing(images: Dataset) -> np.ndarray:
-    """Returns True for images whose near-duplicates all have the same age and gender, (images,)."""
+    """Returns which images have near-duplicates with the same age and gender only, (images,) bool."""
     columns = images.select_columns(["age", "gender", "group"]).to_dict()
     labels_by_group = {}
     for age, gender, group in zip(columns["age"], columns["gender"], columns["group"]):
@@ -93,7 +95,7 @@ def report_metrics(arguments: argparse.Namespace, model: AgeGenderModel, predict
 
 
 def calibrate_folder(arguments: argparse.Namespace, model: AgeGenderModel, predictions: dict, images: Dataset) -> dict:
-    """Writes a calibration into the config.json of the model folder, prints how well it holds and returns it."""
+    """Calibrates the config.json of the model folder; prints the cross-fitted errors and returns them with the fields."""
     calibrating = draw_calibration_half(images, arguments.split_seed)
     fields, held = calibrate(model.config, predictions, calibrating, np.asarray(images["group"]))
     if not fields:
