@@ -24,7 +24,7 @@ from hub.loading import load_model
 from metrics.age_gender import describe_errors, format_errors, format_metrics
 from metrics.calibration import LEAST_LABELS, apply_calibration, calibrate
 from metrics.prediction import compute_metrics, compute_predictions
-from metrics.results import describe_machine, name_data, weights_sha256, write_json
+from metrics.results import compute_weights_sha256, describe_machine, name_data, write_json
 from modeling_agegender import AgeGenderModel, compute_interpolated_median_age
 
 
@@ -143,7 +143,7 @@ def main():
         settings = ("split", "split_seed", "validation_share", "mixed_precision")
         results = {
             "model": name_data(arguments.model) if Path(arguments.model).is_absolute() else arguments.model,
-            "weights_sha256": weights_sha256(arguments.model),
+            "weights_sha256": compute_weights_sha256(arguments.model),
             "data_dir": name_data(arguments.data_dir),
             **{name: getattr(arguments, name) for name in settings},
             **values,

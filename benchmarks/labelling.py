@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import pyarrow.parquet as pq
 
 from data.sources import Source
-from metrics.results import describe_machine, weights_sha256, write_json
+from metrics.results import compute_weights_sha256, describe_machine, write_json
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -156,7 +156,7 @@ def main():
             **summarise(looks),
             # At most a hundred looks, enough for a curve.
             "over_time": looks[:: -(-len(looks) // 100) or 1],
-            "weights_sha256": weights_sha256(arguments.model),
+            "weights_sha256": compute_weights_sha256(arguments.model),
             **describe_machine(),
         }
     print(json.dumps(figures, indent=2))

@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from hub.loading import load_model
-from metrics.results import describe_machine, weights_sha256, write_json
+from metrics.results import compute_weights_sha256, describe_machine, write_json
 from pipeline_agegender import AgeGenderPipeline
 from space.camera_tab import build_camera_tab
 from tests.support.browser import CAMERA, COUNT_FRAMES, open_camera, write_camera
@@ -61,7 +61,7 @@ def main():
         "faces": 1,
         "last_answer": text,
         "files_left": len(files),
-        "weights_sha256": weights_sha256(FOLDER),
+        "weights_sha256": compute_weights_sha256(FOLDER),
     } | describe_machine()
     print(result)
     if arguments.output:

@@ -12,7 +12,7 @@ from photos.drawing import draw_faces
 from photos.fetching import fetch, fetch_files, find_address
 from photos.reading import read_picture
 from pipeline_agegender import AgeGenderPipeline
-from space.uploads import own_folder
+from space.uploads import find_own_folder
 
 
 # Photos and frames share a queue, so that they wait for no slow site and for no archive of another visitor. Over all
@@ -27,7 +27,7 @@ NO_FILES = "Choose files first: photos, or zip archives of photos."
 def find_upload(file: object) -> Path | None:
     """Returns the path of an uploaded file; None for anything else that a call may name."""
     path = file.get("path") if isinstance(file, dict) else None
-    if not isinstance(path, str) or not Path(path).resolve().is_relative_to(own_folder()):
+    if not isinstance(path, str) or not Path(path).resolve().is_relative_to(find_own_folder()):
         return None  # Gradio checks only files that come with their `meta`
     return Path(path)
 

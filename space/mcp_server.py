@@ -90,7 +90,7 @@ def build_server(pipe: AgeGenderPipeline) -> FastMCP:
     return server
 
 
-def app_options(pipe: AgeGenderPipeline) -> dict:
+def make_app_options(pipe: AgeGenderPipeline) -> dict:
     """Returns the options with which Gradio's app includes the server."""
     server = build_server(pipe)
 
