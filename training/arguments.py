@@ -46,7 +46,7 @@ class ModelArguments:
         if self.from_scratch == (self.model is not None):
             raise ValueError("Give either --model FOLDER_OR_ID to start from, or --from_scratch.")
         if self.config and not self.from_scratch:
-            raise ValueError("--config describes a network for --from_scratch; --model brings its own.")
+            raise ValueError("--config describes a network for --from_scratch; --model has its own.")
         if self.from_scratch and self.config is None:
             self.config = Path(__file__).parents[1] / "configs" / "mobilenet.json"
 
