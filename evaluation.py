@@ -97,13 +97,13 @@ def report_metrics(arguments: argparse.Namespace, model: AgeGenderModel, predict
 def calibrate_folder(arguments: argparse.Namespace, model: AgeGenderModel, predictions: dict, images: Dataset) -> dict:
     """Calibrates the config.json of the model folder; prints the cross-fitted errors and returns them with the fields."""
     calibrating = draw_calibration_half(images, arguments.split_seed)
-    fields, held = calibrate(model.config, predictions, calibrating, np.asarray(images["group"]))
+    fields, cross_fitted = calibrate(model.config, predictions, calibrating, np.asarray(images["group"]))
     if not fields:
         raise ValueError(f"{calibrating.sum()} images are too few to calibrate on: it takes {LEAST_LABELS} labels.")
     if "gender_temperature" not in fields:  # the saved one is kept
         saved = AgeGenderConfig.from_pretrained(arguments.model)
-        held = apply_calibration(held, {"gender_temperature": saved.gender_temperature})
-    errors = describe_errors(held)
+        cross_fitted = apply_calibration(cross_fitted, {"gender_temperature": saved.gender_temperature})
+    errors = describe_errors(cross_fitted)
     print(f"{arguments.model}, calibrated on {calibrating.sum():,} validation images (cross-fitted):")
     print(format_errors(errors))
     file = Path(arguments.model) / "config.json"

@@ -110,7 +110,7 @@ def calibrate(
         is scored with a calibration fitted on it or its near-duplicates.
     """
     fields = fit_fields(take(predictions, calibrating))
-    held = {name: values.copy() for name, values in apply_calibration(predictions, fields).items()}
+    cross_fitted = {name: values.copy() for name, values in apply_calibration(predictions, fields).items()}
     members, numbers = np.unique(groups, return_inverse=True)
     folds = np.random.default_rng(0).permutation(len(members))[numbers] % NUM_FOLDS
     for fold in range(NUM_FOLDS) if fields else ():
@@ -118,10 +118,10 @@ def calibrate(
         fold_fields = fit_fields(take(predictions, calibrating & (folds != fold)), least_labels=1)
         fold_fields = {name: value for name, value in fold_fields.items() if name in fields}
         for name, values in apply_calibration(take(predictions, own), fold_fields).items():
-            held[name][own] = values
+            cross_fitted[name][own] = values
     for name, value in fields.items():
         setattr(config, name, value)
-    return fields, held
+    return fields, cross_fitted
 
 
 def take(predictions: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:

@@ -68,9 +68,11 @@ def export(
         return
     validation = data.splits["validation"]
     calibrating = draw_calibration_half(validation, arguments.data.split_seed)
-    fields, held = calibrate(model.config, predictions["validation"], calibrating, np.asarray(validation["group"]))
+    fields, cross_fitted = calibrate(
+        model.config, predictions["validation"], calibrating, np.asarray(validation["group"])
+    )
     predictions = {split: apply_calibration(values, fields) for split, values in predictions.items()} | {
-        "validation": held
+        "validation": cross_fitted
     }
     metrics = {split: compute_metrics(model, values) for split, values in predictions.items()}
     errors = {split: describe_errors(values) for split, values in predictions.items()}
