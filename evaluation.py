@@ -39,8 +39,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--split_seed", type=int, help="As in training: seed of the validation images.")
     parser.add_argument("--validation_share", type=float, help="As in training: share of validation images, 0–1.")
-    parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Images in one forward pass.")
-    parser.add_argument("--dataloader_num_workers", type=int, default=2, help="Processes that decode images.")
+    parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Images in a batch. Default: 64.")
+    parser.add_argument("--dataloader_num_workers", type=int, default=2, help="Decoding processes. Default: 2.")
     parser.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"], help="Default: no.")
     parser.add_argument(
         "--output", type=Path, help="JSON of the results. Default: evaluation_SPLIT (or calibration).json."

@@ -49,12 +49,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--no_detection", action="store_true", help="Take each picture as one face, cropped as in UTKFace."
     )
-    parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Faces in one forward pass.")
+    parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Faces in a batch. Default: 64.")
     parser.add_argument(
         "--pictures_per_part",
         type=int,
         default=200,
-        help="Pictures in each part. An interruption loses the part in work of each process.",
+        help="Pictures in each part, of which an interruption loses one per process. Default: 200.",
     )
     arguments = parser.parse_args()
     if len(arguments.data_dir) > 1:

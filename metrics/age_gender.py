@@ -18,8 +18,8 @@ HIGHER_IS_BETTER = {"loss": False, "age_mae": False, "age_cs5": True, "gender_ac
 
 class AgeGenderMetric(evaluate.Metric):
     """
-    Mean absolute error of the age in years, cumulative score CS@5 (share of ages with an error of at most 5 years) and gender
-    accuracy, over all images and over those labelled 21 to 60 years.
+    Computes the mean absolute error of the age in years, the cumulative score CS@5 (share of ages with an error of at most 5
+    years) and the gender accuracy, over all images and over those labelled 21 to 60 years.
 
     With several processes, gather the predictions first and compute on the main process.
 

@@ -97,7 +97,7 @@ class TrainArguments:
     torch_compile: bool = HfArg(default=False, help="Compile the network (some minutes at the start).")
     gradient_checkpointing: bool = HfArg(default=False, help="Recompute activations: less memory, more time.")
     sync_batchnorm: bool = HfArg(default=False, help="Batch normalization over the batches of all GPUs.")
-    metric_for_best_model: Literal[tuple(HIGHER_IS_BETTER)] = HfArg(default="loss", help="Metric of the best epoch.")
+    metric_for_best_model: Literal[tuple(HIGHER_IS_BETTER)] = HfArg(default="loss", help="It selects the best epoch.")
     early_stopping_patience: int = HfArg(default=4, help="Epochs without improvement before stopping; 0 is off.")
     early_stopping_threshold: float = HfArg(default=0.0, help="Changes of the metric up to this are no improvement.")
     checkpointing_steps: str = HfArg(default="epoch", help="Updates between checkpoints, or epoch.")

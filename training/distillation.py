@@ -1,4 +1,4 @@
-"""Learning from other models: their averaged predictions are softer labels beside the labels."""
+"""Distillation: the averaged predictions of other models are soft labels beside the real labels."""
 
 import torch
 from torch import nn
