@@ -128,12 +128,6 @@ async def read_body(response: httpx2.Response, max_bytes: int) -> bytes:
     return bytes(content)
 
 
-def find_address(upload: object) -> str | None:
-    """Returns the http(s) address that a program sends as the path of an upload, or None."""
-    path = upload.get("path") if isinstance(upload, dict) else None
-    return path if isinstance(path, str) and path.startswith(("http://", "https://")) else None
-
-
 def is_data(address: str) -> bool:
     """Returns whether an address is a data: address."""
     return address.strip().startswith("data:")

@@ -7,7 +7,7 @@ import gradio as gr
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from photos.fetching import find_address
+from space.inference import find_address
 
 
 USE_PREDICT_URL = "Addresses are not read here: call /predict_url for a photo at an address."

@@ -9,7 +9,7 @@ from PIL import Image
 
 from photos.archives import read_pictures
 from photos.drawing import draw_faces
-from photos.fetching import fetch, fetch_files, find_address
+from photos.fetching import fetch, fetch_files
 from photos.reading import read_picture
 from pipeline_agegender import AgeGenderPipeline
 from space.uploads import find_own_folder
@@ -75,6 +75,12 @@ def answer_photo(pipe: AgeGenderPipeline, source: dict | str | None) -> tuple[Im
     picture = read_source(source)
     faces = find_faces(pipe, picture)
     return draw_faces(picture, faces), faces
+
+
+def find_address(file: object) -> str | None:
+    """Returns the http(s) address that a program sends as the path of an upload, or None."""
+    path = file.get("path") if isinstance(file, dict) else None
+    return path if isinstance(path, str) and path.startswith(("http://", "https://")) else None
 
 
 def find_sources(files: object, with_addresses: bool = False) -> list[Path | str]:
