@@ -1,4 +1,5 @@
-"""Counts the frames a second of the camera tab with one face, in a real browser on the same machine.
+"""
+Counts the frames per second of the camera tab with one face, in a real browser on the same machine.
 
     python -m benchmarks.live --output benchmarks/live.json
 
@@ -26,10 +27,10 @@ FOLDER = Path(__file__).resolve().parent.parent
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, help="JSON file for the result")
-    parser.add_argument("--seconds", type=float, default=20, help="how long frames are counted, seconds")
-    parser.add_argument("--screenshot", type=Path, help="PNG file for a picture of the page")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, help="JSON file for the result.")
+    parser.add_argument("--seconds", type=float, default=20, help="Seconds for which frames are counted.")
+    parser.add_argument("--screenshot", type=Path, help="PNG file for a picture of the page.")
     arguments = parser.parse_args()
 
     model, image_processor = load_model(str(FOLDER), None)
