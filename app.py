@@ -63,18 +63,18 @@ def build_page(pipe: AgeGenderPipeline) -> gr.Blocks:
     return page.queue(api_open=False)  # no call skips the queues
 
 
-def mcp_options(pipe: AgeGenderPipeline) -> dict:
+def make_mcp_options(pipe: AgeGenderPipeline) -> dict:
     """Returns the options that make the page an MCP server as well; prints a note if the package is missing."""
     try:
-        from space.mcp_server import PATH, app_options  # an optional package
+        from space.mcp_server import PATH, make_app_options  # an optional package
     except ImportError:
         print(NO_MCP)
         return {}
     print(f"MCP server at {PATH}/")
-    return app_options(pipe)
+    return make_app_options(pipe)
 
 
-def launch_options(pipe: AgeGenderPipeline) -> dict:
+def make_launch_options(pipe: AgeGenderPipeline) -> dict:
     """Returns the arguments of `launch`."""
     return {
         "max_file_size": MAX_UPLOAD,
@@ -86,14 +86,14 @@ def launch_options(pipe: AgeGenderPipeline) -> dict:
         "head": HEAD,
         "css": CSS,
         "mcp_server": False,  # see space/mcp_server.py
-        "app_kwargs": {"exception_handlers": CALL_HANDLERS} | mcp_options(pipe),
+        "app_kwargs": {"exception_handlers": CALL_HANDLERS} | make_mcp_options(pipe),
     }
 
 
 def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, so that no photo is left
     pipe = load_pipeline(*split_revision(os.environ.get("AGEGENDER_MODEL") or str(FOLDER)))
-    build_page(pipe).launch(**launch_options(pipe))
+    build_page(pipe).launch(**make_launch_options(pipe))
 
 
 if __name__ == "__main__":

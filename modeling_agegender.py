@@ -58,7 +58,7 @@ AGE_STATISTICS = {  # by `AgeGenderConfig.age_statistic`
 
 
 def compute_centrality(age_logits: torch.Tensor) -> torch.Tensor:
-    """Returns the probability of the central part of the distribution up to each age, 0 at the median: as `age_logits`."""
+    """Returns for each age the probability of the central part of the distribution that ends there, 0 at the median."""
     probabilities = age_logits.float().softmax(dim=-1)
     return (2 * (probabilities.cumsum(dim=-1) - probabilities / 2) - 1).abs()
 
@@ -147,7 +147,7 @@ class AgeGenderConvLayer(nn.Module):
         self.activation = ACT2FN[config.hidden_act] if use_activation else nn.Identity()
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, in_channels, height, width) to (batch, out_channels, ceil(height / stride), ceil(width / stride))."""
+        """Maps (batch, in_channels, height, width) to (batch, out_channels, ceil(height / stride), ceil(width / stride))."""
         if self.stride > 1:
             height, width = hidden_states.shape[-2:]
             hidden_states = F.pad(hidden_states, (*self._compute_padding(width), *self._compute_padding(height)))
@@ -281,7 +281,7 @@ class AgeGenderPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        """Kaiming for convolutions (fan-in, since a depthwise one has a single input channel), else as the base class."""
+        """Initializes convolutions by Kaiming (fan-in: depthwise ones have one input channel), others as the base class."""
         super()._init_weights(module)
         if isinstance(module, nn.Conv2d):
             init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
@@ -371,14 +371,14 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         """Returns the weighted loss of the given labels, which are as in `forward`: float32 scalar, 0 if none is known."""
         loss = age_logits.new_zeros((), dtype=torch.float32)
         if age_labels is not None:
-            loss = loss + self.config.age_loss_weight * self._age_loss(age_logits, age_labels)
+            loss = loss + self.config.age_loss_weight * self._compute_age_loss(age_logits, age_labels)
         if gender_labels is not None:
             total = F.cross_entropy(gender_logits.float(), gender_labels, ignore_index=-100, reduction="sum")
             loss = loss + self.config.gender_loss_weight * (total / (gender_labels != -100).sum().clamp(min=1))
         return loss
 
-    def _age_loss(self, age_logits: torch.Tensor, age_labels: torch.Tensor) -> torch.Tensor:
-        """Mean over the known labels of the cross-entropy with a Gaussian around the label plus smooth L1 of the mean age."""
+    def _compute_age_loss(self, age_logits: torch.Tensor, age_labels: torch.Tensor) -> torch.Tensor:
+        """Returns the cross-entropy with a Gaussian around each known label, plus smooth L1 of the mean age, averaged."""
         last_age = age_logits.shape[-1] - 1
         known = torch.isfinite(age_labels)
         labels = torch.where(known, age_labels, 0).float().clamp(0, last_age)

@@ -27,7 +27,7 @@ from data.sources import READING_ERRORS, Entry, Source
 from hub.errors import run
 from hub.loading import load_pipeline
 from metrics.results import name_data
-from photos.face_table import error_row, face_rows
+from photos.face_table import make_face_rows, make_unreadable_row
 from photos.reading import PhotoError, read_picture
 from photos.table_parts import WRITERS, Parts
 from pipeline_agegender import AgeGenderPipeline
@@ -47,14 +47,14 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, required=True, help="Table to write, .parquet or .csv.")
     parser.add_argument(
-        "--no_detection", action="store_true", help="Takes each picture as one face, cropped as in UTKFace."
+        "--no_detection", action="store_true", help="Take each picture as one face, cropped as in UTKFace."
     )
-    parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Faces in one forward pass.")
+    parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Faces in a batch. Default: 64.")
     parser.add_argument(
         "--pictures_per_part",
         type=int,
         default=200,
-        help="Pictures in each part. An interruption loses the part in work of each process.",
+        help="Pictures in each part, of which an interruption loses one per process. Default: 200.",
     )
     arguments = parser.parse_args()
     if len(arguments.data_dir) > 1:
@@ -69,7 +69,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def describe_run(arguments: argparse.Namespace, source: Source, pipe: AgeGenderPipeline) -> dict:
-    """Returns the settings that the rows depend on: photos, model and detection. Changes of the code are not noticed."""
+    """Returns the settings that the rows depend on: photos, model and detection, but not the version of the code."""
     digest = hashlib.sha256(pipe.model.config.to_json_string().encode())
     digest.update(pipe.image_processor.to_json_string().encode())
     for _, tensor in sorted(pipe.model.state_dict().items()):
@@ -107,7 +107,7 @@ def label_pictures(
     """
     waiting = deque()
 
-    def read_pictures():
+    def open_pictures():
         for index, entry in entries:
             picture = read_entry(entry)
             # File names may hold bytes that are not text, which no table can store.
@@ -117,9 +117,9 @@ def label_pictures(
             # An unreadable picture is replaced by one without faces, so each picture has one answer.
             yield Image.new("RGB", (1, 1)) if error else picture
 
-    for faces in pipe(read_pictures(), batch_size=batch_size, detect_faces=detect_faces):
+    for faces in pipe(open_pictures(), batch_size=batch_size, detect_faces=detect_faces):
         index, name, error = waiting.popleft()
-        yield index, [error_row(name, error)] if error else face_rows(name, faces)
+        yield index, [make_unreadable_row(name, error)] if error else make_face_rows(name, faces)
 
 
 def write_parts(parts: Parts, answers: Iterator[tuple[int, list[dict]]], progress: tqdm):
@@ -143,8 +143,8 @@ def show_progress(parts: Parts, progress: tqdm) -> bool:
 def main():
     arguments = parse_arguments()
     accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # Otherwise processes of torchrun do not find each other on CPUs.
-        # The other processes wait while the main one downloads a data set from the Hub.
+        cpu=not torch.accelerator.is_available(),  # otherwise the processes of torchrun do not connect on CPUs
+        # the other processes wait while the main one downloads a data set from the Hub
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],
     )
     detect_faces = not arguments.no_detection
@@ -158,7 +158,7 @@ def main():
     parts = Parts(arguments.output, total, arguments.pictures_per_part, describe_run(arguments, source, pipe))
     with accelerator.main_process_first():
         numbers = parts.open(accelerator.is_main_process)
-    accelerator.wait_for_everyone()  # All processes list the parts before one writes another.
+    accelerator.wait_for_everyone()  # all processes list the parts before one writes another
     share = set(numbers[accelerator.process_index :: accelerator.num_processes])
     entries = (pair for pair in enumerate(source.entries()) if pair[0] // arguments.pictures_per_part in share)
     answers = label_pictures(pipe, entries, arguments.per_device_eval_batch_size, detect_faces)
@@ -167,7 +167,7 @@ def main():
         unit=" pictures",
         total=total,
         initial=parts.count_done(),
-        smoothing=0,  # Shows the mean rate, as the pictures of other processes are counted in leaps.
+        smoothing=0,  # shows the mean rate, as the pictures of other processes are counted in leaps
         disable=not accelerator.is_main_process,
     ) as progress:
         write_parts(parts, answers, progress)

@@ -1,1 +1,1 @@
-"""Measurements of speed, framing, the page and recovery, run as `python -m benchmarks.NAME`."""
+"""Measurements of blur, framing, labelling, the camera, recovery, the page and speed, run as `python -m benchmarks.NAME`."""

@@ -21,7 +21,7 @@ from hub.errors import run
 from hub.loading import load_model
 from metrics.age_gender import describe_errors
 from metrics.prediction import compute_metrics, compute_predictions
-from metrics.results import describe_machine, weights_sha256, write_json
+from metrics.results import compute_weights_sha256, describe_machine, write_json
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,7 +80,7 @@ def main():
             **{key: round(overall[key], 4) for key in ("interval_coverage", "interval_width")},
         }
         print(name, results["changes"][name])
-    results |= {"weights_sha256": weights_sha256(arguments.model), **describe_machine()}
+    results |= {"weights_sha256": compute_weights_sha256(arguments.model), **describe_machine()}
     print(json.dumps(results, indent=2))
     if arguments.output:
         write_json(arguments.output, results)

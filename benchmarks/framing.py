@@ -24,7 +24,7 @@ from data.utkface import load_utkface
 from face_detection import UTKFACE_TEMPLATE, FaceDetector, align_face
 from hub.errors import run
 from hub.loading import load_pipeline
-from metrics.results import GENDERS, describe_machine, name_data, weights_sha256, write_json
+from metrics.results import GENDERS, compute_weights_sha256, describe_machine, name_data, write_json
 
 
 FACE_SIDES = (24, 32, 40, 64, 100, 180, 300, 600)
@@ -210,7 +210,7 @@ def main():
         "seed": arguments.seed,
         "num_faces": len(chips),
         **results,
-        "weights_sha256": None if arguments.by_size or arguments.template else weights_sha256(arguments.model),
+        "weights_sha256": None if arguments.by_size or arguments.template else compute_weights_sha256(arguments.model),
         **describe_machine(),
     }
     print(json.dumps(results, indent=2))

@@ -1,5 +1,5 @@
 """
-Measures images a second and memory over time of `predict.py` on very many images, made by repeating real ones.
+Measures the speed and memory of `predict.py` on a large number of images, made by repeating real ones.
 
     python -m benchmarks.labelling --output benchmarks/labelling.json
     python -m benchmarks.labelling --data_dir UTKFace.tar.gz --num_images 1000 --num_processes 2 --output labelling.json
@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import pyarrow.parquet as pq
 
 from data.sources import Source
-from metrics.results import describe_machine, weights_sha256, write_json
+from metrics.results import compute_weights_sha256, describe_machine, write_json
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,19 +57,19 @@ def read_memory(pid: int) -> float:
 
 def watch(command: list[str], parts: Path, pictures_per_part: int, seconds_between: float) -> tuple[list[dict], float]:
     """
-    Runs a labelling and looks at it while it works.
+    Runs a labelling and samples its progress and memory.
 
     Args:
         parts: Folder of the parts.
-        seconds_between: Seconds between two looks.
+        seconds_between: Seconds between two samples.
 
     Returns:
-        The looks: seconds since the start, pictures in written parts and memory in MiB; and the seconds of the whole run.
+        The samples: seconds since the start, pictures in written parts and memory in MiB; and the seconds of the whole run.
 
     Raises:
         RuntimeError: if the labelling fails.
     """
-    start, looks = time.perf_counter(), []
+    start, samples = time.perf_counter(), []
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"})
     while True:
         try:
@@ -83,10 +83,10 @@ def watch(command: list[str], parts: Path, pictures_per_part: int, seconds_betwe
             pictures = 0
         if pictures:
             seconds = round(time.perf_counter() - start, 1)
-            looks.append({"seconds": seconds, "pictures": pictures, "mib": round(read_memory(process.pid), 1)})
+            samples.append({"seconds": seconds, "pictures": pictures, "mib": round(read_memory(process.pid), 1)})
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}.")
-    return looks, time.perf_counter() - start
+    return samples, time.perf_counter() - start
 
 
 def check_table(file: Path, num_different: int, num_images: int) -> dict:
@@ -105,12 +105,12 @@ def check_table(file: Path, num_different: int, num_images: int) -> dict:
     }
 
 
-def summarise(looks: list[dict]) -> dict:
-    """Returns the median memory of the first and of the last quarter of the looks, and the maximum, in MiB."""
-    if len(looks) < 8:
+def summarize(samples: list[dict]) -> dict:
+    """Returns the median memory of the first and of the last quarter of the samples, and the maximum, in MiB."""
+    if len(samples) < 8:
         return {}
-    quarter = len(looks) // 4
-    memory = [look["mib"] for look in looks]  # It rises and falls with each picture.
+    quarter = len(samples) // 4
+    memory = [sample["mib"] for sample in samples]  # It rises and falls with each picture.
     early, late = statistics.median(memory[:quarter]), statistics.median(memory[-quarter:])
     return {
         "mib_of_first_quarter": early,
@@ -131,7 +131,7 @@ def main():
     parser.add_argument("--num_processes", type=int, default=1, help="Number of processes on a CPU.")
     parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="As in predict.py.")
     parser.add_argument("--pictures_per_part", type=int, default=200, help="As in predict.py.")
-    parser.add_argument("--seconds_between", type=float, default=10.0, help="Seconds between looks at the memory.")
+    parser.add_argument("--seconds_between", type=float, default=10.0, help="Seconds between samples of the memory.")
     parser.add_argument("--output", type=Path, required=True, help="JSON file for the figures.")
     arguments = parser.parse_args()
     with TemporaryDirectory() as name:
@@ -144,7 +144,7 @@ def main():
         for option in ("per_device_eval_batch_size", "pictures_per_part"):
             command += [f"--{option}", str(getattr(arguments, option))]
         parts = table.with_name(f"{table.name}.parts")
-        looks, seconds = watch(command, parts, arguments.pictures_per_part, arguments.seconds_between)
+        samples, seconds = watch(command, parts, arguments.pictures_per_part, arguments.seconds_between)
         figures = {
             "data_dir": Path(arguments.data_dir).name,
             "images": arguments.num_images,
@@ -153,10 +153,10 @@ def main():
             "seconds": round(seconds, 1),
             "images_per_second": round(arguments.num_images / seconds, 1),
             **check_table(table, num_different, arguments.num_images),
-            **summarise(looks),
-            # At most a hundred looks, enough for a curve.
-            "over_time": looks[:: -(-len(looks) // 100) or 1],
-            "weights_sha256": weights_sha256(arguments.model),
+            **summarize(samples),
+            # At most a hundred samples, enough for a curve.
+            "over_time": samples[:: -(-len(samples) // 100) or 1],
+            "weights_sha256": compute_weights_sha256(arguments.model),
             **describe_machine(),
         }
     print(json.dumps(figures, indent=2))

@@ -1,4 +1,5 @@
-"""Counts the frames a second of the camera tab with one face, in a real browser on the same machine.
+"""
+Counts the frames per second of the camera tab with one face, in a real browser on the same machine.
 
     python -m benchmarks.live --output benchmarks/live.json
 
@@ -16,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from hub.loading import load_model
-from metrics.results import describe_machine, weights_sha256, write_json
+from metrics.results import compute_weights_sha256, describe_machine, write_json
 from pipeline_agegender import AgeGenderPipeline
 from space.camera_tab import build_camera_tab
 from tests.support.browser import CAMERA, COUNT_FRAMES, open_camera, write_camera
@@ -26,10 +27,10 @@ FOLDER = Path(__file__).resolve().parent.parent
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, help="JSON file for the result")
-    parser.add_argument("--seconds", type=float, default=20, help="how long frames are counted, seconds")
-    parser.add_argument("--screenshot", type=Path, help="PNG file for a picture of the page")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, help="JSON file for the result.")
+    parser.add_argument("--seconds", type=float, default=20, help="Seconds for which frames are counted.")
+    parser.add_argument("--screenshot", type=Path, help="PNG file for a picture of the page.")
     arguments = parser.parse_args()
 
     model, image_processor = load_model(str(FOLDER), None)
@@ -61,7 +62,7 @@ def main():
         "faces": 1,
         "last_answer": text,
         "files_left": len(files),
-        "weights_sha256": weights_sha256(FOLDER),
+        "weights_sha256": compute_weights_sha256(FOLDER),
     } | describe_machine()
     print(result)
     if arguments.output:

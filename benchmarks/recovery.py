@@ -5,7 +5,7 @@ Kills a small training again and again (kill -9) and checks that it ends like an
 
 Each attempt resumes with `--resume_from_checkpoint latest` where the one before was killed. At the end of a training, its
 weights and history are compared with those of an uninterrupted one, bit for bit, and the next training starts. To hit its
-moment, a kill stops the training first (SIGSTOP), and lets it continue if it is not in the middle of what the moment names.
+moment, a kill first stops the training (SIGSTOP) and checks its state. If the moment is over, the training continues.
 After each kill, all checkpoints must be whole, and are read in full. Attempts are forked, so no kill is spent on imports.
 """
 
@@ -31,7 +31,7 @@ from safetensors.torch import load_file
 from metrics.results import describe_machine, write_json
 from tests.support.processes import run_train_here
 from tests.support.training import NETWORK, assert_same_end, make_command, write_faces
-from training.checkpoints import DESCRIPTION, find_checkpoints, find_damage
+from training.checkpoints import DESCRIPTION_FILE, find_checkpoints, find_damage
 
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -52,13 +52,13 @@ class Moment(NamedTuple):
 
     Args:
         kills: Number of kills.
-        sight: Key of `Attempt.look` whose value is true at this moment.
+        key: Key of `Attempt.inspect` whose value is true at this moment.
         delay: Longest time between the begin of the moment and the stop, as a share of the time of an uninterrupted
             training.
     """
 
     kills: int
-    sight: str
+    key: str
     delay: float
 
 
@@ -136,15 +136,15 @@ class Attempt:
     def is_building(self) -> bool:
         return any(self.cache.rglob("*.incomplete"))
 
-    def look(self, last: int) -> dict:
+    def inspect(self, last: int) -> dict:
         """
-        Returns what a stopped or killed training has begun and not finished.
+        Describes the unfinished work of a stopped or killed training.
 
         Args:
             last: Number of the last checkpoint of an uninterrupted training.
         """
         checkpoints = find_checkpoints(self.output_dir)
-        newest = max(((folder / DESCRIPTION).stat().st_ctime_ns for folder in checkpoints.values()), default=0)
+        newest = max(((folder / DESCRIPTION_FILE).stat().st_ctime_ns for folder in checkpoints.values()), default=0)
         # The same folder serves for writing and for deleting. Files of a checkpoint that is being written are younger than
         # the newest whole one, those of one that is being deleted are older. Leftovers of the last attempt are neither.
         times = [path.stat().st_ctime_ns for path in self.partial.rglob("*") if path.is_file()]
@@ -160,11 +160,11 @@ class Attempt:
 
     def stop_at(self, moment: str, last: int, seconds: float, generator: random.Random) -> bool:
         """
-        Stops the training in the middle of what a moment names, and waits for the next time if that is over already.
+        Stops the training at a moment. If the moment is over when the training stands still, waits for the next one.
 
         Args:
             moment: One of `MOMENTS`.
-            last: As in `look`.
+            last: As in `inspect`.
             seconds: Time of an uninterrupted training.
             generator: Draws the delay.
 
@@ -190,7 +190,7 @@ class Attempt:
             os.waitid(os.P_PID, self.child, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             if self.has_ended():
                 return False
-            if self.look(last)[MOMENTS[moment].sight]:
+            if self.inspect(last)[MOMENTS[moment].key]:
                 return True
             os.kill(self.child, signal.SIGCONT)
 
@@ -213,7 +213,7 @@ def check_checkpoints(output_dir: Path):
 
 
 def run_kills(folder: Path, moments: list[str], seconds: float, seed: int) -> tuple[list[dict], int]:
-    """Kills once at each moment, in order; returns what each kill left, and the number of killed trainings that were compared."""
+    """Kills once at each moment, in order; returns the state after each kill and the number of compared killed trainings."""
     generator, kills, compared = random.Random(seed), [], 0
     output_dir, cache, last = folder / "killed", folder / "cache", find_newest(folder / "whole")
     killed = False
@@ -235,7 +235,7 @@ def run_kills(folder: Path, moments: list[str], seconds: float, seed: int) -> tu
         if code == -signal.SIGKILL:
             killed = True
             check_checkpoints(output_dir)
-            kills.append({"moment": moment, "seconds_after_start": ended} | attempt.look(last))
+            kills.append({"moment": moment, "seconds_after_start": ended} | attempt.inspect(last))
             print(json.dumps(kills[-1]), flush=True)
             continue
         if code != 0:
@@ -276,12 +276,12 @@ def main():
         kills, compared = run_kills(folder, moments, seconds, arguments.seed)
         checkpoint = find_checkpoints(folder / "whole")[find_newest(folder / "whole")]
         num_files = sum(path.is_file() for path in checkpoint.rglob("*"))
-    sights = [moment.sight for moment in MOMENTS.values()]
+    keys = [moment.key for moment in MOMENTS.values()]
     results = {
         "seed": arguments.seed,
         "kills": len(kills),
         "killed_trainings_that_ended_as_the_uninterrupted_one": compared,
-        "kills_that_left": {sight: sum(bool(kill[sight]) for kill in kills) for sight in sights},
+        "kills_that_left": {key: sum(bool(kill[key]) for kill in kills) for key in keys},
         "seconds_of_the_uninterrupted_one": round(seconds, 1),
         "files_of_a_whole_checkpoint": num_files,
         "each": kills,

@@ -14,7 +14,7 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from hub.errors import run
 from hub.loading import load_model
-from metrics.results import describe_machine, weights_sha256, write_json
+from metrics.results import compute_weights_sha256, describe_machine, write_json
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +64,7 @@ def main():
         "vit_b16_faces_per_second": round(vit_rate, 2),
         "ratio": round(ours_rate / vit_rate, 1),
         "threads": torch.get_num_threads(),
-        "weights_sha256": weights_sha256(arguments.model),
+        "weights_sha256": compute_weights_sha256(arguments.model),
         **describe_machine(),
     }
     print(json.dumps(results, indent=2))

@@ -65,7 +65,7 @@ def make_train_dataloader(
 
 
 def read_batches(dataloader: DataLoader) -> Iterator[dict]:
-    """Yields the batches of a loader. Errors of its workers bring their message alone, without a traceback in it."""
+    """Yields the batches of a loader. Errors in its workers are raised with their own message, without a traceback in it."""
     try:
         yield from dataloader
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The order in which a training sees its images."""
+"""Draws the order of the training images."""
 
 from collections.abc import Iterator
 
@@ -30,14 +30,14 @@ class ImageSampler(Sampler):
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
-        """Returns the epoch and its images that are done, after which the next iteration starts."""
+        """Returns the epoch and the number of its finished images, after which the next iteration starts."""
         return {"epoch": self.epoch, "images": self.images}
 
     def load_state_dict(self, state: dict[str, int]):
         self.epoch, self.images = state["epoch"], state["images"]
 
     def __len__(self) -> int:
-        """Images of a whole epoch."""
+        """Returns the number of images of a whole epoch."""
         return self.num_images + self.num_drawn
 
     def __iter__(self) -> Iterator[int]:

@@ -24,7 +24,7 @@ READING_ERRORS = (OSError, RuntimeError, ValueError)
 
 
 class Entry(NamedTuple):
-    """An image that is not read yet. `labels` and `split` are None where only the name tells them."""
+    """An image that is not read yet. `labels` is None if the file name holds them, `split` if the source has no splits."""
 
     path: str  # in the folder or archive
     name: str  # the last part of the path, or the name of a table's row
@@ -116,13 +116,13 @@ def read_cell(images: datasets.Dataset, index: int) -> bytes:
 
 class Source:
     """
-    The images at a path, in whatever form they are stored.
+    The images at a path, stored in any of the supported forms.
 
     Args:
         data_dir: A folder, a tar or zip archive, a Parquet file, a pattern of paths as `photos/*.jpg`, or a Hub id.
         labelled: If False, accepts also tables without ages, and images by their paths.
         table: The splits of the data set at `data_dir`, if they are loaded already.
-        left_out: Leaves out files whose paths begin like this, for instance results written beside the images.
+        left_out: Prefix of paths to leave out, for instance of results that are written beside the images.
 
     Raises:
         ValueError: if the path is none of these, or if images and tables are mixed and `labelled` is False.
@@ -136,7 +136,7 @@ class Source:
         left_out: Path | None = None,
     ):
         path = Path(data_dir)
-        # Resolved, so that the cache knows a path however it is written.
+        # Resolved, so that the cache finds a path however it is written.
         self.data_dir = str(path.resolve()) if path.exists() else str(data_dir)
         self.table, self.files = table, [] if table else find_files(self.data_dir)
         if left_out is not None:

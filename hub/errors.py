@@ -1,4 +1,4 @@
-"""One-sentence error messages: for the Hugging Face Hub and for the user of a program."""
+"""Words errors in one sentence: those of the Hugging Face Hub, and those that end a program."""
 
 import errno
 import os
@@ -74,7 +74,7 @@ def plain_errors(sentence: str, advice: str = "", errors: tuple = HUB_ERRORS) ->
 
 def run(main: Callable[[], None]):
     """
-    Calls a program's `main` and prints an error that the user can mend as one sentence, after the program's name.
+    Calls a program's `main` and prints an error that the user can fix as one sentence, after the program's name.
 
     Raises:
         SystemExit: with status 1, on a `ValueError`, `OSError`, `ImportError` or invalid configuration, and on Ctrl-C.

@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 
 from hub.errors import plain_errors
 from hub.model_card import write_card
-from metrics.results import format_value, weights_sha256, write_json
+from metrics.results import compute_weights_sha256, format_value, write_json
 
 
 def create_repo(repo_id: str, private: bool = False, repo_type: str = "model") -> str:
@@ -55,7 +55,7 @@ def read_results(folder: Path) -> dict:
         results = json.loads(file.read_text())
     except ValueError:
         results = {}
-    weights = weights_sha256(folder)
+    weights = compute_weights_sha256(folder)
     if weights is None or results.get("weights_sha256") != weights:
         raise ValueError(f"{folder} is not pushed: its weights are not those of its train_results.json. {rewrite}")
     return results

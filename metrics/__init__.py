@@ -1,1 +1,1 @@
-"""Metrics of predictions, calibration and the results JSON."""
+"""Predictions of a model, their metrics and calibration, and the results JSON."""

@@ -9,6 +9,8 @@ from metrics.results import ADULT_AGES, INTERVAL_COVERAGE, format_value
 
 
 CUMULATIVE_SCORE_YEARS = 5
+CALIBRATION_BINS = 15  # of equal width, between the probabilities 0 and 1
+BOOTSTRAP_SAMPLES = 200
 AGE_BANDS = ((0, 3), (4, 12), (13, 20), (21, 30), (31, 40), (41, 50), (51, 60), (61, 75), (76, 120))
 
 HIGHER_IS_BETTER = {"loss": False, "age_mae": False, "age_cs5": True, "gender_accuracy": True}
@@ -16,8 +18,8 @@ HIGHER_IS_BETTER = {"loss": False, "age_mae": False, "age_cs5": True, "gender_ac
 
 class AgeGenderMetric(evaluate.Metric):
     """
-    Mean absolute error of the age in years, cumulative score CS@5 (share of ages with an error of at most 5 years) and gender
-    accuracy, over all images and over those labelled 21 to 60 years.
+    Computes the mean absolute error of the age in years, the cumulative score CS@5 (share of ages with an error of at most 5
+    years) and the gender accuracy, over all images and over those labelled 21 to 60 years.
 
     With several processes, gather the predictions first and compute on the main process.
 
@@ -69,26 +71,23 @@ def summarize(errors, ages, correct, genders, chosen) -> dict:
     }
 
 
-def compute_calibration_error(probabilities: np.ndarray, correct: np.ndarray, num_bins: int = 15) -> float:
+def compute_calibration_error(probabilities: np.ndarray, correct: np.ndarray) -> float:
     """
     Computes the expected calibration error (https://huggingface.co/papers/1706.04599).
 
     Args:
         probabilities: Probabilities of the predicted classes, 0 to 1, shape `(num_images,)`.
         correct: Whether the predicted classes are the labels, shape `(num_images,)`.
-        num_bins: Number of bins of equal width between 0 and 1.
     """
-    bins = np.minimum((probabilities * num_bins).astype(int), num_bins - 1)
-    differences = np.bincount(bins, weights=probabilities - correct, minlength=num_bins)
+    bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    differences = np.bincount(bins, weights=probabilities - correct, minlength=CALIBRATION_BINS)
     return float(np.abs(differences).sum() / len(probabilities))
 
 
-def bootstrap_calibration_error(
-    probabilities: np.ndarray, correct: np.ndarray, num_samples: int = 200
-) -> tuple[float, float]:
+def bootstrap_calibration_error(probabilities: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
     """Returns the expected calibration error and its standard error, estimated by bootstrap over the images."""
     generator = np.random.default_rng(0)
-    draws = generator.integers(0, len(correct), (num_samples, len(correct)))
+    draws = generator.integers(0, len(correct), (BOOTSTRAP_SAMPLES, len(correct)))
     errors = [compute_calibration_error(probabilities[draw], correct[draw]) for draw in draws]
     return compute_calibration_error(probabilities, correct), float(np.std(errors))
 

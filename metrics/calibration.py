@@ -94,11 +94,7 @@ def apply_calibration(predictions: dict[str, np.ndarray], fields: dict) -> dict[
 
 
 def calibrate(
-    config: AgeGenderConfig,
-    predictions: dict[str, np.ndarray],
-    calibrating: np.ndarray,
-    groups: np.ndarray,
-    seed: int = 0,
+    config: AgeGenderConfig, predictions: dict[str, np.ndarray], calibrating: np.ndarray, groups: np.ndarray
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """
     Fits the calibration and sets it in a configuration.
@@ -108,25 +104,24 @@ def calibrate(
         predictions: Predictions with `gender_temperature=1`, as returned by `metrics.prediction`.
         calibrating: Whether an image is used for calibration, shape `(num_images,)`.
         groups: Groups of near-duplicates, shape `(num_images,)`.
-        seed: Seed of the folds.
 
     Returns:
         The fitted fields, without those with too few labels, and calibrated predictions. Coverage is cross-fitted: no image
         is scored with a calibration fitted on it or its near-duplicates.
     """
     fields = fit_fields(take(predictions, calibrating))
-    held = {name: values.copy() for name, values in apply_calibration(predictions, fields).items()}
+    cross_fitted = {name: values.copy() for name, values in apply_calibration(predictions, fields).items()}
     members, numbers = np.unique(groups, return_inverse=True)
-    folds = np.random.default_rng(seed).permutation(len(members))[numbers] % NUM_FOLDS
+    folds = np.random.default_rng(0).permutation(len(members))[numbers] % NUM_FOLDS
     for fold in range(NUM_FOLDS) if fields else ():
         own = calibrating & (folds == fold)
         fold_fields = fit_fields(take(predictions, calibrating & (folds != fold)), least_labels=1)
         fold_fields = {name: value for name, value in fold_fields.items() if name in fields}
         for name, values in apply_calibration(take(predictions, own), fold_fields).items():
-            held[name][own] = values
+            cross_fitted[name][own] = values
     for name, value in fields.items():
         setattr(config, name, value)
-    return fields, held
+    return fields, cross_fitted
 
 
 def take(predictions: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:

@@ -74,7 +74,7 @@ def name_paths(values: dict) -> dict:
     return values | named
 
 
-def weights_sha256(folder: Path) -> str | None:
+def compute_weights_sha256(folder: Path) -> str | None:
     """Returns the SHA-256 of a model folder's weights, or None if the folder has none (a Hub id, for example)."""
     file = Path(folder) / "model.safetensors"
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None

@@ -1,1 +1,1 @@
-"""Photos of strangers: reading files, archives and addresses; drawing, tables and words for faces."""
+"""Visitors' photos: reading files, archives and addresses; drawing, tables and wording for faces."""

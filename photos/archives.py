@@ -17,7 +17,7 @@ from photos.reading import PhotoError, read_picture
 
 NOT_A_ZIP = "This archive is broken."
 NO_MEMBERS = "This archive holds no files."
-TOO_MANY_MEMBERS = "This archive lists too many files: choose one with at most some 10,000."
+TOO_MANY_MEMBERS = "This archive lists too many files: choose one with at most about 10,000."
 NESTED = "Archives inside archives are not read."
 ENCRYPTED = "This file is encrypted."
 UNKNOWN_PACKING = "This file is broken, or packed with an unknown method."
@@ -28,13 +28,13 @@ TOO_LONG = "The files from here on are not read: one upload may take at most {:.
 MAX_MEMBER_BYTES = 50 * 10**6
 MAX_TOTAL_BYTES = 2 * 10**9
 MAX_SECONDS = 1800.0
-# zipfile reads the directory whole, and needs some ten times as much memory for it.
+# zipfile reads the whole directory into memory, where it takes about ten times its size.
 MAX_DIRECTORY_BYTES = 2 * 10**6
 CHUNK_BYTES = 2**16
 ZIP_START = b"PK\x03\x04"
 # ValueError: a name that is not UTF-8, or an offset outside the file.
 ZIP_ERRORS = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, struct.error)
-# A path, the content of a file, or the reason why there is none.
+# A path, the content of a file, or the reason why there is no content.
 FileOrReason = Path | bytes | ValueError
 
 
@@ -54,7 +54,7 @@ def read_pictures(
         than `MAX_SECONDS`.
     """
     end = time.monotonic() + MAX_SECONDS
-    for count, (name, source) in enumerate(find_sources(files)):
+    for count, (name, source) in enumerate(expand_archives(files)):
         if count == max_files or time.monotonic() > end:
             reason = TOO_MANY_FILES.format(max_files) if count == max_files else TOO_LONG.format(MAX_SECONDS / 60)
             yield "…", PhotoError(reason)
@@ -71,14 +71,16 @@ def read_pictures(
 
 def count_pictures(paths: Iterable[str | Path], max_files: int = 1000) -> int:
     """Counts what `read_pictures` yields within `MAX_SECONDS`; reads only the directories of archives."""
-    return sum(1 for _ in islice(find_sources(paths), max_files + 1))
+    return sum(1 for _ in islice(expand_archives(paths), max_files + 1))
 
 
-def find_sources(
+def expand_archives(
     files: Iterable[str | Path | tuple[str, FileOrReason]],
 ) -> Iterator[tuple[str, FileOrReason | Callable[[], bytes]]]:
     """
-    Yields names with sources, or with functions that read a member of an archive; call one before advancing the iterator.
+    Yields the name and the source of each file, including the members of archives.
+
+    The source of a member is a function that reads it. Call it before advancing the iterator.
 
     The declared sizes of members count towards `MAX_TOTAL_BYTES`, and no member is unpacked beyond its own. So the number
     of pairs does not depend on the content of the members.
@@ -110,7 +112,7 @@ def find_sources(
 
 
 class BoundedReader(io.BufferedReader):
-    """Refuses to read more at once than `MAX_DIRECTORY_BYTES`."""
+    """Refuses to read more than `MAX_DIRECTORY_BYTES` at once."""
 
     def read(self, size=-1):
         if size is not None and size > MAX_DIRECTORY_BYTES:
@@ -136,14 +138,14 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, max_bytes: in
     Reads the content of a member.
 
     Args:
-        max_bytes: Longest content, whatever size the archive declares.
+        max_bytes: Maximum size of the unpacked content, since the declared size may be wrong.
 
     Raises:
-        PhotoError: if the member cannot be read or is too long.
+        PhotoError: if the member cannot be read or is too large.
     """
     if member.flag_bits & 1:
         raise PhotoError(ENCRYPTED)
-    # Other methods cannot be bounded: a few bytes of bzip2 become hundreds of megabytes in one step.
+    # Other methods cannot be limited: a few bytes of bzip2 become hundreds of megabytes in one step.
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise PhotoError(UNKNOWN_PACKING)
     content = bytearray()

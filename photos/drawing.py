@@ -1,4 +1,4 @@
-"""Draws the faces of the pipeline into their picture."""
+"""Draws boxes and labels of faces into a picture."""
 
 import math
 
@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 from photos.wording import make_label
 
 
-# Pixels of the drawn picture. The area is bounded, not the height, so that faces in a panorama stay visible. JPEG
+# Pixels of the drawn picture. The area is limited, not the height, so that faces in a panorama stay visible. JPEG
 # allows sides up to 65,535.
 MAX_SHOWN_PIXELS = 2048 * 2048
 MAX_SHOWN_SIDE = 32768
@@ -21,7 +21,7 @@ BOX_COLOUR, TEXT_COLOUR = (29, 78, 216), (255, 255, 255)
 
 def draw_faces(picture: Image.Image, faces: list[dict]) -> Image.Image:
     """
-    Draws a box and a label for each face. A label is cut to the number where there is no room for more.
+    Draws a box and a label for each face. Where there is no room, the label is only the number.
 
     Args:
         picture: RGB picture.

@@ -22,7 +22,7 @@ COLUMNS = (
 )
 
 
-def face_rows(file: str, faces: list[dict]) -> list[dict]:
+def make_face_rows(file: str, faces: list[dict]) -> list[dict]:
     """
     Makes one row for each face of a picture.
 
@@ -51,7 +51,7 @@ def face_rows(file: str, faces: list[dict]) -> list[dict]:
     return [dict.fromkeys(COLUMNS) | row for row in rows or [{"file": file}]]
 
 
-def error_row(file: str, error: ValueError) -> dict:
+def make_unreadable_row(file: str, error: ValueError) -> dict:
     """Makes the row of a file that could not be read, with the reason."""
     return dict.fromkeys(COLUMNS) | {"file": file, "error": str(error)}
 

@@ -1,4 +1,4 @@
-"""Reads photos at addresses from strangers: public sites only, within bounds of size and time."""
+"""Fetches photos from addresses that visitors give: public sites only, within limits of size and time."""
 
 import asyncio
 import base64
@@ -16,7 +16,7 @@ from photos.reading import NOT_A_PICTURE, PhotoError
 
 
 NOT_AN_ADDRESS = (
-    "This is no address of a photo: it starts with http:// or https:// and names a site, without a password."
+    "This is no address of a photo: it must start with http:// or https:// and name a site, without a password."
 )
 REFUSED_ADDRESS = "This address is refused: only public sites are read."
 UNREACHABLE = "This address cannot be reached."
@@ -29,7 +29,7 @@ MAX_ADDRESSES = 4  # IP addresses of one name that are tried
 REFUSED_NETWORKS = [
     ipaddress.ip_network(network) for network in ("192.0.0.0/24", "::/96", "64:ff9b:1::/48", "fec0::/10")
 ]
-HEADERS = {"User-Agent": "agegender", "Accept": "image/*", "Accept-Encoding": "identity"}
+REQUEST_HEADERS = {"User-Agent": "agegender", "Accept": "image/*", "Accept-Encoding": "identity"}
 
 
 def is_public(address: str) -> bool:
@@ -51,11 +51,11 @@ def fetch(address: str, max_bytes: int = 20 * 2**20, seconds: float = 10.0) -> b
 
     Args:
         address: Blanks around it are ignored. Up to `MAX_REDIRECTS` redirects are followed.
-        max_bytes: Longest content.
-        seconds: Longest time for everything. Only a look-up of a name can take longer, as it cannot be interrupted.
+        max_bytes: Maximum size of the content.
+        seconds: Maximum time of the request. Only the look-up of a name can exceed it, as it cannot be interrupted.
 
     Raises:
-        PhotoError: if there is no content within these bounds.
+        PhotoError: if there is no content within these limits.
     """
     try:
         return asyncio.run(follow_redirects(address.strip(), max_bytes, seconds))
@@ -72,7 +72,7 @@ async def follow_redirects(address: str, max_bytes: int, seconds: float) -> byte
     url = httpx2.URL(address)
     async with asyncio.timeout(seconds), httpx2.AsyncHTTPTransport(trust_env=False) as transport:
         for _ in range(MAX_REDIRECTS + 1):
-            # The body of a redirect is not read: it has no bound, and a connection that was not read to its end is closed,
+            # The body of a redirect is not read: it has no limit, and a connection that was not read to its end is closed,
             # so it never serves another site at the same IP address.
             async with aclosing(await send_request(transport, url, seconds)) as response:
                 if not response.has_redirect_location:
@@ -93,7 +93,7 @@ async def send_request(transport: httpx2.AsyncHTTPTransport, url: httpx2.URL, se
         request = httpx2.Request(
             "GET",
             url.copy_with(host=address),
-            headers={"Host": url.netloc.decode(), **HEADERS},
+            headers={"Host": url.netloc.decode(), **REQUEST_HEADERS},
             extensions={"sni_hostname": url.raw_host.decode(), "timeout": {"connect": seconds / len(addresses)}},
         )
         try:
@@ -115,23 +115,17 @@ def find_addresses(url: httpx2.URL) -> list[str]:
 
 
 async def read_body(response: httpx2.Response, max_bytes: int) -> bytes:
-    """Reads the body of an answer as it was sent. Raises PhotoError if it has none within the bound."""
+    """Reads the body of a response as it was sent. Raises PhotoError if it has none or exceeds `max_bytes`."""
     if not response.is_success:
         raise PhotoError(f"This address answers with an error ({response.status_code}).")
     if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise PhotoError(NOT_A_PICTURE)  # Compression was not asked for, and its content has no bound.
+        raise PhotoError(NOT_A_PICTURE)  # Compression was not requested, and unpacked content has no limit.
     content = bytearray()
     async for chunk in response.aiter_raw():
         content += chunk
         if len(content) > max_bytes:
             raise PhotoError(f"This file is too large: at most {max_bytes // 2**20} MB are read.")
     return bytes(content)
-
-
-def find_address(upload: object) -> str | None:
-    """Returns the http(s) address that a program names in place of an upload, if it does."""
-    path = upload.get("path") if isinstance(upload, dict) else None
-    return path if isinstance(path, str) and path.startswith(("http://", "https://")) else None
 
 
 def is_data(address: str) -> bool:
@@ -151,7 +145,7 @@ def read_data(address: str) -> bytes:
 
 def fetch_files(sources: Iterable[Path | str]) -> Iterator[tuple[str, Path | bytes | ValueError]]:
     """
-    Fetches files, each when it is asked for.
+    Fetches files one at a time, as the iterator advances.
 
     Args:
         sources: Paths of files as `Path`; http(s) or data: addresses as strings.

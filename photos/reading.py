@@ -1,4 +1,4 @@
-"""Reads photos from strangers within bounds of memory and time."""
+"""Reads visitors' photos within limits of memory and time; holds the sentences for files that cannot be read."""
 
 import io
 import re
@@ -14,10 +14,10 @@ NOT_A_PICTURE = "This file cannot be read as a picture: choose a photo such as a
 TOO_LARGE = f"This picture is too large: choose one with at most {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels."
 EMPTY = "This file is empty."
 GONE = "This file is no longer on the server: choose it again."
-HEIC = "HEIC pictures cannot be read here: save it as JPEG first."
-TEXT = "Pictures written as text (PBM, PGM or PPM) cannot be read here: save it as PNG or JPEG first."
-TOO_MANY_SCANS = "This JPEG is drawn in too many steps: save it anew first."
-SVG = "SVG drawings cannot be read here: save it as PNG or JPEG first."
+HEIC = "HEIC pictures cannot be read here: save this one as JPEG first."
+TEXT = "Pictures written as text (PBM, PGM or PPM) cannot be read here: save this one as PNG or JPEG first."
+TOO_MANY_SCANS = "This JPEG is drawn in too many steps: save it again first."
+SVG = "SVG drawings cannot be read here: save this one as PNG or JPEG first."
 # Pillow's other formats are left out: for EPS it starts Ghostscript, which runs the program in the file.
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO"]
 TEXT_STARTS = (b"P1", b"P2", b"P3")  # Pillow parses these formats slowly, in Python.
@@ -41,7 +41,7 @@ def read_picture(source: str | Path | bytes) -> Image.Image:
         source: The path or the content of a file. A string is always a path, never an address.
 
     Raises:
-        PhotoError: if the file is not a picture or exceeds a bound.
+        PhotoError: if the file is not a picture or exceeds a limit.
     """
     start = b""
     try:

@@ -1,6 +1,6 @@
 """Words for a face, shared by picture, card, table and camera."""
 
-# Least probability of the likelier gender for which it is named. It is at least one half.
+# Minimum probability at which the likelier gender is named; at least one half.
 SURE = 0.75
 
 

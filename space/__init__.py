@@ -1,1 +1,1 @@
-"""The page: tabs, endpoints, and what happens to photos."""
+"""The page: tabs, endpoints, the MCP server and the deletion of uploads."""

@@ -12,10 +12,10 @@ from space.uploads import make_file
 
 
 FACE_DESCRIPTION = (
-    "age (years), age_interval (two ages meant to hold the age nine times of ten), gender, gender_score (probability of "
+    "age (years), age_interval (two ages meant to hold the age nine times out of ten), gender, gender_score (probability of "
     "that gender), box (xmin, ymin, xmax, ymax in pixels of the upright photo in its own size) and detection_score"
 )
-DESCRIPTION = (
+PHOTO_DESCRIPTION = (
     "Finds the faces of {} and estimates the apparent age and gender of each. Returns the photo, upright, with a box and a "
     "label for each face, scaled down if it is large; and a list with a dict for each face from left to right: "
     f"{FACE_DESCRIPTION}. The list is empty if no face is found."
@@ -42,7 +42,7 @@ class FaceAnswer(TypedDict):
     """A face as the pipeline returns it."""
 
     age: Annotated[float, Field(description="years")]
-    age_interval: Annotated[tuple[float, float], Field(description="meant to hold the age nine times of ten")]
+    age_interval: Annotated[tuple[float, float], Field(description="meant to hold the age nine times out of ten")]
     gender: str
     gender_score: Annotated[float, Field(description="probability of that gender")]
     box: Annotated[Box, Field(description="pixels of the upright photo in its own size")]
@@ -92,7 +92,7 @@ def build_endpoints(pipe: AgeGenderPipeline):
         return answer_files(pipe, find_sources(files, with_addresses=True))
 
     of_upload, of_address = map(
-        DESCRIPTION.format, ("an uploaded photo", "the photo at a public http or https address")
+        PHOTO_DESCRIPTION.format, ("an uploaded photo", "the photo at a public http or https address")
     )
     for function, value, outputs, description, queue in (
         (predict, photo, [annotated, faces], of_upload, QUEUE),

@@ -33,7 +33,7 @@ ANSWER_TIMEOUT = 10  # seconds after which a frame counts as lost
 
 HELP = (
     "Switch on the camera to see each face with its apparent age, averaged over the last second or so. The frames go to "
-    f"the server, which forgets each with its answer; after {TIME_LIMIT // 60} minutes the camera goes off by itself."
+    f"the server, which keeps none of them. The camera is switched off after {TIME_LIMIT // 60} minutes."
 )
 TEMPLATE, STYLE, SCRIPT = (
     Path(__file__).with_name(f"camera.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")

@@ -4,20 +4,20 @@ import base64
 import json
 from pathlib import Path
 
-from photos.face_table import face_rows, to_csv
+from photos.face_table import make_face_rows, to_csv
 from photos.wording import describe_gender, describe_interval
 from space.uploads import save_picture
 
 
-CROP_SIDE = 112  # pixels
+CARD_CROP_SIDE = 112  # pixels
 CROWD = 12  # faces beyond which a table comes before the cards
 PLOT_WIDTH, PLOT_HEIGHT, PLOT_FOOT = 202, 44, 14
 # Age, text and anchor of each tick; the last bar stands for all higher ages as well.
 TICKS = [(0, "0", "start"), *((age, str(age), "middle") for age in (20, 40, 60, 80)), (100, "100+", "end")]
 
 # For gr.HTML: Handlebars and CSS. Crops are files, so that they are deleted with the uploads.
-TEMPLATE = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+CARDS_TEMPLATE = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+CARDS_STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 
 
 def make_cards(file: str, faces: list[dict]) -> dict | None:
@@ -29,22 +29,22 @@ def make_cards(file: str, faces: list[dict]) -> dict | None:
         faces: Dicts of the pipeline with `crop` and `age_distribution`.
 
     Returns:
-        The value for `TEMPLATE`, or None if there is no face. The links hold the tables themselves.
+        The value for `CARDS_TEMPLATE`, or None if there is no face. The links hold the tables themselves.
     """
     if not faces:
         return None
     numbers = [{name: value for name, value in face.items() if name != "crop"} for face in faces]
-    links = make_link("faces.csv", "text/csv", "Save as CSV", to_csv(face_rows(file, faces)))
+    links = make_link("faces.csv", "text/csv", "Save as CSV", to_csv(make_face_rows(file, faces)))
     links += make_link("faces.json", "application/json", "Save as JSON", json.dumps(numbers, indent=2))
     cards = [make_card(number, face) for number, face in enumerate(faces, start=1)]
     return {"cards": cards, "is_crowd": len(cards) > CROWD, "links": links}
 
 
 def make_card(number: int, face: dict) -> dict:
-    """Returns the values of a card of `TEMPLATE`."""
+    """Returns the values of a card of `CARDS_TEMPLATE`."""
     return {
         "number": number,
-        "crop": save_picture(face["crop"].resize((CROP_SIDE, CROP_SIDE))),
+        "crop": save_picture(face["crop"].resize((CARD_CROP_SIDE, CARD_CROP_SIDE))),
         "age": round(face["age"]),
         "range": describe_interval(*face["age_interval"]),
         "gender": describe_gender(face),
@@ -66,7 +66,7 @@ def draw_distribution(probabilities: list[float], low: float, high: float) -> st
         for age, tick, anchor in TICKS
         if age < len(probabilities)
     )
-    label = f"Probability of each age; nine times of ten {low:.0f} to {high:.0f} years"
+    label = f"Probability of each age; nine times out of ten {low:.0f} to {high:.0f} years"
     box = f"0 0 {PLOT_WIDTH} {PLOT_HEIGHT + PLOT_FOOT}"
     return f"<svg viewBox='{box}' role='img' aria-label='{label}'>{''.join(bars)}{ticks}</svg>"
 

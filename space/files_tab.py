@@ -8,10 +8,10 @@ import gradio as gr
 
 from metrics.results import name_count
 from photos.archives import count_pictures, read_pictures
-from photos.face_table import error_row, face_rows, to_csv
+from photos.face_table import make_face_rows, make_unreadable_row, to_csv
 from photos.wording import describe_gender, describe_interval
 from pipeline_agegender import AgeGenderPipeline
-from space.face_cards import STYLE, make_link
+from space.face_cards import CARDS_STYLE, make_link
 from space.inference import FILES_QUEUE, find_faces, find_sources
 
 
@@ -36,10 +36,10 @@ def fill_table(
     rows, done, failed, shown_at = [], 0, 0, time.monotonic()
     for name, picture in read_pictures(paths):
         if isinstance(picture, ValueError):
-            rows.append(error_row(name, picture))
+            rows.append(make_unreadable_row(name, picture))
             failed += 1
         else:
-            rows += face_rows(name, find_faces(pipe, picture))
+            rows += make_face_rows(name, find_faces(pipe, picture))
         done += 1
         progress(done / total)
         if time.monotonic() - shown_at >= SECONDS_BETWEEN_UPDATES:
@@ -76,7 +76,7 @@ def build_files_tab(pipe: AgeGenderPipeline):
         cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
     # As high as the progress bar that replaces it.
     summary = gr.Markdown(HELP, elem_classes="announced", min_height=60)
-    link = gr.HTML(css_template=STYLE)
+    link = gr.HTML(css_template=CARDS_STYLE)
     table = gr.Dataframe(
         headers=HEADERS, interactive=False, label="Faces", max_height=500, wrap=True, column_widths=WIDTHS
     )

@@ -7,7 +7,7 @@ import gradio as gr
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from photos.fetching import find_address
+from space.inference import find_address
 
 
 USE_PREDICT_URL = "Addresses are not read here: call /predict_url for a photo at an address."
@@ -19,17 +19,17 @@ class Page(gr.Blocks):
     """
     A `gr.Blocks` that checks the data of each call before Gradio reads it, and remembers none of it.
 
-    - Gradio downloads a file that is named by an address, without a bound and while other photos wait. Unnecessary once
+    - Gradio downloads a file that is named by an address, without a limit and while other photos wait. Unnecessary once
       Gradio has an argument that switches this off.
-    - Gradio answers data that an endpoint cannot take without a sentence. Unnecessary once `launch(show_error=True)`
-      tells a program which data to send.
+    - Gradio answers data that an endpoint cannot take with an error that does not explain it. Unnecessary once
+      `launch(show_error=True)` tells a program which data to send.
     - Gradio keeps what every component last received, frames of a camera included, until `state_session_capacity` other
       visitors have come. Only deep links read it, and this page has none. Unnecessary once they can be switched off.
     """
 
     async def preprocess_data(self, block_fn, inputs, state=None, *arguments):
         try:
-            for file in find_files(inputs):
+            for file in find_dicts(inputs):
                 if find_address(file):
                     if block_fn.api_name != "predict_files":
                         raise gr.Error(USE_PREDICT_URL, print_exception=False)
@@ -45,13 +45,13 @@ class Page(gr.Blocks):
                 state.config_values.clear()
 
 
-def find_files(value: object) -> Iterator[dict]:
+def find_dicts(value: object) -> Iterator[dict]:
     """Yields the dicts in the data of a call that may name a file."""
     if isinstance(value, dict):
         yield value
         value = list(value.values())
     for item in value if isinstance(value, list) else ():
-        yield from find_files(item)
+        yield from find_dicts(item)
 
 
 async def explain_call(request: Request, error: Exception) -> JSONResponse:

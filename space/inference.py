@@ -9,10 +9,10 @@ from PIL import Image
 
 from photos.archives import read_pictures
 from photos.drawing import draw_faces
-from photos.fetching import fetch, fetch_files, find_address
+from photos.fetching import fetch, fetch_files
 from photos.reading import read_picture
 from pipeline_agegender import AgeGenderPipeline
-from space.uploads import own_folder
+from space.uploads import find_own_folder
 
 
 # Photos and frames share a queue, so that they wait for no slow site and for no archive of another visitor. Over all
@@ -27,7 +27,7 @@ NO_FILES = "Choose files first: photos, or zip archives of photos."
 def find_upload(file: object) -> Path | None:
     """Returns the path of an uploaded file; None for anything else that a call may name."""
     path = file.get("path") if isinstance(file, dict) else None
-    if not isinstance(path, str) or not Path(path).resolve().is_relative_to(own_folder()):
+    if not isinstance(path, str) or not Path(path).resolve().is_relative_to(find_own_folder()):
         return None  # Gradio checks only files that come with their `meta`
     return Path(path)
 
@@ -77,9 +77,15 @@ def answer_photo(pipe: AgeGenderPipeline, source: dict | str | None) -> tuple[Im
     return draw_faces(picture, faces), faces
 
 
+def find_address(file: object) -> str | None:
+    """Returns the http(s) address that a program sends as the path of an upload, or None."""
+    path = file.get("path") if isinstance(file, dict) else None
+    return path if isinstance(path, str) and path.startswith(("http://", "https://")) else None
+
+
 def find_sources(files: object, with_addresses: bool = False) -> list[Path | str]:
     """
-    Returns what the files of a call are read from: the paths of uploads, and addresses if `with_addresses`.
+    Returns the sources of the files in a call: the paths of uploads, and addresses if `with_addresses`.
 
     Raises:
         gr.Error: if there is none.

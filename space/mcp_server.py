@@ -1,8 +1,8 @@
 """
 The endpoints as tools of an MCP server, if `gradio[mcp]` is installed.
 
-Gradio 6.31 has a server of its own, which takes no list of files, downloads addresses without a bound and leaves photos that
-come as text on the disk. Here a photo is an address, read as on the page, or a data: address.
+This server replaces the one of Gradio 6.31, which takes no list of files, downloads addresses without a limit and leaves
+photos sent as text on the disk. It takes a photo as an http(s) address, read as on the page, or as a data: address.
 """
 
 import io
@@ -30,11 +30,11 @@ from space.inference import answer_files, find_faces
 
 PATH = "/gradio_api/mcp"  # where clients look for it in a Gradio app
 MAX_FILES = 20  # addresses of one call
-MAX_FETCHES = 4  # photos at addresses that are fetched, or wait in memory, at once
+MAX_FETCHES = 4  # addresses whose photos are fetched, or wait in memory, at once
 Photo = Annotated[str, Field(description="A public http(s) address, or the photo itself as a data: address.")]
 Address = Annotated[str, Field(description="A public http or https address of a photo.")]
-FILES_DESCRIPTION = "Public http(s) addresses, or data: addresses, of photos or zip archives."
-Files = Annotated[list[str], Field(description=FILES_DESCRIPTION, max_length=MAX_FILES)]
+FILES_HELP = "Public http(s) addresses, or data: addresses, of photos or zip archives."
+Files = Annotated[list[str], Field(description=FILES_HELP, max_length=MAX_FILES)]
 
 
 class FaceAnswers(TypedDict):
@@ -61,8 +61,8 @@ def answer_content(pipe: AgeGenderPipeline, content: bytes) -> CallToolResult:
 
 
 def build_server(pipe: AgeGenderPipeline) -> FastMCP:
-    """Builds the server with its three tools; as on the page, a photo waits for no address or archive of others."""
-    # Any site may call it, as it may call the page, which holds nothing private.
+    """Builds the server with its three tools. As on the page, photos, addresses and archives wait in separate queues."""
+    # Any site may call it: like the page, it holds nothing private.
     security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     options = {"stateless_http": True, "streamable_http_path": "/", "log_level": "WARNING"}
     server = FastMCP("Apparent age and gender", transport_security=security, **options)
@@ -90,7 +90,7 @@ def build_server(pipe: AgeGenderPipeline) -> FastMCP:
     return server
 
 
-def app_options(pipe: AgeGenderPipeline) -> dict:
+def make_app_options(pipe: AgeGenderPipeline) -> dict:
     """Returns the options with which Gradio's app includes the server."""
     server = build_server(pipe)
 

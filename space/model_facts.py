@@ -10,7 +10,7 @@ from metrics.results import ADULT_AGES, GENDERS, WHOLE_YEARS, format_value, name
 
 TRAINING_FILE = "train_results.json"
 # Columns of the error frame: key in the JSON, factor to the unit, decimals, heading in the table.
-COLUMNS = {
+ERROR_COLUMNS = {
     "error": ("age_mae", 1, 2, "Error, years"),
     "bias": ("age_bias", 1, 2, "Too old by, years"),
     "gender": ("gender_accuracy", 100, 1, "Gender as labelled, %"),
@@ -45,7 +45,7 @@ def make_error_frame(errors: dict) -> pd.DataFrame:
     """
     rows = errors.get("by_age") or []
     frame = pd.DataFrame({"ages": [row["ages"] for row in rows], "images": [row["num_images"] for row in rows]})
-    for column, (key, factor, decimals, _) in COLUMNS.items():
+    for column, (key, factor, decimals, _) in ERROR_COLUMNS.items():
         values = pd.Series([row.get(key) for row in rows], dtype=float)
         frame[column] = (factor * values).round(decimals)
     return frame
@@ -65,7 +65,7 @@ def make_curve_frame(history: list[dict], series: dict[str, str]) -> pd.DataFram
     return frame.dropna(subset="value").round({"value": 3})
 
 
-def describe_training(training: dict) -> str:
+def describe_training_data(training: dict) -> str:
     """Describes the training data and the duration of a training in Markdown."""
     if not training:
         return f"There is no `{TRAINING_FILE}` beside these weights, so their training data is unknown here."
@@ -102,7 +102,9 @@ def describe_metrics(metrics: dict, age_statistic: str | None = None) -> str:
 
 def make_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Makes a table with headings from the error frame."""
-    headings = {"ages": "Labelled age", "images": "Images"} | {column: values[3] for column, values in COLUMNS.items()}
+    headings = {"ages": "Labelled age", "images": "Images"} | {
+        column: values[3] for column, values in ERROR_COLUMNS.items()
+    }
     return frame.astype(object).where(frame.notna(), "–").rename(columns=headings)
 
 

@@ -12,7 +12,7 @@ from space.model_facts import (
     describe_curves,
     describe_limits,
     describe_metrics,
-    describe_training,
+    describe_training_data,
     make_confusion_frame,
     make_curve_frame,
     make_error_frame,
@@ -116,7 +116,7 @@ def build_model_tab(folder: Path):
     training, age_statistic = read_json(folder / TRAINING_FILE), read_json(folder / "config.json").get("age_statistic")
     metrics, errors = ((training.get(key) or {}).get("validation") or {} for key in ("metrics", "errors"))
     frame, history = make_error_frame(errors), training.get("history") or []
-    gr.Markdown(f"## What it learnt from\n\n{describe_training(training)}")
+    gr.Markdown(f"## What it learnt from\n\n{describe_training_data(training)}")
     gr.Markdown(f"## How well it does\n\n{describe_metrics(metrics, age_statistic)}")
     gr.Markdown(f"## Limits\n\n{describe_limits(frame, bool(training.get('is_utkface')))}")
     gr.Markdown("## Where it errs" + ("" if len(frame) else "\n\nThere are no errors by age beside these weights."))

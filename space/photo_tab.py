@@ -7,7 +7,7 @@ import gradio as gr
 
 from photos.drawing import draw_faces
 from pipeline_agegender import AgeGenderPipeline
-from space.face_cards import STYLE, TEMPLATE, make_cards
+from space.face_cards import CARDS_STYLE, CARDS_TEMPLATE, make_cards
 from space.inference import ADDRESS_QUEUE, QUEUE, find_faces, read_source
 
 
@@ -69,53 +69,65 @@ def count_faces(count: int) -> str:
     return "1 face was found." if count == 1 else f"{count} faces were found, numbered from left to right."
 
 
+def build_inputs() -> tuple[gr.Image, gr.Textbox]:
+    """Builds the photo, its address and the examples; returns the first two."""
+    photo = gr.Image(
+        type="filepath",
+        image_mode=None,
+        alt_text="The photo that you chose",
+        label="Photo",
+        height=380,
+        sources=["upload", "webcam", "clipboard"],
+    )
+    address = gr.Textbox(
+        label="Address of a photo", placeholder="https://…", max_lines=1, max_length=2000, submit_btn="Open"
+    )
+    gr.Examples(
+        [[str(path)] for path in EXAMPLES.values()],
+        photo,
+        label="Examples",
+        example_labels=list(EXAMPLES),
+        api_visibility="private",
+    )
+    return photo, address
+
+
+def build_answer() -> tuple[gr.Image, gr.Markdown, gr.HTML, gr.Button]:
+    """Builds the photo with boxes, the sentence, the cards, and the button that takes the whole picture as one face."""
+    annotated = gr.Image(
+        format="jpeg",
+        alt_text="The photo with a box around each face",
+        label="Faces",
+        show_label=False,  # it would cover a part of the picture
+        interactive=False,
+        height=380,
+        buttons=["download", "fullscreen"],
+        elem_id="answer",
+    )
+    summary = gr.Markdown(HINT, elem_classes="announced")
+    whole = gr.Button("Treat the whole picture as one face", visible=False)
+    cards = gr.HTML(html_template=CARDS_TEMPLATE, css_template=CARDS_STYLE, label="Ages and genders")
+    return annotated, summary, cards, whole
+
+
 def build_photo_tab(pipe: AgeGenderPipeline):
     """Builds the tab."""
     source = gr.State()
     with gr.Row():
         with gr.Column(min_width=300):
-            image = gr.Image(
-                type="filepath",
-                image_mode=None,
-                alt_text="The photo that you chose",
-                label="Photo",
-                height=380,
-                sources=["upload", "webcam", "clipboard"],
-            )
-            address = gr.Textbox(
-                label="Address of a photo", placeholder="https://…", max_lines=1, max_length=2000, submit_btn="Open"
-            )
-            gr.Examples(
-                [[str(path)] for path in EXAMPLES.values()],
-                image,
-                label="Examples",
-                example_labels=list(EXAMPLES),
-                api_visibility="private",
-            )
+            photo, address = build_inputs()
         with gr.Column(min_width=300):
-            annotated = gr.Image(
-                format="jpeg",
-                alt_text="The photo with a box around each face",
-                label="Faces",
-                show_label=False,  # it would cover a part of the picture
-                interactive=False,
-                height=380,
-                buttons=["download", "fullscreen"],
-                elem_id="answer",
-            )
-            summary = gr.Markdown(HINT, elem_classes="announced")
-            whole = gr.Button("Treat the whole picture as one face", visible=False)
-            cards = gr.HTML(html_template=TEMPLATE, css_template=STYLE, label="Ages and genders")
+            annotated, summary, cards, whole = build_answer()
     # preprocess=False passes the file as it was uploaded: gr.Image would open it, and give no sentence if it cannot.
     for trigger, value, takes_whole, queue in (
-        (image.change, image, False, QUEUE),
+        (photo.change, photo, False, QUEUE),
         (address.submit, address, False, ADDRESS_QUEUE),
         (whole.click, source, True, ADDRESS_QUEUE),  # the source may be an address
     ):
         trigger(
             partial(update_tab, pipe, takes_whole),
             [value, source],
-            [annotated, summary, cards, whole, source, image],
+            [annotated, summary, cards, whole, source, photo],
             preprocess=False,
             js=SHOW_ANSWER,
             show_progress_on=annotated,

@@ -4,12 +4,12 @@ import gradio as gr
 
 
 TITLE = "Apparent age and gender"
-DESCRIPTION = "How old a face looks, with the interval that holds it nine times of ten. Photos are not kept."
+PAGE_DESCRIPTION = "How old a face looks, with the interval that holds it nine times out of ten. Photos are not kept."
 INTRODUCTION = """
 # Apparent age and gender
 
 How old a face looks, and which of the two labels of its training data, *female* and *male*, a small neural network gives
-it. The range is meant to hold the age nine times of ten. Looks are neither age nor identity, and the network errs more on
+it. The range is meant to hold the age nine times out of ten. Looks are neither age nor identity, and the network errs more on
 some groups of people than on others: do not use it for decisions about people.
 """
 PRIVACY = """
@@ -20,7 +20,7 @@ are deleted within eleven minutes. There are no analytics.
 # Screen readers announce changes of these elements; Gradio has no argument for it. Gradio adds the head by JavaScript, so
 # previews of links, which run none, show its own description.
 HEAD = f"""
-<meta name="description" content="{DESCRIPTION}">
+<meta name="description" content="{PAGE_DESCRIPTION}">
 <script>
 new MutationObserver(() => document.querySelectorAll(".prose.announced:not([aria-live])")
   .forEach((element) => element.setAttribute("aria-live", "polite")))

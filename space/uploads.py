@@ -44,14 +44,14 @@ def use_own_folder():
     Thread(target=keep_deleting, args=[Path(folder)], daemon=True).start()
 
 
-def own_folder() -> Path:
+def find_own_folder() -> Path:
     """Returns the folder that `use_own_folder` has chosen."""
     return Path(os.environ[VARIABLE]).resolve()
 
 
 def keep_page_files():
-    """Exempts the files that are there now, which the page itself has brought, from deletion."""
-    PAGE_FILES.update(own_folder().rglob("*"))
+    """Exempts the page's own files, such as its examples, from deletion. Call it before visitors come."""
+    PAGE_FILES.update(find_own_folder().rglob("*"))
 
 
 def keep_deleting(folder: Path):
@@ -78,7 +78,7 @@ def make_file(path: str) -> dict:
 
 def save_picture(picture: Image.Image) -> dict:
     """Saves a picture as a JPEG that is deleted as uploads are; returns it as `make_file` does."""
-    descriptor, path = tempfile.mkstemp(dir=own_folder(), suffix=".jpg")
+    descriptor, path = tempfile.mkstemp(dir=find_own_folder(), suffix=".jpg")
     with open(descriptor, "wb") as file:
         picture.save(file, "JPEG")
     return make_file(path)

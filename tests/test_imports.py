@@ -26,7 +26,7 @@ ALLOWED = {
     "pipeline_agegender": {"face_detection", "image_processing_agegender"},
     "metrics": MODEL_FILES,
     "hub": MODEL_FILES | {"metrics"},
-    "photos": MODEL_FILES | {"hub"},
+    "photos": MODEL_FILES,
     "data": MODEL_FILES | {"hub"},
     "space": MODEL_FILES | {"metrics.results", "hub", "photos"},
     "training": MODEL_FILES | {"metrics", "hub", "data"},

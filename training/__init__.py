@@ -1,1 +1,1 @@
-"""Training: arguments, state, checkpoints, export."""
+"""Parts of a training: arguments, initial model, optimizer, state, checkpoints, teachers and export."""

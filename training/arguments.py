@@ -46,7 +46,7 @@ class ModelArguments:
         if self.from_scratch == (self.model is not None):
             raise ValueError("Give either --model FOLDER_OR_ID to start from, or --from_scratch.")
         if self.config and not self.from_scratch:
-            raise ValueError("--config describes a network for --from_scratch; --model brings its own.")
+            raise ValueError("--config describes a network for --from_scratch; --model has its own.")
         if self.from_scratch and self.config is None:
             self.config = Path(__file__).parents[1] / "configs" / "mobilenet.json"
 
@@ -96,8 +96,8 @@ class TrainArguments:
     half_precision_weights: bool = HfArg(default=False, help="Store kernels as float16, in half the space.")
     torch_compile: bool = HfArg(default=False, help="Compile the network (some minutes at the start).")
     gradient_checkpointing: bool = HfArg(default=False, help="Recompute activations: less memory, more time.")
-    sync_batchnorm: bool = HfArg(default=False, help="Batch normalisation over the batches of all GPUs.")
-    metric_for_best_model: Literal[tuple(HIGHER_IS_BETTER)] = HfArg(default="loss", help="Metric of the best epoch.")
+    sync_batchnorm: bool = HfArg(default=False, help="Batch normalization over the batches of all GPUs.")
+    metric_for_best_model: Literal[tuple(HIGHER_IS_BETTER)] = HfArg(default="loss", help="It selects the best epoch.")
     early_stopping_patience: int = HfArg(default=4, help="Epochs without improvement before stopping; 0 is off.")
     early_stopping_threshold: float = HfArg(default=0.0, help="Changes of the metric up to this are no improvement.")
     checkpointing_steps: str = HfArg(default="epoch", help="Updates between checkpoints, or epoch.")

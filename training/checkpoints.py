@@ -18,7 +18,7 @@ from modeling_agegender import AgeGenderModel
 from training.arguments import Arguments
 
 
-DESCRIPTION = "training.json"
+DESCRIPTION_FILE = "training.json"
 # Arguments that do not concern a resumed training.
 IGNORED = {"output_dir", "resume_from_checkpoint"}
 # Arguments that may change when a training resumes. Data and network are compared by their content instead.
@@ -41,9 +41,9 @@ def find_checkpoints(output_dir: Path) -> dict[int, Path]:
 def find_damage(checkpoint: Path) -> str | None:
     """Returns the first file of a checkpoint that is missing or cut off, None if the checkpoint is whole."""
     try:
-        sizes = json.loads((checkpoint / DESCRIPTION).read_text())["files"]
+        sizes = json.loads((checkpoint / DESCRIPTION_FILE).read_text())["files"]
     except (OSError, ValueError):
-        return DESCRIPTION
+        return DESCRIPTION_FILE
     for name, size in sizes.items():
         if not (checkpoint / name).is_file() or (checkpoint / name).stat().st_size != size:
             return name
@@ -182,7 +182,7 @@ def save_checkpoint(accelerator: Accelerator, output_dir: Path, description: dic
                 shutil.copytree(best, partial / "best")
             files = [file for file in sorted(partial.rglob("*")) if file.is_file()]
             sizes = {str(file.relative_to(partial)): file.stat().st_size for file in files}
-            (partial / DESCRIPTION).write_text(json.dumps(description | {"files": sizes}, indent=2))
+            (partial / DESCRIPTION_FILE).write_text(json.dumps(description | {"files": sizes}, indent=2))
     if accelerator.is_main_process:
         print(f"Saved {checkpoint}")
         delete_old_checkpoints(output_dir, limit)
@@ -206,7 +206,7 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path, output_dir: Path
     Raises:
         ValueError: if the checkpoint is of another training than `description`.
     """
-    then = json.loads((checkpoint / DESCRIPTION).read_text())
+    then = json.loads((checkpoint / DESCRIPTION_FILE).read_text())
     changes = compare_trainings(checkpoint, then, description)
     accelerator.load_state(str(checkpoint))
     if (checkpoint / "best").exists():

@@ -1,4 +1,4 @@
-"""Learning from other models: their averaged predictions are softer labels beside the labels."""
+"""Distillation: the averaged predictions of other models are soft labels beside the real labels."""
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ from modeling_agegender import AgeGenderOutput
 
 class Teachers(nn.Module):
     """
-    Averages the predictions of saved models, each with its own image size and normalisation.
+    Averages the predictions of saved models, each with its own image size and normalization.
 
     Args:
         models: Folders or Hub ids of AgeGenderModels.

@@ -15,7 +15,7 @@ from image_processing_agegender import AgeGenderImageProcessor
 from metrics.age_gender import describe_errors, format_errors, format_metrics
 from metrics.calibration import apply_calibration, calibrate
 from metrics.prediction import compute_metrics, compute_predictions
-from metrics.results import describe_machine, name_paths, weights_sha256
+from metrics.results import compute_weights_sha256, describe_machine, name_paths
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
 from training.arguments import Arguments, TrainArguments
@@ -68,9 +68,11 @@ def export(
         return
     validation = data.splits["validation"]
     calibrating = draw_calibration_half(validation, arguments.data.split_seed)
-    fields, held = calibrate(model.config, predictions["validation"], calibrating, np.asarray(validation["group"]))
+    fields, cross_fitted = calibrate(
+        model.config, predictions["validation"], calibrating, np.asarray(validation["group"])
+    )
     predictions = {split: apply_calibration(values, fields) for split, values in predictions.items()} | {
-        "validation": held
+        "validation": cross_fitted
     }
     metrics = {split: compute_metrics(model, values) for split, values in predictions.items()}
     errors = {split: describe_errors(values) for split, values in predictions.items()}
@@ -96,6 +98,6 @@ def describe_result(arguments: Arguments, accelerator: Accelerator, data: Traini
         "history": state.history,
         "training_seconds": round(state.seconds),
         "num_processes": accelerator.num_processes,
-        "weights_sha256": weights_sha256(arguments.train.output_dir),
+        "weights_sha256": compute_weights_sha256(arguments.train.output_dir),
         **describe_machine(),
     }

@@ -27,13 +27,13 @@ def build_accelerator(arguments: TrainArguments) -> Accelerator:
     )
     if arguments.sync_batchnorm and accelerator.device.type in ("cpu", "mps"):
         raise ValueError(
-            f"--sync_batchnorm needs GPUs: torch has no synchronised batch normalisation on {accelerator.device.type}."
+            f"--sync_batchnorm needs GPUs: torch has no synchronized batch normalization on {accelerator.device.type}."
         )
     return accelerator
 
 
 def build_optimizer(model: AgeGenderModel, arguments: TrainArguments) -> torch.optim.Optimizer:
-    """Builds AdamW without weight decay of biases and normalisations, which have one dimension."""
+    """Builds AdamW without weight decay of biases and normalizations, which have one dimension."""
     decaying = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": decaying}, {"params": others, "weight_decay": 0.0}]

@@ -1,4 +1,4 @@
-"""The progress of a training, and its interruption by Ctrl-C."""
+"""Records the progress of a training, and its interruption by Ctrl-C."""
 
 import math
 import signal

@@ -3,7 +3,13 @@
 import datasets
 import pytest
 
-from data.labels import check_labels, is_utkface, parse_file_name, read_labels
+from configuration_agegender import AgeGenderConfig
+from data.labels import GENDERS, check_labels, is_utkface, parse_file_name, read_labels
+from metrics import results
+
+
+def test_gender_labels_are_the_classes_of_the_network_and_of_the_results():
+    assert GENDERS == list(results.GENDERS) == list(AgeGenderConfig().id2label.values())
 
 
 def test_labels_of_a_file_name():

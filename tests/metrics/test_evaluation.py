@@ -253,7 +253,7 @@ def test_an_absent_split_is_named(run_evaluation, tmp_path):
         (["--split", "holdout"], "invalid choice: 'holdout'"),
         (["--colour", "red"], "unrecognized arguments: --colour red"),
         (["--calibrate", "--split", "test"], "--calibrate takes validation images: leave out --split."),
-        (["--calibrate", "--model", "user/name"], "--calibrate writes into a model folder, and user/name is none."),
+        (["--calibrate", "--model", "user/name"], "--calibrate writes into a model folder, but user/name is not one."),
     ],
 )
 def test_bad_arguments_are_refused(run_evaluation, capsys, words, sentence):

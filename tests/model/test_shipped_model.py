@@ -16,7 +16,7 @@ from skimage import data
 
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.calibration import CALIBRATED_FIELDS
-from metrics.results import weights_sha256
+from metrics.results import compute_weights_sha256
 from modeling_agegender import AgeGenderModel
 
 
@@ -63,7 +63,7 @@ def test_the_astronaut():
 
 def test_files_in_the_root_are_of_one_training():
     results = json.loads((ROOT / "train_results.json").read_text())
-    assert results["weights_sha256"] == weights_sha256(str(ROOT))
+    assert results["weights_sha256"] == compute_weights_sha256(str(ROOT))
     config = json.loads((ROOT / "config.json").read_text())
     assert {name: config[name] for name in CALIBRATED_FIELDS} == results["calibration"]
     evaluation = json.loads((ROOT / "benchmarks" / "evaluation_validation.json").read_text())

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from photos.face_table import COLUMNS, error_row, face_rows, to_csv
+from photos.face_table import COLUMNS, make_face_rows, make_unreadable_row, to_csv
 from tests.support.models import make_face
 
 
@@ -12,7 +12,7 @@ def read(text: str) -> list[dict]:
 
 
 def test_row_for_each_face():
-    rows = face_rows("a.jpg", [make_face(0, 1, 9, 10), make_face(20, 1, 29, 10)])
+    rows = make_face_rows("a.jpg", [make_face(0, 1, 9, 10), make_face(20, 1, 29, 10)])
     assert [row["face"] for row in rows] == [1, 2] and all(tuple(row) == COLUMNS for row in rows)
     assert rows[1] | {"face": 0} == dict.fromkeys(COLUMNS) | {
         "file": "a.jpg",
@@ -31,11 +31,13 @@ def test_row_for_each_face():
 
 
 def test_face_that_was_not_detected_has_no_detection_score():
-    assert face_rows("a.jpg", [make_face(0, 0, 9, 9) | {"detection_score": None}])[0]["detection_score"] is None
+    assert make_face_rows("a.jpg", [make_face(0, 0, 9, 9) | {"detection_score": None}])[0]["detection_score"] is None
 
 
 def test_picture_without_a_face_and_file_that_is_none_have_a_row():
-    rows = read(to_csv([*face_rows("empty.jpg", []), error_row("bad.jpg", ValueError("No picture, that."))]))
+    rows = read(
+        to_csv([*make_face_rows("empty.jpg", []), make_unreadable_row("bad.jpg", ValueError("No picture, that."))])
+    )
     assert [(row["file"], row["face"], row["error"]) for row in rows] == [
         ("empty.jpg", "", ""),
         ("bad.jpg", "", "No picture, that."),
@@ -44,5 +46,5 @@ def test_picture_without_a_face_and_file_that_is_none_have_a_row():
 
 def test_csv_keeps_names_whole_and_no_formula_runs():
     names = ['a "b", c\n.jpg', "größe.jpg", "=HYPERLINK(1).jpg", "@x.jpg"]
-    rows = read(to_csv([row for name in names for row in face_rows(name, [make_face(0, 0, 9, 9)])]))
+    rows = read(to_csv([row for name in names for row in make_face_rows(name, [make_face(0, 0, 9, 9)])]))
     assert [row["file"] for row in rows] == [*names[:2], "'=HYPERLINK(1).jpg", "'@x.jpg"]

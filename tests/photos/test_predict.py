@@ -18,7 +18,7 @@ from PIL import Image
 
 import predict
 from data import sources as image_sources
-from photos.face_table import face_rows
+from photos.face_table import make_face_rows
 from photos.table_parts import FACE_COLUMNS, Parts
 from tests.support.picture_sources import make_table, write_folder, write_table, write_tar, write_zip
 from tests.support.training import ROOT
@@ -60,7 +60,7 @@ def expected(pictures, estimator) -> list[dict]:
     rows = []
     for name in sorted(pictures, key=lambda name: Path(name).parts):
         if name != BROKEN:
-            rows += face_rows(name, estimator(Image.open(io.BytesIO(pictures[name]))))
+            rows += make_face_rows(name, estimator(Image.open(io.BytesIO(pictures[name]))))
     rows = [{column: row[column] for column in FACE_COLUMNS} for row in rows if row["face"]]
     assert [row["face"] for row in rows] == [1, 1, 2, 1, 1]
     return rows
@@ -164,7 +164,7 @@ def test_sizes_of_batches_and_parts_do_not_matter(run_predict, folder, expected,
 def test_pictures_that_are_faces(run_predict, folder, pictures, estimator, tmp_path):
     rows = run_predict(folder, "--no_detection", output="faces.csv")
     assert [row["file"] for row in rows][1:] == ["Größe 🎂.png", "nobody.webp", "sub/1.jpg", "sub/a/1.jpg"]
-    alone = face_rows("", estimator(Image.open(io.BytesIO(pictures["nobody.webp"])), detect_faces=False))[0]
+    alone = make_face_rows("", estimator(Image.open(io.BytesIO(pictures["nobody.webp"])), detect_faces=False))[0]
     assert rows[2]["age"] == pytest.approx(alone["age"], abs=0.11) and rows[2]["detection_score"] is None
     assert list(list_unreadable(tmp_path, "faces.csv")) == [BROKEN]
 

@@ -17,7 +17,7 @@ def demo(tmp_path_factory) -> gr.Blocks:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("visitors")))
         pipe = load_pipeline(str(app.FOLDER))
         page = app.build_page(pipe)
-        page.launch(prevent_thread_lock=True, quiet=True, **app.launch_options(pipe))
+        page.launch(prevent_thread_lock=True, quiet=True, **app.make_launch_options(pipe))
         yield page
         page.close()
 

@@ -32,7 +32,7 @@ from tests.support.models import make_face
 
 
 FACE = (
-    "dict(age: float (years), age_interval: tuple[float, float] (meant to hold the age nine times of ten), gender: str, "
+    "dict(age: float (years), age_interval: tuple[float, float] (meant to hold the age nine times out of ten), gender: str, "
     "gender_score: float (probability of that gender), box: dict(xmin: int, ymin: int, xmax: int, ymax: int) (pixels of "
     "the upright photo in its own size), detection_score: float | None)"
 )

@@ -11,7 +11,7 @@ from PIL import Image
 
 import app
 from photos.reading import HEIC
-from space.theme import DESCRIPTION
+from space.theme import PAGE_DESCRIPTION
 from tests.support.browser import (
     ASTRONAUT,
     TAB_MARKS,
@@ -84,7 +84,7 @@ def test_uploaded_photo_gets_a_card_and_downloads(page, tmp_path):
     assert card.count() == 1
     text = card.inner_text()
     age = int(re.search(r"(\d+) years", text).group(1))
-    assert 20 <= age <= 60 and "female" in text and "nine times of ten" in text
+    assert 20 <= age <= 60 and "female" in text and "nine times out of ten" in text
     assert page.get_by_text("1 face was found.").is_visible()
     # Beside the photo, below the picture with the boxes and in sight without scrolling.
     place = card.bounding_box()
@@ -293,4 +293,4 @@ def test_many_photos_can_be_cancelled(page, tmp_path):
 
 def test_page_names_itself(page):
     assert page.title() == app.TITLE
-    assert page.locator("meta[name=description]").get_attribute("content") == DESCRIPTION
+    assert page.locator("meta[name=description]").get_attribute("content") == PAGE_DESCRIPTION

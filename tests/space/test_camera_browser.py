@@ -2,7 +2,7 @@
 
 import pytest
 
-from space.uploads import own_folder
+from space.uploads import find_own_folder
 from tests.support.browser import COUNT_FRAMES, open_camera
 
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.browser
 
 
 def list_files() -> set:
-    return {file for file in own_folder().rglob("*") if file.is_file()}
+    return {file for file in find_own_folder().rglob("*") if file.is_file()}
 
 
 def test_follows_a_face(demo, browser, url):

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from space.face_cards import CROP_SIDE, draw_distribution, make_cards
+from space.face_cards import CARD_CROP_SIDE, draw_distribution, make_cards
 from tests.support.models import make_face
 
 
@@ -42,7 +42,7 @@ def test_forty_faces_have_forty_cards_with_their_crops():
     cards = make_cards("photo", faces)["cards"]
     assert [card["number"] for card in cards] == list(range(1, 41))
     crop = Image.open(cards[39]["crop"]["path"])
-    assert crop.size == (CROP_SIDE, CROP_SIDE) and abs(crop.getpixel((60, 60))[0] - 234) < 3
+    assert crop.size == (CARD_CROP_SIDE, CARD_CROP_SIDE) and abs(crop.getpixel((60, 60))[0] - 234) < 3
 
 
 @pytest.mark.parametrize("count", [12, 13])

@@ -6,7 +6,7 @@ import gradio as gr
 import httpx2
 import pytest
 
-from space.uploads import delete_old_files, make_file, own_folder
+from space.uploads import delete_old_files, find_own_folder, make_file
 from tests.support.browser import ASTRONAUT, encode_photo, open_page, upload
 
 
@@ -68,7 +68,7 @@ def test_faces_on_the_page_are_deleted_and_not_remembered(demo, browser, url):
     address = crop.get_attribute("src")
     assert "data:" not in address
     assert httpx2.get(address).status_code == 200
-    delete_old_files(own_folder(), -1)  # as the page does when they are old
+    delete_old_files(find_own_folder(), -1)  # as the page does when they are old
     assert httpx2.get(address).status_code in (403, 404)
     assert_nothing_is_remembered(demo)
     page.close()

@@ -13,7 +13,7 @@ from space.model_facts import (
     TRAINING_FILE,
     describe_curves,
     describe_limits,
-    describe_training,
+    describe_training_data,
     make_confusion_frame,
     make_curve_frame,
     make_error_frame,
@@ -195,4 +195,4 @@ def test_page_says_what_the_curves_cover():
 
 @pytest.mark.parametrize(("teachers", "words"), [(["a"], "1 other model."), (["a", "b"], "2 other models.")])
 def test_other_models_are_counted_in_words(teachers, words):
-    assert words in describe_training(TRAINING | {"arguments": {"teacher": teachers}})
+    assert words in describe_training_data(TRAINING | {"arguments": {"teacher": teachers}})

@@ -62,7 +62,7 @@ def test_nothing_that_a_visitor_does_keeps_photos_or_ends_the_deletion(monkeypat
     monkeypatch.setattr(uploads, "MAX_AGE", 6)
     monkeypatch.setattr(uploads, "INTERVAL", 0.2)
     page = app.build_page(estimator)
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **app.launch_options(estimator))
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **app.make_launch_options(estimator))
     try:
         first = list_files(tmp_path)
         abort_upload(url)

@@ -313,7 +313,7 @@ def test_machines_without_a_common_disk_are_told_at_the_start(faces, network, on
 
 
 def test_synchronised_batch_normalisation_is_refused_on_a_cpu(run_train, tmp_path):
-    with pytest.raises(ValueError, match="--sync_batchnorm needs GPUs: torch has no synchronised batch normalisation"):
+    with pytest.raises(ValueError, match="--sync_batchnorm needs GPUs: torch has no synchronized batch normalization"):
         run_train(tmp_path / "run", sync_batchnorm=True)
     assert not (tmp_path / "run").exists()
 

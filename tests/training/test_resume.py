@@ -30,7 +30,7 @@ from tests.support.training import (
     write_faces,
     write_table,
 )
-from training.checkpoints import DESCRIPTION, choose_checkpoint, find_checkpoints
+from training.checkpoints import DESCRIPTION_FILE, choose_checkpoint, find_checkpoints
 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
@@ -154,7 +154,7 @@ def write_checkpoint(folder: Path, size: int = 3):
     """A folder whose description records a file of three bytes."""
     folder.mkdir(parents=True)
     (folder / "optimizer.bin").write_bytes(bytes(size))
-    (folder / DESCRIPTION).write_text(json.dumps({"files": {"optimizer.bin": 3}}))
+    (folder / DESCRIPTION_FILE).write_text(json.dumps({"files": {"optimizer.bin": 3}}))
 
 
 def test_latest_is_the_highest_number(tmp_path):
@@ -167,9 +167,9 @@ def test_a_checkpoint_that_is_not_whole_is_not_taken(tmp_path):
     folders = [tmp_path / "checkpoints" / f"checkpoint_{number}" for number in range(4)]
     for folder, size in zip(folders, (3, 3, 2, 3)):
         write_checkpoint(folder, size)
-    (folders[3] / DESCRIPTION).unlink()
+    (folders[3] / DESCRIPTION_FILE).unlink()
     assert choose_checkpoint(tmp_path, "latest") == folders[1]
-    for folder, name in ((folders[2], "optimizer.bin"), (folders[3], DESCRIPTION)):
+    for folder, name in ((folders[2], "optimizer.bin"), (folders[3], DESCRIPTION_FILE)):
         with pytest.raises(ValueError, match=f"not a whole checkpoint: {name} is missing or cut off"):
             choose_checkpoint(tmp_path, str(folder))
 
@@ -219,7 +219,7 @@ def test_a_checkpoint_of_another_training_is_refused_by_name(run_train, one_epoc
 def test_a_checkpoint_of_an_older_version_is_refused(run_train, one_epoch, tmp_path):
     """It described the arguments in another form."""
     shutil.copytree(one_epoch, tmp_path / "run")
-    file = find_checkpoints(tmp_path / "run")[0] / DESCRIPTION
+    file = find_checkpoints(tmp_path / "run")[0] / DESCRIPTION_FILE
     file.write_text(json.dumps({"arguments": {"seed": 0}, "files": json.loads(file.read_text())["files"]}))
     with pytest.raises(ValueError, match="checkpoint_0 was written by another version of train.py"):
         run_train(tmp_path / "run", resume_from_checkpoint="latest")
@@ -237,7 +237,7 @@ def test_arguments_that_may_change_are_printed(run_train, one_epoch, tmp_path, c
 
 
 def test_a_checkpoint_describes_the_configuration_without_the_fields_of_all_transformers_models(one_epoch):
-    names = json.loads((find_checkpoints(one_epoch)[0] / DESCRIPTION).read_text()).keys()
+    names = json.loads((find_checkpoints(one_epoch)[0] / DESCRIPTION_FILE).read_text()).keys()
     network = {name.removeprefix("the network's ") for name in names if name.startswith("the network's ")}
     stored = json.loads((one_epoch / "config.json").read_text())
     assert {"hidden_sizes", "age_statistic", "age_label_sigma"} <= network <= stored.keys()
