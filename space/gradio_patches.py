@@ -1,4 +1,4 @@
-"""Workarounds for Gradio 6.31: a subclass overrides an undocumented method of `gr.Blocks`. Nothing of Gradio is replaced."""
+"""Workarounds for Gradio 6.31: a subclass overrides two methods of `gr.Blocks`. Nothing of Gradio is replaced."""
 
 import json
 from collections.abc import Iterator
@@ -23,9 +23,17 @@ class Page(gr.Blocks):
       Gradio has an argument that switches this off.
     - Gradio answers data that an endpoint cannot take with an error that does not explain it. Unnecessary once
       `launch(show_error=True)` tells a program which data to send.
-    - Gradio keeps what every component last received, frames of a camera included, until `state_session_capacity` other
-      visitors have come. Only deep links read it, and this page has none. Unnecessary once they can be switched off.
+    - Gradio keeps what every component last received and showed, frames of a camera included, until
+      `state_session_capacity` other visitors have come. Only deep links read it, and this page has none. Unnecessary once
+      they can be switched off.
     """
+
+    async def process_api(self, block_fn, inputs, state=None, **options):
+        try:
+            return await super().process_api(block_fn, inputs, state, **options)
+        finally:
+            if state is not None:
+                state.config_values.clear()
 
     async def preprocess_data(self, block_fn, inputs, state=None, *arguments):
         try:
@@ -40,9 +48,6 @@ class Page(gr.Blocks):
         except Exception as error:  # for unknown data Gradio and pydantic raise errors of many kinds
             example = json.dumps([component.example_payload() for component in block_fn.inputs])
             raise gr.Error(f"This call cannot be read: send data such as {example}.", print_exception=False) from error
-        finally:
-            if state is not None:
-                state.config_values.clear()
 
 
 def find_dicts(value: object) -> Iterator[dict]:

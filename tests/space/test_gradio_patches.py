@@ -54,8 +54,8 @@ def test_no_function_of_the_page_keeps_a_picture_or_downloads_an_address(demo, m
     for number, function in demo.fns.items():
         for value in values if function.inputs and function.queue else ():
             call_by_number(demo, number, [value] * len(function.inputs))
+            assert_nothing_is_remembered(demo)
     assert downloads == []
-    assert_nothing_is_remembered(demo)
 
 
 @pytest.mark.browser
