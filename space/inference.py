@@ -27,9 +27,11 @@ NO_FILES = "Choose files first: photos, or zip archives of photos."
 def find_upload(file: object) -> Path | None:
     """Returns the path of an uploaded file; None for anything else that a call may name."""
     path = file.get("path") if isinstance(file, dict) else None
-    if not isinstance(path, str) or not Path(path).resolve().is_relative_to(find_own_folder()):
-        return None  # Gradio checks only files that come with their `meta`
-    return Path(path)
+    try:  # Gradio checks only files that come with their `meta`
+        is_upload = isinstance(path, str) and Path(path).resolve().is_relative_to(find_own_folder())
+    except ValueError:  # characters that no path can hold
+        is_upload = False
+    return Path(path) if is_upload else None
 
 
 def read_source(source: dict | str | None) -> Image.Image:

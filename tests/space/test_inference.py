@@ -17,6 +17,8 @@ from tests.support.models import FixedFaces, make_face
         None,
         {},
         {"path": "/etc/hostname"},
+        {"path": "a\0b"},
+        {"path": "\ud800"},
         {"path": "http://127.0.0.1:9/a.jpg"},
         {"url": "http://127.0.0.1:9/a.jpg"},
         {"url": "file:///etc/hostname"},
@@ -41,7 +43,7 @@ def test_link_out_of_the_folder_is_no_upload(own_folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "files", [None, [], 7, "x", [{"path": "/etc/hostname"}], [{"url": "data:image/gif;base64,R0"}]]
+    "files", [None, [], 7, "x", [{"path": "/etc/hostname"}, {"path": "a\0b"}], [{"url": "data:image/gif;base64,R0"}]]
 )
 def test_without_uploads_there_is_a_sentence(own_folder, files):
     with pytest.raises(gr.Error) as error:
