@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 import train
 from data.augmentation import FaceAugmentation
+from data.loaders import read_batches
+from data.utkface import load_utkface
 from metrics import prediction
 from metrics.prediction import compute_metrics
 from modeling_agegender import AgeGenderModel
@@ -269,6 +272,46 @@ def test_a_training_of_one_process_resumes_with_two(faces, network, one_epoch, t
     run_on_processes(run_train_here, command, log_dir=tmp_path / "logs")
     assert "--num_processes was 1 and is 2" in read_logs(tmp_path / "logs", 0)
     assert len(read_results(tmp_path / "run")["history"]) == 2
+
+
+def watch_stream(command: list[str]) -> list[list[int]]:
+    """Trains and returns hashes of the images in each step of this process."""
+    seen = []
+
+    def record(dataloader):
+        for batch in read_batches(dataloader):
+            seen.append([hash(image.numpy().tobytes()) for image in batch["pixel_values"]])
+            yield batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "read_batches", record)
+        run_train_here(command)
+    return seen
+
+
+def test_two_processes_train_on_a_stream_and_resume_within_an_epoch(faces, network, tmp_path, monkeypatch):
+    """Each process reads a file of its own. An epoch has 5 steps of 3 images on each."""
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+    published, whole, copy = (tmp_path / name for name in ("published", "whole", "copy"))
+    published.mkdir()
+    for name, split in load_utkface(faces, validation_share=0.25).items():
+        for index in range(2):
+            split.shard(2, index).to_parquet(published / f"{name}-{index:05}-of-00002.parquet")
+    options = {"streaming": True, "validation_share": None, "shuffle_buffer_size": 8, "per_device_train_batch_size": 3}
+    options |= {"checkpointing_steps": 3, "checkpoints_total_limit": 9}
+    command = make_command(published, network, whole, **options)
+    shares = run_on_processes(watch_stream, command, log_dir=tmp_path / "logs")
+    for epoch in range(2):
+        steps = slice(5 * epoch, 5 * epoch + 5)
+        images = [image for share in shares for batch in share[steps] for image in batch]
+        assert len(images) == len(set(images)) == TRAIN_IMAGES
+
+    shutil.copytree(whole, copy)
+    checkpoint = find_checkpoints(copy)[1]  # after one step of the second epoch
+    command = make_command(published, network, copy, resume_from_checkpoint=checkpoint, **options)
+    resumed = run_on_processes(watch_stream, command, log_dir=tmp_path / "resumed")
+    assert resumed == [share[6:] for share in shares]
+    assert_same_end(whole, copy)
 
 
 def fail_in_the_second(command: list[str]):
