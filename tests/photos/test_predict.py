@@ -13,7 +13,6 @@ from pathlib import Path
 import datasets
 import pyarrow.parquet as pq
 import pytest
-from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 
 import predict
@@ -21,6 +20,7 @@ from data import sources as image_sources
 from photos.face_table import make_face_rows
 from photos.table_parts import FACE_COLUMNS, Parts
 from tests.support.picture_sources import make_table, write_folder, write_table, write_tar, write_zip
+from tests.support.processes import run_here
 from tests.support.training import ROOT
 
 
@@ -76,18 +76,14 @@ def make_command(model_folder: Path, data_dir: str, output: Path, *words: str) -
 
 
 @pytest.fixture
-def run_predict(model_folder, tmp_path, monkeypatch):
+def run_predict(model_folder, tmp_path):
     """Calls main() as the command line does; returns the rows of the table."""
 
     def run(data_dir: str, *words: str, output: str = "faces.parquet") -> list[dict]:
-        AcceleratorState._reset_state(True)
-        GradientState._reset_state()
-        monkeypatch.setattr(sys, "argv", make_command(model_folder, data_dir, tmp_path / output, *words))
-        predict.main()
-        assert sorted(file.name for file in tmp_path.glob(f"{output}*") if "unreadable" not in file.name) == [
-            Path(output).name
-        ]
-        return read_rows(tmp_path / output)
+        file = tmp_path / output
+        run_here("predict", make_command(model_folder, data_dir, file, *words)[1:])
+        assert {path.name for path in file.parent.glob(f"{file.name}*")} <= {file.name, f"{file.name}.unreadable.csv"}
+        return read_rows(file)
 
     return run
 
@@ -97,7 +93,7 @@ def read_rows(file: Path) -> list[dict]:
         return pq.read_table(file).to_pylist()
     with file.open(encoding="utf-8", newline="") as text:
         rows = list(csv.DictReader(text))
-    text = {"file", "gender"}
+    text = {"file", "gender", "error"}
     return [{key: value if key in text else json.loads(value or "null") for key, value in row.items()} for row in rows]
 
 
@@ -112,10 +108,7 @@ def assert_same_rows(rows: list[dict], expected: list[dict]):
 
 def list_unreadable(tmp_path: Path, output: str = "faces.parquet") -> dict[str, str]:
     file = tmp_path / f"{output}.unreadable.csv"
-    if not file.exists():
-        return {}
-    with file.open(encoding="utf-8", newline="") as text:
-        return {row["file"]: row["error"] for row in csv.DictReader(text)}
+    return {row["file"]: row["error"] for row in read_rows(file)} if file.exists() else {}
 
 
 @pytest.mark.parametrize("write", [write_folder, write_zip, write_tar, write_table])
