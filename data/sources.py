@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import lzma
 import os
 import tarfile
 import zipfile
@@ -55,7 +56,7 @@ def explain_damage(path: str) -> Iterator[None]:
     """Raises ValueError instead of the many errors of a damaged archive; works as a decorator too."""
     try:
         yield
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         raise ValueError(f"{path} is damaged ({error}): fetch it again.") from error
 
 
