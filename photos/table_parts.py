@@ -23,9 +23,9 @@ ROWS_PER_GROUP = 10_000
 
 
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """Yields a path to write to and renames it to `file` at the end, so a kill leaves no half file."""
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+def replacing(file: Path, folder: Path) -> Iterator[Path]:
+    """Yields a path in a folder to write to and renames it to `file` at the end, so a kill leaves no half file."""
+    partial = folder / f"{file.name}.{os.getpid()}.partial"
     try:
         yield partial
         with partial.open("rb") as written:
@@ -108,7 +108,7 @@ class Parts:
 
     def write(self, number: int, rows: list[dict]):
         """Writes a part: rows of `face_table`, including those of pictures without faces and of unreadable ones."""
-        with replacing(self.path(number)) as file:
+        with replacing(self.path(number), self.folder) as file:
             file.write_text(json.dumps({"run": self.run, "rows": rows}), encoding="utf-8")
 
     def read(self, number: int) -> list[dict]:
@@ -133,10 +133,10 @@ class Parts:
             The numbers of `faces`, and of the pictures `without_face` and `unreadable`.
         """
         counts = Counter()
-        # The table is renamed last: once it exists, the parts are not needed.
+        # The table is renamed last: once it exists, the parts are not needed. What a kill leaves goes with their folder.
         with (
-            replacing(self.output) as table,
-            replacing(self.unreadable) as unreadable,
+            replacing(self.output, self.folder) as table,
+            replacing(self.unreadable, self.folder) as unreadable,
             WRITERS[self.output.suffix](table) as write_faces,
             open_csv(unreadable, ("file", "error")) as write_unreadable,
         ):
