@@ -132,6 +132,19 @@ def compare_trainings(checkpoint: Path, then: dict, now: dict) -> list[str]:
 
 
 @contextmanager
+def explain_failed_writing(path: Path) -> Iterator[None]:
+    """Turns the errors of the three libraries that write, as on a full disk, into a ValueError of one line."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"{path} could not be written ({reason}). Earlier checkpoints are kept: make room on the disk, then run the "
+            "same command with --resume_from_checkpoint latest."
+        ) from error
+
+
+@contextmanager
 def write_folder(folder: Path) -> Iterator[Path]:
     """
     Yields a folder to write to, which replaces `folder` in one step: neither a kill nor a full disk leaves it half written.
@@ -143,23 +156,20 @@ def write_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
     state.wait_for_everyone()
     try:
-        yield partial
-        state.wait_for_everyone()
-        if state.is_main_process:
-            # If the machine fails, the new name must not be on the disk without the content.
-            for path in (*partial.rglob("*"), partial):
-                descriptor = os.open(path, os.O_RDONLY)
-                os.fsync(descriptor)
-                os.close(descriptor)
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
-    except (OSError, RuntimeError, SafetensorError) as error:  # of the three libraries that write
+        with explain_failed_writing(folder):
+            yield partial
+            state.wait_for_everyone()
+            if state.is_main_process:
+                # If the machine fails, the new name must not be on the disk without the content.
+                for path in (*partial.rglob("*"), partial):
+                    descriptor = os.open(path, os.O_RDONLY)
+                    os.fsync(descriptor)
+                    os.close(descriptor)
+                shutil.rmtree(folder, ignore_errors=True)
+                partial.rename(folder)
+    except ValueError:
         shutil.rmtree(partial, ignore_errors=True)
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"{folder} could not be written ({reason}). Earlier checkpoints are kept: make room on the disk, then run the "
-            "same command with --resume_from_checkpoint latest."
-        ) from error
+        raise
     state.wait_for_everyone()
 
 

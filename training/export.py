@@ -19,6 +19,7 @@ from metrics.results import compute_weights_sha256, describe_machine, name_paths
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
 from training.arguments import Arguments, TrainArguments
+from training.checkpoints import explain_failed_writing
 from training.state import TrainerState
 
 
@@ -76,9 +77,10 @@ def export(
     }
     metrics = {split: compute_metrics(model, values) for split, values in predictions.items()}
     errors = {split: describe_errors(values) for split, values in predictions.items()}
-    save_model(model, processor, train)
     results = {"metrics": metrics, "errors": errors, "calibration": fields}
-    write_results(output_dir, describe_result(arguments, accelerator, data, state) | results)
+    with explain_failed_writing(output_dir):
+        save_model(model, processor, train)
+        write_results(output_dir, describe_result(arguments, accelerator, data, state) | results)
     for split in metrics:
         print(f"Best weights (epoch {state.best_epoch}) on the {split} split\n{format_metrics(metrics[split])}")
         print(format_errors(errors[split]))

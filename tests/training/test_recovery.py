@@ -13,6 +13,7 @@ import pytest
 import train
 from data.utkface import UTKFace
 from modeling_agegender import AgeGenderModel
+from pipeline_agegender import AgeGenderPipeline
 from tests.support.processes import run_forked, run_train_here
 from tests.support.training import TRAINED, assert_same_end, make_command
 from training import checkpoints, export
@@ -97,19 +98,23 @@ def test_a_kill_while_data_are_built_leaves_nothing_half_built(faces, network, t
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "what"),
-    [(train.Accelerator, "save_state", "checkpoint_1"), (AgeGenderModel, "save_pretrained", "best")],
+    ("owner", "name", "first", "what"),
+    [
+        (train.Accelerator, "save_state", 2, "checkpoint_1"),
+        (AgeGenderModel, "save_pretrained", 2, "best"),
+        (AgeGenderPipeline, "save_pretrained", 1, ""),
+    ],
 )
 def test_a_full_disk_leaves_the_last_checkpoint_and_a_sentence(
-    run_train, trained, tmp_path, monkeypatch, owner, name, what
+    run_train, trained, tmp_path, monkeypatch, owner, name, first, what
 ):
-    """Files above 4,000 bytes fail from the second of the calls on, as by `ulimit -f`."""
+    """Files above 4,000 bytes fail from one of the calls on, as by `ulimit -f`."""
     save, calls = getattr(owner, name), []
 
     def save_on_a_full_disk(*args, **kwargs):
         calls.append(1)
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        if len(calls) > 1:
+        if len(calls) >= first:
             resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
         try:
             return save(*args, **kwargs)
