@@ -1,5 +1,6 @@
 """AgeGender model configuration."""
 
+import functools
 from typing import Any, ClassVar
 
 from transformers.utils.versions import require_version
@@ -38,6 +39,22 @@ RANGES = (
 )
 
 
+def raise_value_errors(config_class: type) -> type:
+    """Makes a strict class raise ValueError, as the rest of transformers does; huggingface_hub's own error is none."""
+    strict_init = config_class.__init__
+
+    @functools.wraps(strict_init)
+    def init(self, *args, **kwargs):
+        try:
+            strict_init(self, *args, **kwargs)
+        except StrictDataclassError as error:
+            raise ValueError(str(error.__cause__ or error)) from error
+
+    config_class.__init__ = init
+    return config_class
+
+
+@raise_value_errors
 @strict
 class AgeGenderConfig(PreTrainedConfig):
     r"""
@@ -111,7 +128,7 @@ class AgeGenderConfig(PreTrainedConfig):
             Weight of the gender loss.
 
     Raises:
-        StrictDataclassError: if a field has the wrong type or a value out of range, or if the lists that describe the stages
+        ValueError: if a field has the wrong type or a value out of range, or if the lists that describe the stages
             differ in length.
 
     Example:
@@ -213,8 +230,8 @@ class AgeGenderConfig(PreTrainedConfig):
         if self.second_encoder is not None:
             try:
                 self.make_second_config()
-            except StrictDataclassError as error:
-                raise ValueError(f"second_encoder is invalid: {error.__cause__}") from error
+            except ValueError as error:
+                raise ValueError(f"second_encoder is invalid: {error}") from error
 
     def make_second_config(self) -> "AgeGenderConfig":
         """Returns the configuration of the second encoder."""

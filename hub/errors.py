@@ -13,7 +13,6 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
-    StrictDataclassError,
 )
 
 
@@ -58,8 +57,6 @@ def explain(error: BaseException) -> str:
         return f"the connection to the Hub failed ({str(cause) or type(cause).__name__})"
     if isinstance(cause, OSError) and cause.errno in FULL_DISK:
         return f"the disk is full ({os.strerror(cause.errno)})"
-    if isinstance(cause, StrictDataclassError):
-        cause = cause.__cause__ or cause  # without the name of the method that validates
     return str(cause).strip().partition("\n")[0].removesuffix(".")
 
 
@@ -77,14 +74,14 @@ def run(main: Callable[[], None]):
     Calls a program's `main` and prints an error that the user can fix as one sentence, after the program's name.
 
     Raises:
-        SystemExit: with status 1, on a `ValueError`, `OSError`, `ImportError` or invalid configuration, and on Ctrl-C.
+        SystemExit: with status 1, on a `ValueError`, `OSError` or `ImportError`, and on Ctrl-C.
     """
     program = Path(sys.argv[0]).name  # as argparse names it
     try:
         main()
     except (ValueError, ImportError) as error:
         raise SystemExit(f"{program}: error: {error}") from error
-    except (OSError, StrictDataclassError) as error:
+    except OSError as error:
         raise SystemExit(f"{program}: error: {explain(error)}.") from error
     except KeyboardInterrupt:
         raise SystemExit(f"{program}: interrupted") from None

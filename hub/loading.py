@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from safetensors import SafetensorError
 
@@ -18,7 +17,7 @@ from pipeline_agegender import AgeGenderPipeline
 
 
 FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
-LOADING_ERRORS = (*HUB_ERRORS, ValueError, SafetensorError, StrictDataclassError)
+LOADING_ERRORS = (*HUB_ERRORS, ValueError, SafetensorError)
 
 
 def plain_loading_errors(source: str) -> AbstractContextManager:

@@ -10,7 +10,6 @@ from huggingface_hub.errors import (
     LocalTokenNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
-    StrictDataclassFieldValidationError,
 )
 
 from hub.errors import explain, find_cause, plain_errors, run
@@ -30,7 +29,6 @@ RESPONSE = httpx2.Response(401, request=httpx2.Request("GET", "http://127.0.0.1/
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full (No space left"),
         (httpx2.ReadTimeout(""), "the connection to the Hub failed (ReadTimeout)"),
         (OSError("The first line.\nAnd another"), "The first line"),
-        (StrictDataclassFieldValidationError("depths", TypeError("depths: 1")), "Validation error for field"),
     ],
 )
 def test_reasons(error, reason):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
 import configuration_agegender
@@ -27,7 +26,7 @@ def load_config(name: str) -> AgeGenderConfig:
 
 
 def test_residual_stages_do_not_shrink():
-    with pytest.raises(StrictDataclassError, match="8 channels after 16"):
+    with pytest.raises(ValueError, match="8 channels after 16"):
         make_config(block_types=["conv", "residual"], hidden_sizes=[16, 8])
 
 
@@ -83,7 +82,7 @@ def test_kernels_are_3_by_default():
     ],
 )
 def test_wrong_value_is_named(field, value):
-    with pytest.raises(StrictDataclassError, match=field):
+    with pytest.raises(ValueError, match=field):
         make_config(**{field: value})
 
 
@@ -105,7 +104,7 @@ def test_wrong_value_is_named(field, value):
     ],
 )
 def test_wrong_type_is_named(field, value):
-    with pytest.raises(StrictDataclassError, match=field):
+    with pytest.raises(ValueError, match=field):
         make_config(**{field: value})
 
 
