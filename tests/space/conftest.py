@@ -1,5 +1,8 @@
 """One page with the shipped weights and one Chromium for all tests of the page."""
 
+import threading
+from collections.abc import Callable
+
 import gradio as gr
 import pytest
 from gradio_client import Client
@@ -51,3 +54,21 @@ def own_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     (tmp_path / "uploads").mkdir()
     return tmp_path / "uploads"
+
+
+@pytest.fixture
+def hold_fetches(monkeypatch) -> Callable[..., tuple[threading.Event, list[str]]]:
+    """Makes `fetch` of the named modules wait for an event; returns that and the addresses that were asked for."""
+    answer, fetched = threading.Event(), []
+
+    def fetch(address: str) -> bytes:
+        fetched.append(address)
+        answer.wait(60)
+        return ASTRONAUT.read_bytes()
+
+    def hold(*modules: str):
+        for module in modules:
+            monkeypatch.setattr(f"{module}.fetch", fetch)
+        return answer, fetched
+
+    return hold

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import threading
 import time
 import zipfile
 from pathlib import Path
@@ -205,16 +204,8 @@ def test_photo_does_not_wait_for_the_many_photos_of_another_visitor(client, tmp_
 @pytest.mark.parametrize(
     ("name", "make"), [("/predict_url", str), ("/predict_files", lambda address: [handle_file(address)])]
 )
-def test_photo_does_not_wait_for_the_slow_sites_of_other_visitors(client, monkeypatch, name, make):
-    answer, fetched = threading.Event(), []
-
-    def fetch(address: str) -> bytes:
-        fetched.append(address)
-        answer.wait(60)
-        return ASTRONAUT.read_bytes()
-
-    for module in ("space.inference", "photos.fetching"):
-        monkeypatch.setattr(f"{module}.fetch", fetch)
+def test_photo_does_not_wait_for_the_slow_sites_of_other_visitors(client, hold_fetches, name, make):
+    answer, fetched = hold_fetches("space.inference", "photos.fetching")
     jobs = [client.submit(make(f"https://slow.example/{letter}.jpg"), api_name=name) for letter in "ab"]
     try:
         while {job.status().code for job in jobs} != {Status.PROCESSING, Status.IN_QUEUE}:  # in whichever order

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import io
 import json
-import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -83,16 +82,8 @@ def test_files_get_faces_or_a_sentence_each(ask):
 
 
 @pytest.mark.parametrize(("name", "fetches"), [("predict_url", MAX_FETCHES), ("predict_files", 1)])
-def test_photo_waits_for_no_address_or_many_photos_of_others(ask, monkeypatch, name, fetches):
-    answer, fetched = threading.Event(), []
-
-    def fetch(address: str) -> bytes:
-        fetched.append(address)
-        answer.wait(60)
-        return ASTRONAUT.read_bytes()
-
-    for module in ("space.mcp_server", "photos.fetching"):
-        monkeypatch.setattr(f"{module}.fetch", fetch)
+def test_photo_waits_for_no_address_or_many_photos_of_others(ask, hold_fetches, name, fetches):
+    answer, fetched = hold_fetches("space.mcp_server", "photos.fetching")
     address = "https://slow.example/photo.jpg"
     [key] = next(tool for tool in ask().tools if tool.name == name).inputSchema["properties"]
     with ThreadPoolExecutor() as others:
