@@ -2,10 +2,12 @@
 
 try:
     from .configuration_agegender import AgeGenderConfig
+    from .image_reading import to_8_bits
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it, such as an old transformers
         raise
     from configuration_agegender import AgeGenderConfig
+    from image_reading import to_8_bits
 
 import numpy as np
 from PIL import Image
@@ -55,13 +57,6 @@ class AgeGenderImageProcessor(PilBackend):
         if isinstance(image, Image.Image):
             image = to_8_bits(image)
         return super().process_image(image, do_rescale=do_rescale, **kwargs)
-
-
-def to_8_bits(image: Image.Image) -> Image.Image:
-    """Converts a 16-bit grey image to 8 bits, which PIL would clip at 255. Returns other images unchanged."""
-    if not image.mode.startswith("I"):
-        return image
-    return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
 
 
 AgeGenderImageProcessor.register_for_auto_class("AutoImageProcessor")

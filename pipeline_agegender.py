@@ -2,34 +2,20 @@
 
 try:
     from .face_detection import FaceDetector, align_face
-    from .image_processing_agegender import to_8_bits
+    from .image_reading import to_rgb
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it, such as an old transformers
         raise
     from face_detection import FaceDetector, align_face
-    from image_processing_agegender import to_8_bits
+    from image_reading import to_rgb
 
-import base64
-import io
-import os
-
-import numpy as np
-import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 from transformers import AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 
-# In `try`: transformers requires the packages of all other imports to be installed before it loads remote code.
-try:
-    from huggingface_hub.utils import httpx  # the HTTP library of transformers
-except ImportError:
-    import httpx  # before huggingface_hub 2
-
-
 TASK = "age-gender-estimation"
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 CROP_SIDE = 200  # pixels, as in UTKFace
 
 
@@ -156,68 +142,6 @@ class AgeGenderPipeline(ChunkPipeline):
                 face["age_distribution"] = chunk["age_probabilities"][0].tolist()
             faces.append(face)
         return faces
-
-
-def to_rgb(image, timeout: float | None = None) -> Image.Image:
-    """
-    Converts an image to an upright RGB image, transparent pixels to white.
-
-    Args:
-        image: A path, an http(s) or data: address, a PIL image, or a uint8 array or tensor of shape `(height, width)`,
-            `(height, width, 3)` or `(3, height, width)`.
-        timeout: Timeout in seconds for addresses.
-
-    Raises:
-        ValueError: if the input cannot be read as an image.
-    """
-    name = f"A {type(image).__name__}"
-    try:
-        if isinstance(image, torch.Tensor):
-            image = image.cpu().numpy()
-        if isinstance(image, np.ndarray):
-            image = array_to_image(image)
-        elif isinstance(image, str | os.PathLike):
-            name = os.fspath(image)[:200]
-            image = open_image(os.fspath(image), timeout)
-        elif not isinstance(image, Image.Image):
-            raise ValueError("expected a path, an address, a PIL image, an array or a tensor")
-        image.load()
-        # Only if needed: it copies upright images too, which takes gigabytes for the largest ones.
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-    except (*UNREADABLE, httpx.HTTPError, httpx.InvalidURL) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{name} cannot be read as an image: {reason}") from error
-    image = to_8_bits(image)
-    if image.has_transparency_data:  # white as in the image processor, since transparent pixels can hide any colour
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def open_image(source: str, timeout: float | None = None) -> Image.Image:
-    """Opens the image at a path or an address without decoding it."""
-    if source.startswith("data:"):
-        content = base64.b64decode(source.partition(",")[2])
-    elif source.startswith(("http://", "https://")):
-        response = httpx.get(source, timeout=timeout, follow_redirects=True)
-        content = response.raise_for_status().content
-    else:
-        return Image.open(source)
-    return Image.open(io.BytesIO(content))
-
-
-def array_to_image(array: np.ndarray) -> Image.Image:
-    """Converts a uint8 array of shape (height, width), (height, width, 1 or 3) or (1 or 3, height, width)."""
-    if array.dtype != np.uint8:
-        raise ValueError(f"arrays and tensors must hold uint8 pixels (0–255), got {array.dtype}")
-    if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
-        array = array.transpose(1, 2, 0)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or 0 in array.shape:
-        raise ValueError(f"expected the shape (height, width[, 3]) or (3, height, width), got {array.shape}")
-    return Image.fromarray(np.ascontiguousarray(array))
 
 
 PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=AgeGenderPipeline, pt_model=AutoModel)

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from pipeline_agegender import to_rgb
+from image_reading import to_rgb
 
 
 NOT_A_PICTURE = "This file cannot be read as a picture: choose a photo such as a JPEG, PNG, WebP or GIF."

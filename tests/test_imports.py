@@ -13,6 +13,7 @@ MODEL_FILES = {
     "configuration_agegender",
     "face_detection",
     "image_processing_agegender",
+    "image_reading",
     "modeling_agegender",
     "pipeline_agegender",
 }
@@ -21,9 +22,10 @@ PROGRAMS = {"app", "evaluation", "predict", "train"}
 ALLOWED = {
     "configuration_agegender": set(),
     "face_detection": set(),
-    "image_processing_agegender": {"configuration_agegender"},
+    "image_processing_agegender": {"configuration_agegender", "image_reading"},
+    "image_reading": set(),
     "modeling_agegender": {"configuration_agegender"},
-    "pipeline_agegender": {"face_detection", "image_processing_agegender"},
+    "pipeline_agegender": {"face_detection", "image_reading"},
     "metrics": MODEL_FILES,
     "hub": MODEL_FILES | {"metrics"},
     "photos": MODEL_FILES,

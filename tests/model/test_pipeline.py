@@ -14,7 +14,8 @@ from PIL import Image, ImageEnhance
 import face_detection
 from face_detection import FaceDetector
 from image_processing_agegender import AgeGenderImageProcessor
-from pipeline_agegender import AgeGenderPipeline, to_rgb
+from image_reading import to_rgb
+from pipeline_agegender import AgeGenderPipeline
 from tests.support.models import make_model
 
 
