@@ -327,14 +327,3 @@ def test_half_precision_model(estimator, portrait, faces):
     model = copy.deepcopy(estimator.model).to(torch.bfloat16)
     half = AgeGenderPipeline(model=model, image_processor=estimator.image_processor)
     assert_same_faces(half(portrait), faces, age=1)
-
-
-def test_transparent_pixels_are_white(noise):
-    clear = noise.copy()
-    clear.putalpha(0)
-    assert to_rgb(clear).getcolors() == [(48 * 40, (255, 255, 255))]
-
-
-def test_upright_rgb_picture_is_not_copied(photo):
-    """The largest that the page takes would be 0.7 GB each time."""
-    assert to_rgb(photo) is photo
