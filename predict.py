@@ -24,9 +24,10 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from data.sources import READING_ERRORS, Entry, Source
+from files.pictures import FileError, PassedOver
 from hub.errors import run
 from hub.loading import load_pipeline
-from metrics.results import name_data
+from metrics.results import name_count, name_data
 from photos.face_table import make_face_rows, make_unreadable_row
 from photos.reading import PhotoError, read_picture
 from photos.table_parts import WRITERS, Parts
@@ -43,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
         "--data_dir",
         required=True,
         nargs="+",
-        help="Folder, pattern in quotes, zip or tar archive, Parquet file or folder, or data set id.",
+        help="Folder, picture, zip or tar archive, pattern of such paths in quotes, Parquet file or folder, or data set id.",
     )
     parser.add_argument("--output", type=Path, required=True, help="Table to write, .parquet or .csv.")
     parser.add_argument(
@@ -86,7 +87,7 @@ def read_entry(entry: Entry) -> Image.Image | ValueError:
     """Reads a picture, or returns the reason why there is none."""
     try:
         return read_picture(entry.read())
-    except PhotoError as error:
+    except (FileError, PhotoError) as error:
         return error
     except READING_ERRORS as error:
         return ValueError(f"This file cannot be read: {error}")
@@ -110,16 +111,17 @@ def label_pictures(
     def open_pictures():
         for index, entry in entries:
             picture = read_entry(entry)
-            # File names may hold bytes that are not text, which no table can store.
-            name = entry.path.encode("utf-8", "backslashreplace").decode()
             error = picture if isinstance(picture, ValueError) else None
-            waiting.append((index, name, error))
+            more_pages = error is None and picture.info.get("more_pages", False)
+            waiting.append((index, entry.path, error, more_pages))
             # An unreadable picture is replaced by one without faces, so each picture has one answer.
             yield Image.new("RGB", (1, 1)) if error else picture
 
     for faces in pipe(open_pictures(), batch_size=batch_size, detect_faces=detect_faces):
-        index, name, error = waiting.popleft()
-        yield index, [make_unreadable_row(name, error)] if error else make_face_rows(name, faces)
+        index, name, error, more_pages = waiting.popleft()
+        rows = [make_unreadable_row(name, error)] if error else make_face_rows(name, faces)
+        rows[0] |= {"more_pages": more_pages}  # not a column of the table, but counted at the end
+        yield index, rows
 
 
 def write_parts(parts: Parts, answers: Iterator[tuple[int, list[dict]]], progress: tqdm):
@@ -140,6 +142,21 @@ def show_progress(parts: Parts, progress: tqdm) -> bool:
     return done == parts.num_pictures
 
 
+def report(parts: Parts, passed_over: PassedOver):
+    """Merges the parts and prints what has become of all files."""
+    counts = parts.merge()
+    unreadable = f" (see {parts.unreadable})" if counts["unreadable"] else ""
+    print(
+        f"{parts.num_pictures:,} pictures: {counts['faces']:,} faces, {counts['without_face']:,} without one, "
+        f"{counts['unreadable']:,} unreadable{unreadable}."
+    )
+    if counts["more_pages"]:
+        print(f"Only the first page or frame was used of {name_count(counts['more_pages'], 'picture')} with several.")
+    if passed_over.count:
+        print(passed_over)
+    print(f"Wrote {parts.output}")
+
+
 def main():
     arguments = parse_arguments()
     accelerator = Accelerator(
@@ -152,8 +169,9 @@ def main():
         # The table and its parts may lie among the pictures.
         source = Source(arguments.data_dir, labelled=False, left_out=arguments.output)
     total = sum(1 for _ in source.entries())
+    passed_over = source.passed_over
     if not total:
-        raise ValueError(f"{arguments.data_dir} holds no picture.")
+        raise ValueError(f"{arguments.data_dir} holds no picture. {passed_over}".strip())
     pipe = load_pipeline(arguments.model, arguments.revision, accelerator.device, detect_faces=detect_faces)
     parts = Parts(arguments.output, total, arguments.pictures_per_part, describe_run(arguments, source, pipe))
     with accelerator.main_process_first():
@@ -175,13 +193,7 @@ def main():
         while accelerator.is_main_process and not show_progress(parts, progress):
             time.sleep(0.5)
     if accelerator.is_main_process:
-        counts = parts.merge()
-        unreadable = f" (see {parts.unreadable})" if counts["unreadable"] else ""
-        print(
-            f"{total:,} pictures: {counts['faces']:,} faces, {counts['without_face']:,} without one, "
-            f"{counts['unreadable']:,} unreadable{unreadable}."
-        )
-        print(f"Wrote {arguments.output}")
+        report(parts, passed_over)
     accelerator.end_training()
 
 

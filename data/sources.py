@@ -1,14 +1,9 @@
 """Reads images, labelled or not, from folders, archives, Parquet files and data sets of the Hub."""
 
-import glob
 import hashlib
-import lzma
 import os
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -17,84 +12,31 @@ import datasets
 
 from data.labels import read_labels
 from data.tables import SPLIT_NAMES, check_columns, is_parquet, load_table, read_name
+from files.archives import ARCHIVE_ERRORS, find_pictures, is_archive, is_archive_name, read_archive
+from files.folders import Found, expand_home, find_files
+from files.pictures import FileError, PassedOver, is_picture, is_system_file, read_start, to_text
 
 
-# HEIC too, though it cannot be decoded here: such photos are reported, not passed over.
-IMAGE_SUFFIXES = ".jpg .jpeg .jfif .png .webp .bmp .gif .tif .tiff .avif .heic .heif".split()
-READING_ERRORS = (OSError, RuntimeError, ValueError)
+READING_ERRORS = (OSError, RuntimeError, ValueError, MemoryError)
 
 
 class Entry(NamedTuple):
     """An image that is not read yet. `labels` is None if the file name holds them, `split` if the source has no splits."""
 
-    path: str  # in the folder or archive
+    path: str  # in the folder or archive, with slashes
     name: str  # the last part of the path, or the name of a table's row
     read: Callable[[], bytes]  # must be called before the next entry is taken; raises READING_ERRORS
     labels: dict | None = None
     split: str | None = None
 
 
-def is_image(name: str) -> bool:
-    return PurePath(name).suffix.lower() in IMAGE_SUFFIXES
+def make_entry(path: str, read: Callable[[], bytes]) -> Entry:
+    path = to_text(PurePath(path).as_posix())
+    return Entry(path, path.rpartition("/")[2], read)
 
 
-def list_files(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
-    """Lists the files in and below a folder by sorted paths, but follows no link to a folder `above`."""
-    above = (*above, os.path.realpath(folder))
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir():
-            if os.path.realpath(entry.path) not in above:
-                yield from list_files(entry.path, above)
-        elif entry.is_file():
-            yield entry.path
-
-
-@contextmanager
-def explain_damage(path: str) -> Iterator[None]:
-    """Raises ValueError instead of the many errors of a damaged archive; works as a decorator too."""
-    try:
-        yield
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
-        raise ValueError(f"{path} is damaged ({error}): fetch it again.") from error
-
-
-def find_files(path: str) -> list[str]:
-    """Lists the files of a folder, a file or a pattern of paths; none if the path is the id of a data set."""
-    if os.path.isdir(path):
-        return list(list_files(path))
-    if os.path.exists(path) or not glob.has_magic(path):
-        return [path] if os.path.exists(path) else []
-    files = list(filter(os.path.isfile, sorted(glob.glob(path, recursive=True))))
-    if not files:
-        raise ValueError(f"No file has a path like {path}.")
-    return files
-
-
-def read_files(files: list[str], root: str) -> Iterator[Entry]:
-    """Yields files, their paths relative to `root` unless that is empty."""
-    for file in files:
-        yield Entry(os.path.relpath(file, root) if root else file, os.path.basename(file), Path(file).read_bytes)
-
-
-def read_tar(path: str) -> Iterator[Entry]:
-    """Yields the images of a tar archive, compressed or not, without unpacking it."""
-    with tarfile.open(path) as archive:
-        while (member := archive.next()) is not None:
-            archive.members.clear()  # which would grow
-            if member.isfile() and is_image(member.name):
-                read = explain_damage(path)(lambda member=member: archive.extractfile(member).read())
-                yield Entry(member.name, Path(member.name).name, read)
-
-
-def read_zip(path: str) -> Iterator[Entry]:
-    """Yields the images of a zip archive without unpacking it."""
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if not member.is_dir() and is_image(member.filename):
-                read = explain_damage(path)(partial(archive.read, member))
-                yield Entry(member.filename, Path(member.filename).name, read)
+def fail(error: ValueError) -> bytes:
+    raise error
 
 
 def read_table(table: datasets.DatasetDict, has_splits: bool) -> Iterator[Entry]:
@@ -110,20 +52,28 @@ def read_table(table: datasets.DatasetDict, has_splits: bool) -> Iterator[Entry]
 
 
 def read_cell(images: datasets.Dataset, index: int) -> bytes:
-    """Reads the image of a row; returns no bytes where the row has none."""
+    """Reads the image of a row. Raises FileError if the row has none."""
     data, path = images[index].values()
-    return data if data is not None else Path(path).read_bytes() if path else b""
+    if data is None and not path:
+        raise FileError("This row holds no image.")
+    return Path(path).read_bytes() if data is None else data
 
 
 class Source:
     """
     The images at a path, stored in any of the supported forms.
 
+    What cannot be read, such as a folder or a file without permission, is an entry too, whose `read` raises the reason.
+
     Args:
-        data_dir: A folder, a tar or zip archive, a Parquet file, a pattern of paths as `photos/*.jpg`, or a Hub id.
-        labelled: If False, accepts also tables without ages, and images by their paths.
+        data_dir: A folder, an image, a tar or zip archive, a Parquet file, a pattern of paths of these as `photos/*.jpg`, or
+            a Hub id.
+        labelled: If False, accepts also tables without ages.
         table: The splits of the data set at `data_dir`, if they are loaded already.
         left_out: Prefix of paths to leave out, for instance of results that are written beside the images.
+
+    Attributes:
+        passed_over: Counts the files that are no images; complete once `entries` has been iterated.
 
     Raises:
         ValueError: if the path is none of these, or if images and tables are mixed and `labelled` is False.
@@ -136,62 +86,111 @@ class Source:
         table: datasets.DatasetDict | None = None,
         left_out: Path | None = None,
     ):
-        path = Path(data_dir)
+        path = expand_home(str(data_dir))
         # Resolved, so that the cache finds a path however it is written.
-        self.data_dir = str(path.resolve()) if path.exists() else str(data_dir)
-        self.table, self.files = table, [] if table else find_files(self.data_dir)
+        self.data_dir = str(Path(path).resolve()) if os.path.exists(path) else path
+        self.table, self.has_splits = table, bool(table)
+        self.root, found = ("", []) if table else find_files(self.data_dir)
         if left_out is not None:
             start = os.path.join(os.path.realpath(left_out.parent), left_out.name)
-            self.files = [file for file in self.files if not os.path.abspath(file).startswith(start)]
-        self._read = self._choose_reader(labelled)
-
-    def _choose_reader(self, labelled: bool) -> Callable[[], Iterator[Entry]]:
-        if self.table:
-            return partial(read_table, self.table, has_splits=True)
-        path, is_file = self.data_dir, os.path.isfile(self.data_dir)
-        tables, images = list(filter(is_parquet, self.files)), list(filter(is_image, self.files))
+            found = [file for file in found if not os.path.abspath(file.path).startswith(start)]
+        self.in_folder, self._archives, self._others = os.path.isdir(self.data_dir), set(), PassedOver()
+        self.files = [file for file in found if self._is_taken(file)]
+        tables = [file for file in self.files if not file.error and is_parquet(file.path)]
+        images = [file for file in self.files if not file.error and not is_parquet(file.path)]
         if tables and images and not labelled:
             raise ValueError(
-                f"{path} holds both images and Parquet files, such as {images[0]} and {tables[0]}: give one of them "
-                "alone, as a path or as a pattern in quotes ('photos/**/*.jpg')."
+                f"{data_dir} holds both images and Parquet files, such as {images[0].path} and {tables[0].path}: give one "
+                "of them alone, as a path or as a pattern in quotes ('photos/**/*.jpg')."
             )
-        if os.path.isdir(path) and not tables:
-            self.files = images
-            return partial(read_files, images, path)
-        if is_file and tarfile.is_tarfile(path):
-            return partial(read_tar, path)
-        if is_file and zipfile.is_zipfile(path):
-            return partial(read_zip, path)
-        if self.files and not tables:
-            if labelled:
-                raise ValueError(f"{path} is neither a tar or zip archive nor a Parquet file.")
-            return partial(read_files, self.files, "")
-        self.files, self.table = tables, load_table(path, tables)
-        has_splits = len(self.table) > 1
+        if tables:
+            self._others = PassedOver("Parquet file")
+            for file in found:
+                if file not in tables:
+                    self._others.add(to_text(file.path))
+        if tables or not os.path.exists(self.data_dir) and not found:
+            self.files = tables
+            self._load_table(labelled)
+        self.passed_over = copy(self._others)
+
+    def _is_taken(self, file: Found) -> bool:
+        """Returns whether a file is an image, table or archive to read, or an error to report; counts the others."""
+        path, is_given = file.path, file.path == self.data_dir
+        if file.error and is_given:
+            raise ValueError(f"{path}: {file.error}")
+        name = os.path.basename(path) if is_given else PurePath(os.path.relpath(path, self.root or ".")).as_posix()
+        if file.error or (file.is_regular and is_parquet(name) and not is_system_file(name)):
+            return True
+        if file.is_regular and is_picture(name, partial(read_start, path)):
+            return True
+        # An archive in a folder was not asked for, and may hold the images of the folder once more.
+        if file.is_regular and (is_archive(path) if is_given else is_archive_name(name) and not self.in_folder):
+            self._archives.add(path)
+            return True
+        if is_given:
+            raise ValueError(f"{path} is neither an image, a tar or zip archive nor a Parquet file.")
+        self._others.add(to_text(name))
+        return False
+
+    def _load_table(self, labelled: bool):
+        """Loads the Parquet files, or the data set of the Hub."""
+        if self.table:
+            return
+        self.table = load_table(self.data_dir, [file.path for file in self.files])
+        self.has_splits = len(self.table) > 1
         if labelled:
-            check_columns(path, next(iter(self.table.values())).features, "age")
-            if has_splits and not set(self.table) <= set(SPLIT_NAMES):
+            check_columns(self.data_dir, next(iter(self.table.values())).features, "age")
+            if self.has_splits and not set(self.table) <= set(SPLIT_NAMES):
                 known = ", ".join(SPLIT_NAMES)
-                raise ValueError(f"{path!r} has the splits {sorted(self.table)}; known are {known}.")
-        return partial(read_table, self.table, has_splits)
+                raise ValueError(f"{self.data_dir!r} has the splits {sorted(self.table)}; known are {known}.")
 
     def entries(self) -> Iterator[Entry]:
         """
         Yields all images, always in the same order.
 
         Raises:
-            ValueError: if an archive is damaged.
+            ValueError: if the archive at `data_dir` is damaged. One of several is an entry that raises it.
         """
-        with explain_damage(self.data_dir):
-            yield from self._read()
+        self.passed_over = copy(self._others)
+        if self.table:
+            yield from read_table(self.table, self.has_splits)
+            return
+        for file in self.files:
+            name = os.path.relpath(file.path, self.root) if self.in_folder else file.path
+            if file.error:
+                yield make_entry(name, partial(fail, file.error))
+            elif file.path in self._archives:
+                yield from self._read_archive(file.path)
+            else:
+                yield make_entry(name, Path(file.path).read_bytes)
+
+    def _read_archive(self, path: str) -> Iterator[Entry]:
+        """Yields the images of an archive; their paths begin with its own if it is one of several."""
+        is_given = path == self.data_dir
+        try:
+            for member in find_pictures(read_archive(path), self.passed_over):
+                yield make_entry(member.name if is_given else f"{path}/{member.name}", member.read)
+        except ARCHIVE_ERRORS as error:
+            damage = ValueError(f"{path} is damaged ({error}): fetch it again.")
+            if is_given:
+                raise damage from error
+            yield make_entry(path, partial(fail, damage))
 
     def fingerprint(self) -> str:
         """Returns a hash that changes with the name, size or date of any file."""
         digest = hashlib.sha256(os.fsencode(self.data_dir))
-        for file in self.files:
-            status = os.stat(file)
-            digest.update(os.fsencode(f"{file}|{status.st_size}|{status.st_mtime_ns}\n"))
+        for path, error, _ in self.files:
+            digest.update(os.fsencode(f"{path}|{error or describe_state(path)}\n"))
         for split in (self.table or {}).values():
             # `datasets` keeps a table in a folder named for its files and, of the Hub, their commit.
             digest.update("".join(file["filename"] for file in split.cache_files).encode())
         return digest.hexdigest()[:16]
+
+
+def describe_state(path: str) -> str:
+    """Returns size and date of a file, and whether it cannot be read."""
+    try:
+        status = os.stat(path)
+    except OSError:  # deleted meanwhile
+        return "gone"
+    return f"{status.st_size}|{status.st_mtime_ns}" + ("" if os.access(path, os.R_OK) else "|unreadable")

@@ -5,6 +5,7 @@ Near-duplicates never lie in two splits.
 """
 
 import hashlib
+import re
 from pathlib import Path
 
 import datasets
@@ -13,7 +14,7 @@ from PIL import Image
 
 from data.labels import GENDERS, RACES, LabelledFace, check_labels, is_utkface, parse_file_name
 from data.near_duplicates import group_near_duplicates, make_thumbnail
-from data.sources import Source
+from data.sources import READING_ERRORS, Source
 from data.splits import DEFAULT_SHARE, SPLIT_LISTS, draw_groups, drop_groups, find_listed, make_stratum, read_list
 from data.tables import SPLIT_NAMES, raise_cause
 
@@ -22,7 +23,8 @@ logger = datasets.logging.get_logger(__name__)
 
 
 # Errors of labels and images that cannot be used.
-UNUSABLE = (ValueError, OSError, SyntaxError, Image.DecompressionBombError)
+UNUSABLE = (*READING_ERRORS, SyntaxError, Image.DecompressionBombError)
+EXAMPLES = 3  # names in a warning for each reason why images are left out
 FEATURES = datasets.Features(
     {
         "image": datasets.Image(),
@@ -38,7 +40,7 @@ FEATURES = datasets.Features(
 class UTKFace(datasets.GeneratorBasedBuilder):
     """Builds the splits train, validation and test; see `load_utkface`."""
 
-    VERSION = datasets.Version("1.3.0")  # part of the cache's name: raise it when the same source gives other rows
+    VERSION = datasets.Version("1.4.0")  # part of the cache's name: raise it when the same source gives other rows
 
     def __init__(
         self, source: Source, strict: bool, seed: int | None, validation_share: float | None, test_share: float
@@ -56,16 +58,23 @@ class UTKFace(datasets.GeneratorBasedBuilder):
 
     @property
     def left_out_file(self) -> Path:
-        """Names the images that are in no split. It lies beside the folder of the data, which is written later."""
+        """
+        The file that tells which images are in no split: a summary, an empty line, and a line for each unusable image.
+
+        It lies beside the folder of the data, which is written later.
+        """
         return Path(self.cache_dir).with_name("left_out.txt")
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
         faces, groups, refused = self._scan()
         splits = self._assign_splits(faces, groups)
-        left_out = [f"{len(refused)} of {len(refused) + len(faces)} images are left out:", *refused] if refused else []
+        summary = summarize_refused(refused, len(refused) + len(faces))
         if None in splits:
-            left_out.append(f"{splits.count(None)} near-duplicates of validation or test images belong to no split.")
-        self.left_out_file.write_text("\n".join(left_out), encoding="utf-8")
+            summary.append(f"{splits.count(None)} near-duplicates of validation or test images belong to no split.")
+        if self.source.passed_over.count:
+            summary.append(str(self.source.passed_over))
+        names = "".join(f"{name}: {reason}".replace("\n", " ") + "\n" for name, reason in refused)
+        self.left_out_file.write_text("\n".join(summary) + f"\n\n{names}", encoding="utf-8")
         rows = {face.position: (face, int(group), split) for face, group, split in zip(faces, groups, splits)}
         return [
             datasets.SplitGenerator(name, gen_kwargs={"rows": rows, "split": str(name)})
@@ -78,26 +87,32 @@ class UTKFace(datasets.GeneratorBasedBuilder):
             face, group, face_split = rows.get(position, (None, None, None))
             if face_split == split:
                 labels = {"age": face.age, "gender": face.gender, "race": face.race}
-                image = {"path": face.name, "bytes": entry.read()}
+                try:
+                    image = {"path": face.name, "bytes": entry.read()}
+                except READING_ERRORS as error:  # deleted since it was scanned
+                    self._leave_out_later(f"{entry.path}: {error}")
+                    continue
                 yield face.name, {"image": image, **labels, "file_name": face.name, "group": group}
 
-    def _scan(self) -> tuple[list[LabelledFace], np.ndarray, list[str]]:
-        """Returns the usable faces, their groups, and a line for each unusable image."""
-        faces, thumbnails, refused, seen = [], [], [], set()
+    def _scan(self) -> tuple[list[LabelledFace], np.ndarray, list[tuple[str, str]]]:
+        """Returns the usable faces, their groups, and the name of each unusable image with the reason."""
+        faces, thumbnails, refused, seen = [], [], [], {}
         entries = datasets.utils.tqdm(self.source.entries(), desc="Reading faces", unit=" images")
         for position, entry in enumerate(entries):
-            data = entry.read()
             try:
+                data = entry.read()
+                digest = hashlib.sha256(data).digest()
                 if entry.name in seen:
-                    raise ValueError("another image has the same name")
+                    is_copy = seen[entry.name] == digest
+                    raise ValueError("a copy of another image" if is_copy else "another image has the same name")
                 labels = check_labels(parse_file_name(entry.name) if entry.labels is None else entry.labels)
                 thumbnails.append(make_thumbnail(data))
             except UNUSABLE as error:
                 if self.strict:
                     raise ValueError(f"{entry.name}: {error}") from error
-                refused.append(f"  {entry.name}: {error}")
+                refused.append((entry.path, str(error)))
                 continue
-            seen.add(entry.name)
+            seen[entry.name] = digest
             faces.append(LabelledFace(position, entry.name, split=entry.split, **labels))
         if not faces:
             raise ValueError(
@@ -107,6 +122,14 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         # By name, so that the same images are drawn from an archive and from a folder.
         order = sorted(range(len(faces)), key=lambda index: faces[index].name)
         return [faces[index] for index in order], group_near_duplicates(np.stack(thumbnails)[order]), refused
+
+    def _leave_out_later(self, line: str):
+        """Adds an image to `left_out_file` that could be read when it was scanned, but no longer."""
+        if self.strict:
+            raise ValueError(line)
+        logger.warning(f"{line}; it is left out.")
+        with self.left_out_file.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
 
     def _assign_splits(self, faces: list[LabelledFace], groups: np.ndarray) -> list[str | None]:
         """Returns the split of each face, None for near-duplicates of validation or test images."""
@@ -133,6 +156,27 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         names = dict.fromkeys(train, "train")
         names |= dict.fromkeys(validation, "validation") | dict.fromkeys(test, "test")
         return [names.get(index) for index in everyone]
+
+
+def summarize_refused(refused: list[tuple[str, str]], num_images: int) -> list[str]:
+    """
+    Returns lines that tell how many images are left out, and for which reasons, the most frequent first.
+
+    Args:
+        refused: Name and reason of each image that is left out. Reasons that differ in numbers or quoted values are one.
+        num_images: Number of all images.
+    """
+    if not refused:
+        return []
+    by_kind = {}
+    for name, reason in refused:
+        by_kind.setdefault(re.sub(r"'[^']*'|[\d.]+", "…", reason), []).append((name, reason))
+    lines = [f"{len(refused):,} of {num_images:,} images are left out:"]
+    for images in sorted(by_kind.values(), key=len, reverse=True):
+        names = ", ".join(name for name, _ in images[:EXAMPLES])
+        count = f"{len(images):,}, such as " if len(images) > EXAMPLES else ""
+        lines.append(f"  {count}{names}: {images[0][1]}".replace("\n", " "))
+    return lines
 
 
 def load_utkface(
@@ -168,6 +212,9 @@ def load_utkface(
     with raise_cause():
         builder.download_and_prepare()
     # Read from the file, so that a data set from the cache gives the same warning.
-    if left_out := builder.left_out_file.read_text(encoding="utf-8"):
-        logger.warning(left_out)
+    summary, _, names = builder.left_out_file.read_text(encoding="utf-8").partition("\n\n")
+    if names:
+        summary += f"\n{builder.left_out_file} lists all images that are left out."
+    if summary.strip():
+        logger.warning(summary.strip())
     return builder.as_dataset()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from files.writing import flush_to_disk
 from photos.face_table import COLUMNS, to_csv
 
 
@@ -28,8 +29,7 @@ def replacing(file: Path, folder: Path) -> Iterator[Path]:
     partial = folder / f"{file.name}.{os.getpid()}.partial"
     try:
         yield partial
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
+        flush_to_disk(partial)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
@@ -107,7 +107,13 @@ class Parts:
         return sum(min(self.pictures_per_part, self.num_pictures - start) for start in starts)
 
     def write(self, number: int, rows: list[dict]):
-        """Writes a part: rows of `face_table`, including those of pictures without faces and of unreadable ones."""
+        """
+        Writes a part.
+
+        Args:
+            rows: Rows of `face_table`, including those of pictures without faces and of unreadable ones. The first of a
+                picture may have `more_pages`, True if only the first of several pages was read.
+        """
         with replacing(self.path(number), self.folder) as file:
             file.write_text(json.dumps({"run": self.run, "rows": rows}), encoding="utf-8")
 
@@ -130,7 +136,7 @@ class Parts:
         Writes the table of all faces and, if there are any, the list of unreadable pictures; then deletes the parts.
 
         Returns:
-            The numbers of `faces`, and of the pictures `without_face` and `unreadable`.
+            The numbers of `faces`, and of the pictures `without_face`, `unreadable` and with `more_pages` than the first.
         """
         counts = Counter()
         # The table is renamed last: once it exists, the parts are not needed. What a kill leaves goes with their folder.
@@ -151,7 +157,8 @@ class Parts:
                     write_faces(waiting)
                     waiting = []
                 no_face = len(rows) - len(faces) - len(errors)
-                counts.update(faces=len(faces), without_face=no_face, unreadable=len(errors))
+                more_pages = sum(row.get("more_pages", False) for row in rows)
+                counts.update(faces=len(faces), without_face=no_face, unreadable=len(errors), more_pages=more_pages)
             write_faces(waiting)
         if not counts["unreadable"]:
             self.unreadable.unlink()

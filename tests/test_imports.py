@@ -26,12 +26,13 @@ ALLOWED = {
     "image_reading": set(),
     "modeling_agegender": {"configuration_agegender"},
     "pipeline_agegender": {"face_detection", "image_reading"},
+    "files": MODEL_FILES,
     "metrics": MODEL_FILES,
     "hub": MODEL_FILES | {"metrics"},
-    "photos": MODEL_FILES,
-    "data": MODEL_FILES | {"hub"},
-    "space": MODEL_FILES | {"metrics.results", "hub", "photos"},
-    "training": MODEL_FILES | {"metrics", "hub", "data"},
+    "photos": MODEL_FILES | {"files"},
+    "data": MODEL_FILES | {"files", "hub"},
+    "space": MODEL_FILES | {"files", "metrics.results", "hub", "photos"},
+    "training": MODEL_FILES | {"files", "metrics", "hub", "data"},
 }
 ROOMS = {path.name for path in ROOT.iterdir() if path.is_dir() and (path / "__init__.py").exists()} - {"tests"}
 MODULES = {

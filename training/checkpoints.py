@@ -1,7 +1,6 @@
 """Checkpoints: saving, finding and loading them, and what may change when a training resumes."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from accelerate.utils import gather_object
 from safetensors import SafetensorError
 
 from configuration_agegender import AgeGenderConfig
+from files.writing import flush_to_disk
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.results import name_paths
 from modeling_agegender import AgeGenderModel
@@ -162,9 +162,7 @@ def write_folder(folder: Path) -> Iterator[Path]:
             if state.is_main_process:
                 # If the machine fails, the new name must not be on the disk without the content.
                 for path in (*partial.rglob("*"), partial):
-                    descriptor = os.open(path, os.O_RDONLY)
-                    os.fsync(descriptor)
-                    os.close(descriptor)
+                    flush_to_disk(path)
                 shutil.rmtree(folder, ignore_errors=True)
                 partial.rename(folder)
     except ValueError:
@@ -191,7 +189,7 @@ def save_checkpoint(accelerator: Accelerator, output_dir: Path, description: dic
             if best.exists():
                 shutil.copytree(best, partial / "best")
             files = [file for file in sorted(partial.rglob("*")) if file.is_file()]
-            sizes = {str(file.relative_to(partial)): file.stat().st_size for file in files}
+            sizes = {file.relative_to(partial).as_posix(): file.stat().st_size for file in files}
             (partial / DESCRIPTION_FILE).write_text(json.dumps(description | {"files": sizes}, indent=2))
     if accelerator.is_main_process:
         print(f"Saved {checkpoint}")

@@ -6,17 +6,9 @@ import zipfile
 import pytest
 from PIL import Image
 
+from files.archives import ENCRYPTED, NESTED, TOO_MANY_MEMBERS, UNKNOWN_PACKING
 from photos import archives
-from photos.archives import (
-    ENCRYPTED,
-    NESTED,
-    NO_MEMBERS,
-    NOT_A_ZIP,
-    TOO_MANY_MEMBERS,
-    UNKNOWN_PACKING,
-    count_pictures,
-    read_pictures,
-)
+from photos.archives import NO_MEMBERS, NOT_A_ZIP, count_pictures, read_pictures
 from photos.reading import EMPTY, NOT_A_PICTURE
 
 

@@ -1,0 +1,74 @@
+"""Tells which files are pictures, by their names and first bytes, and counts those that are not."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from image_reading import find_picture_suffixes, looks_like_picture
+
+
+START_BYTES = 1024
+# What the systems of phones and computers lay beside photos. macOS puts a `._` file beside each one.
+SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
+SYSTEM_FOLDERS = {"__MACOSX", "@eaDir"}
+
+
+class FileError(ValueError):
+    """A file that cannot be read. The message is a sentence that needs no name of the file."""
+
+
+class PassedOver:
+    """The number of files that are not what is read, and the name of the first."""
+
+    def __init__(self, kind: str = "picture"):
+        self.kind, self.count, self.first = kind, 0, ""
+
+    def add(self, name: str):
+        self.first = self.first or name
+        self.count += 1
+
+    def __str__(self) -> str:
+        """Returns a sentence; empty if there are none."""
+        if not self.count:
+            return ""
+        what = f"1 file is no {self.kind} and was"
+        if self.count > 1:
+            what = f"{self.count:,} files are no {self.kind}s and were"
+        return f"{what} passed over, such as {self.first}."
+
+
+def to_text(name: str) -> str:
+    """Returns a name as text that can be stored: bytes that are not UTF-8 are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def read_start(source: str | Path | bytes) -> bytes:
+    """Returns the first `START_BYTES` of a file or of a content."""
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+        return file.read(START_BYTES)
+
+
+def is_system_file(name: str) -> bool:
+    """Returns whether a path, relative to a folder or archive and with slashes, is hidden or written by a system."""
+    path = PurePosixPath(name)
+    is_hidden = any(part.startswith(".") and part != ".." for part in path.parts)
+    return is_hidden or not SYSTEM_FOLDERS.isdisjoint(path.parts) or path.name.lower() in SYSTEM_FILES
+
+
+def is_picture(name: str, read_start: Callable[[], bytes]) -> bool:
+    """
+    Returns whether a file is a picture.
+
+    Args:
+        name: As for `is_system_file`. Known suffixes decide, so a damaged photo is a picture.
+        read_start: Reads the first `START_BYTES` of a file whose suffix is unknown. If it fails, the file counts as a
+            picture: to read it raises the reason.
+    """
+    if is_system_file(name):
+        return False
+    if PurePosixPath(name).suffix.lower() in find_picture_suffixes():
+        return True
+    try:
+        return looks_like_picture(read_start())
+    except (OSError, ValueError):
+        return True
