@@ -4,6 +4,7 @@ import glob
 import os
 import stat
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,29 +35,67 @@ def look_up(path: str) -> Found | None:
     return None if stat.S_ISDIR(mode) else Found(path, is_regular=stat.S_ISREG(mode))
 
 
-def list_files(folder: str) -> Iterator[Found]:
+def list_files(folder: str, pattern: tuple[str, ...] = ()) -> Iterator[Found]:
     """
     Lists the files in and below a folder by sorted paths.
 
     A link to a folder above is not followed. A folder that cannot be listed is yielded with its error.
+
+    Args:
+        folder: Its path; "" is the working directory.
+        pattern: The parts of a pattern below the folder, as for `match_pattern`; all files match ().
     """
-    waiting = [(folder, frozenset())]  # not a recursion: folders may be nested a thousand deep
+    waiting = [(folder, (), frozenset())]  # not a recursion: folders may be nested a thousand deep
     while waiting:
-        path, above = waiting.pop()
-        if (found := look_up(path)) is not None:
-            yield found
+        path, names, above = waiting.pop()
+        matches, found = match_pattern(names, pattern), look_up(path or ".")
+        if matches is False:
+            continue
+        if found is not None:
+            if matches or found.error:
+                yield found
             continue
         place = os.path.realpath(path)
         if place in above:
             continue
-        names = []
+        inside = []
         try:
-            with os.scandir(path) as entries:
-                names.extend(entry.name for entry in entries)
+            with os.scandir(path or ".") as entries:
+                inside.extend(entry.name for entry in entries)
         except OSError as error:
             yield Found(path, explain_unlisted(error))
         above |= {place}
-        waiting += [(os.path.join(path, name), above) for name in sorted(names, reverse=True)]
+        waiting += [(os.path.join(path, name), (*names, name), above) for name in sorted(inside, reverse=True)]
+
+
+def match_pattern(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool | None:
+    """
+    Matches a path with a pattern, in which `**` stands for any number of folders.
+
+    `glob` would follow links in circles and pass over folders that it cannot list.
+
+    Args:
+        names: The parts of the path.
+        pattern: The parts of the pattern.
+
+    Returns:
+        True if the path or a folder above it matches, None if only something below it can, False otherwise.
+    """
+    positions = {0}  # in the pattern, of all ways to match the names so far
+    for name in (None, *names):
+        if name is not None:
+            positions = {
+                position + (pattern[position] != "**")
+                for position in positions
+                if pattern[position] == "**" or fnmatch(name, pattern[position])
+            }
+        for position in sorted(positions):
+            while position < len(pattern) and pattern[position] == "**":
+                position += 1
+                positions.add(position)
+        if len(pattern) in positions:
+            return True
+    return None if positions else False
 
 
 def expand_home(path: str) -> str:
@@ -64,26 +103,14 @@ def expand_home(path: str) -> str:
     return path if os.path.lexists(path) else os.path.expanduser(path)
 
 
-def split_pattern(path: str) -> tuple[str, str]:
-    """Returns the longest beginning of a pattern that exists as it is written, and the rest."""
+def split_pattern(path: str) -> tuple[str, tuple[str, ...]]:
+    """Returns the longest beginning of a pattern that exists as it is written, and the parts of the rest."""
     parts = Path(path).parts
     for length in range(len(parts), 0, -1):
         start = os.path.join(*parts[:length])
         if os.path.lexists(start):
-            return start, os.path.join("", *parts[length:])
-    return "", path
-
-
-def list_matches(pattern: str) -> Iterator[Found]:
-    """Lists the files that match a pattern, and those in and below folders that match it; a file may come twice."""
-    for match in sorted(glob.glob(pattern, recursive=True)):
-        yield from list_files(match)
-    # `glob` passes over folders that it cannot list.
-    for folder in filter(os.path.isdir, sorted(glob.glob(os.path.dirname(pattern), recursive=True))):
-        try:
-            os.scandir(folder).close()
-        except OSError as error:
-            yield Found(folder, explain_unlisted(error))
+            return start, parts[length:]
+    return "", parts
 
 
 def find_files(path: str) -> tuple[str, list[Found]]:
@@ -104,8 +131,8 @@ def find_files(path: str) -> tuple[str, list[Found]]:
         return path, list(list_files(path))
     if os.path.lexists(path) or not glob.has_magic(path):
         return os.path.dirname(path), [look_up(path)] if os.path.lexists(path) else []
-    root, rest = split_pattern(path)
-    files = {file.path: file for file in list_matches(os.path.join(glob.escape(root), rest))}
+    root, pattern = split_pattern(path)
+    files = list(list_files(root, pattern))
     if not files:
         raise ValueError(f"No file has a path like {path}.")
-    return root, list(files.values())
+    return root, files
