@@ -107,7 +107,10 @@ def calibrate_folder(arguments: argparse.Namespace, model: AgeGenderModel, predi
     print(f"{arguments.model}, calibrated on {calibrating.sum():,} validation images (cross-fitted):")
     print(format_errors(errors))
     file = Path(arguments.model) / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | fields, indent=2, sort_keys=True) + "\n")
+    file.write_text(
+        json.dumps(json.loads(file.read_text(encoding="utf-8")) | fields, indent=2, sort_keys=True) + "\n",
+        encoding="utf-8",
+    )
     print(f"Wrote {', '.join(fields)} into {file}. Other files there are unchanged.")
     return {"calibration": fields, "errors": errors}
 

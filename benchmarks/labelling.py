@@ -47,9 +47,9 @@ def read_memory(pid: int) -> float:
     """Returns the resident memory of a process and its children in MiB, without mapped files."""
     total = 0
     try:
-        total += int(Path(f"/proc/{pid}/status").read_text().split("RssAnon:")[1].split()[0]) / 1024
+        total += int(Path(f"/proc/{pid}/status").read_text(encoding="utf-8").split("RssAnon:")[1].split()[0]) / 1024
         for children in Path(f"/proc/{pid}/task").glob("*/children"):
-            total += sum(read_memory(int(child)) for child in children.read_text().split())
+            total += sum(read_memory(int(child)) for child in children.read_text(encoding="utf-8").split())
     except (OSError, IndexError):  # The process ended meanwhile.
         pass
     return total

@@ -239,7 +239,7 @@ def run_kills(folder: Path, moments: list[str], seconds: float, seed: int) -> tu
             print(json.dumps(kills[-1]), flush=True)
             continue
         if code != 0:
-            log = (folder / "log").read_text()
+            log = (folder / "log").read_text(encoding="utf-8")
             raise ValueError(f"After {len(kills)} kills the training did not resume:\n{log}")
         assert_same_end(folder / "whole", output_dir)
         if not killed:
@@ -268,10 +268,10 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_faces(folder / "faces", IMAGES, test_count=3)
-        (folder / "tiny.json").write_text(json.dumps(NETWORK))
+        (folder / "tiny.json").write_text(json.dumps(NETWORK), encoding="utf-8")
         whole = Attempt(folder, folder / "whole", folder / "cache")
         if whole.wait() != 0:
-            raise ValueError(f"The uninterrupted training failed:\n{(folder / 'log').read_text()}")
+            raise ValueError(f"The uninterrupted training failed:\n{(folder / 'log').read_text(encoding='utf-8')}")
         seconds = whole.seconds
         kills, compared = run_kills(folder, moments, seconds, arguments.seed)
         checkpoint = find_checkpoints(folder / "whole")[find_newest(folder / "whole")]

@@ -168,7 +168,7 @@ def measure_visitors(visitors: int) -> dict:
 
 def read_memory(process: subprocess.Popen) -> float:
     """Returns the resident memory of a process, MiB."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
@@ -222,7 +222,11 @@ def main():
     parser.add_argument("--photos", type=int, default=500, help="Photos in one zip.")
     parser.add_argument("--parts", nargs="+", help="Measure only these; the others stay as they are in the file.")
     arguments = parser.parse_args()
-    figures = json.loads(arguments.output.read_text()) if arguments.parts and arguments.output.exists() else {}
+    figures = (
+        json.loads(arguments.output.read_text(encoding="utf-8"))
+        if arguments.parts and arguments.output.exists()
+        else {}
+    )
     for name, measure, number in (
         ("start", measure_start, arguments.repeats),
         ("visitors", measure_visitors, arguments.visitors),

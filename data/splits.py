@@ -63,7 +63,7 @@ def make_stratum(age: float | None, gender: int | None) -> tuple:
 
 def read_list(split: str) -> set[str]:
     """Reads the file names that `splits/` lists for a split of UTKFace."""
-    return set((SPLITS_DIR / f"utkface_{split}.txt").read_text().split())
+    return set((SPLITS_DIR / f"utkface_{split}.txt").read_text(encoding="utf-8").split())
 
 
 def find_listed(faces: list[LabelledFace], split: str) -> set[int]:
@@ -117,7 +117,7 @@ def check_split(model: str, dataset: DatasetDict):
     if not file.is_file():
         print(f"There is no {file}, so it is unknown whether {model} was trained on these validation images.")
         return
-    trained = json.loads(file.read_text()).get("split", {})
+    trained = json.loads(file.read_text(encoding="utf-8")).get("split", {})
     split = describe_split(dataset) if "train" in dataset else {}
     same_images = trained.get("images_sha256") == split.get("images_sha256")
     if same_images and trained.get("validation_sha256") != split.get("validation_sha256"):

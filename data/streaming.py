@@ -5,12 +5,12 @@ The splits are those of the data. Near-duplicates across them are not searched, 
 `scripts.publish_data` publishes data without any.
 """
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 import datasets
 import fsspec
@@ -25,9 +25,20 @@ from torch.utils.data import DataLoader
 from data.labels import check_labels, is_utkface, read_labels
 from data.sources import Source
 from data.splits import read_list
-from data.tables import SPLIT_NAMES, check_columns, explain_absence, is_parquet, raise_cause, read_name, rename_splits
+from data.tables import (
+    SPLIT_NAMES,
+    check_columns,
+    escape_files,
+    explain_absence,
+    group_by_split,
+    is_parquet,
+    raise_cause,
+    read_name,
+    rename_splits,
+)
 from data.transforms import to_model_inputs
 from data.utkface import FEATURES, UNUSABLE, load_utkface
+from files.folders import expand_home, find_files
 from hub.errors import plain_errors
 
 
@@ -54,12 +65,16 @@ def find_shards(data_dir: str) -> dict[str, list[str]]:
     Raises:
         ValueError: if there are no such files, or if they are not split.
     """
-    found = {}
-    if not Path(data_dir).is_file():
+    data_dir = expand_home(data_dir)
+    found = [file.path for file in find_files(data_dir)[1]]
+    files = [file for file in found if is_parquet(file) and not os.path.basename(file).startswith(".")]
+    if found or os.path.exists(data_dir):
+        shards = group_by_split(data_dir, files) if files else {}
+    else:
         with explain_absence(data_dir):
             found = datasets.load_dataset_builder(data_dir).config.data_files or {}
-    shards = {str(name): list(filter(is_parquet, files)) for name, files in found.items()}
-    shards = rename_splits({name: files for name, files in shards.items() if files})
+        shards = {str(name): list(filter(is_parquet, files)) for name, files in found.items()}
+        shards = rename_splits({name: files for name, files in shards.items() if files})
     if not {"train", "validation"} <= set(shards) <= set(SPLIT_NAMES):
         raise ValueError(
             "--streaming needs Parquet files of the splits train and validation, and optionally test, named like "
@@ -116,7 +131,7 @@ def load_streamed_faces(data_dir: str, strict: bool) -> tuple[datasets.DatasetDi
     """
     shards = find_shards(data_dir)
     files = shards.pop("train")
-    table = datasets.load_dataset("parquet", data_files=shards)
+    table = datasets.load_dataset("parquet", data_files=escape_files(shards))
     for features in (open_stream(files).features, *(split.features for split in table.values())):
         check_columns(data_dir, features, "image", "age")
     held_out = load_utkface(Source(data_dir, table=table), strict)
@@ -139,7 +154,7 @@ def load_streamed_faces(data_dir: str, strict: bool) -> tuple[datasets.DatasetDi
 
 
 def open_stream(files: list[str]) -> datasets.IterableDataset:
-    return datasets.load_dataset("parquet", data_files={"train": files}, split="train", streaming=True)
+    return datasets.load_dataset("parquet", data_files=escape_files({"train": files}), split="train", streaming=True)
 
 
 class StreamedFaces(torch.utils.data.IterableDataset):

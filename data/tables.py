@@ -1,5 +1,6 @@
 """Loads tables of faces: Parquet files and data sets of the Hub."""
 
+import glob
 import os
 import re
 from collections.abc import Iterator
@@ -40,11 +41,16 @@ def find_split(file: Path) -> str:
 
 
 def group_by_split(source: str, files: list[str]) -> dict[str, list[str]]:
-    """Groups the Parquet files of a folder by their splits; `source` is the folder or a single file."""
+    """Groups Parquet files by their splits; `source` is their folder, a pattern or a single file."""
     by_split, root = {}, source if os.path.isdir(source) else os.path.dirname(files[0])
     for file in files:
         by_split.setdefault(find_split(Path(os.path.relpath(file, root))), []).append(file)
     return by_split
+
+
+def escape_files(by_split: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Escapes what `datasets` would take for patterns in the names of files."""
+    return {split: [glob.escape(file) for file in files] for split, files in by_split.items()}
 
 
 def rename_splits(by_split: dict) -> dict:
@@ -83,7 +89,7 @@ def load_table(source: str, files: list[str]) -> datasets.DatasetDict:
             raise ValueError(f"{file} is no Parquet file, or a damaged one ({error}).") from error
     with raise_cause():
         if files:
-            table = datasets.load_dataset("parquet", data_files=group_by_split(source, files))
+            table = datasets.load_dataset("parquet", data_files=escape_files(group_by_split(source, files)))
         else:
             with explain_absence(source):
                 table = datasets.load_dataset(source)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -13,6 +14,8 @@ def to_model_inputs(processor, do_normalize: bool) -> Callable[[dict], dict]:
     """
     Makes a transform for `Dataset.with_transform` that returns inputs of [`AgeGenderModel`].
 
+    It can be pickled, since Windows and macOS hand it to new processes.
+
     Args:
         processor: The image processor, which sets size and normalization.
         do_normalize: False for training, where the augmentation takes 0–1 pixels and normalization follows it.
@@ -21,17 +24,18 @@ def to_model_inputs(processor, do_normalize: bool) -> Callable[[dict], dict]:
         A function from rows to `pixel_values` (rows, 3, height, width), `age_labels` (rows,), NaN if unknown, and
         `gender_labels` (rows,), -100 if unknown.
     """
+    return partial(convert_rows, processor=processor, do_normalize=do_normalize)
 
-    def transform(rows: dict) -> dict:
-        ages = [math.nan if age is None else age for age in rows["age"]]
-        genders = [-100 if gender is None else gender for gender in rows["gender"]]
-        return {
-            "pixel_values": processor(rows["image"], do_normalize=do_normalize, return_tensors="pt").pixel_values,
-            "age_labels": torch.tensor(ages, dtype=torch.float32),
-            "gender_labels": torch.tensor(genders, dtype=torch.long),
-        }
 
-    return transform
+def convert_rows(rows: dict, processor, do_normalize: bool) -> dict[str, torch.Tensor]:
+    """Converts rows as `to_model_inputs` describes."""
+    ages = [math.nan if age is None else age for age in rows["age"]]
+    genders = [-100 if gender is None else gender for gender in rows["gender"]]
+    return {
+        "pixel_values": processor(rows["image"], do_normalize=do_normalize, return_tensors="pt").pixel_values,
+        "age_labels": torch.tensor(ages, dtype=torch.float32),
+        "gender_labels": torch.tensor(genders, dtype=torch.long),
+    }
 
 
 class Normalization(nn.Module):

@@ -1,6 +1,7 @@
 """Words errors in one sentence: those of the Hugging Face Hub, and those that end a program."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -77,6 +78,10 @@ def run(main: Callable[[], None]):
         SystemExit: with status 1, on a `ValueError`, `OSError` or `ImportError`, and on Ctrl-C.
     """
     program = Path(sys.argv[0]).name  # as argparse names it
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A console may lack characters, as that of Windows lacks “≤”. They must not end a program.
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except (ValueError, ImportError) as error:

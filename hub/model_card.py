@@ -143,7 +143,7 @@ def write_card(folder: Path, results: dict):
     """Writes the model card `README.md`."""
     low, high = ADULT_AGES
     name = results["arguments"]["hub_model_id"] or folder.resolve().name
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     card = ModelCard.from_template(
         make_card_data(name, results),
         template_path=TEMPLATE,

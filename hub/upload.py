@@ -52,7 +52,7 @@ def read_results(folder: Path) -> dict:
             f"{folder} has no train_results.json: give the --output_dir of a finished training. {rewrite}"
         )
     try:
-        results = json.loads(file.read_text())
+        results = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         results = {}
     weights = compute_weights_sha256(folder)

@@ -28,7 +28,7 @@ def describe_cpu() -> dict:
     described = {"cpu": platform.processor() or platform.machine(), "cpu_cores": os.cpu_count()}
     cpu_info = Path("/proc/cpuinfo")
     if cpu_info.exists():
-        pairs = (line.partition(":") for line in cpu_info.read_text().splitlines())
+        pairs = (line.partition(":") for line in cpu_info.read_text(encoding="utf-8").splitlines())
         info = {key.strip(): value.strip() for key, _, value in pairs}
         described["cpu"] = info.get("model name", described["cpu"])
         described |= {f"cpu_{key.split()[-1]}": info[key] for key in ("cpu family", "model") if key in info}
@@ -91,7 +91,8 @@ def write_json(file: Path, values: dict):
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(replace(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(replace(values), indent=2, ensure_ascii=False, allow_nan=False)
+    file.write_text(f"{text}\n", encoding="utf-8")
 
 
 def is_measured(value: float | None) -> bool:

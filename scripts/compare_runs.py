@@ -31,7 +31,7 @@ def read_run(folder: Path) -> dict:
     file = folder / "train_results.json"
     if not file.is_file():
         raise ValueError(f"{folder} has no train_results.json: is the training finished?")
-    return json.loads(file.read_text())
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def describe_options(arguments: dict, defaults: dict) -> str:

@@ -34,7 +34,7 @@ def read_tensorflowjs(graph_file: Path) -> dict[str, np.ndarray]:
         ValueError: if the file is not a TensorFlow.js graph, or if the weights beside it are not those of faceres-deep.
     """
     try:
-        manifest = json.loads(graph_file.read_text())["weightsManifest"]
+        manifest = json.loads(graph_file.read_text(encoding="utf-8"))["weightsManifest"]
     except (ValueError, KeyError) as error:
         raise ValueError(f"{graph_file} is not a TensorFlow.js model: give the path of {FILE}.") from error
     data = b"".join((graph_file.parent / path).read_bytes() for group in manifest for path in group["paths"])

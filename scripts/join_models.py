@@ -79,7 +79,7 @@ def main():
     joined = join_models(*models)
     AgeGenderPipeline(model=joined, image_processor=processors[0]).save_pretrained(arguments.output_dir)
     first, second = (f"`{name_data(name)}`" for name in arguments.models)
-    (arguments.output_dir / "README.md").write_text(CARD.format(first=first, second=second))
+    (arguments.output_dir / "README.md").write_text(CARD.format(first=first, second=second), encoding="utf-8")
     print(f"Wrote {arguments.output_dir}: {joined.num_parameters():,} parameters, not calibrated.")
 
 

@@ -159,5 +159,5 @@ def run_conversion(
     model.save_pretrained(arguments.output_dir)
     size = {"height": config.image_size, "width": config.image_size}
     AgeGenderImageProcessor(size=size).save_pretrained(arguments.output_dir)
-    (arguments.output_dir / "README.md").write_text(CARD.format(source=source))
+    (arguments.output_dir / "README.md").write_text(CARD.format(source=source), encoding="utf-8")
     print(f"Wrote {arguments.output_dir}: {model.num_parameters():,} parameters, statistics of {len(images)} images.")

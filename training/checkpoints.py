@@ -41,7 +41,7 @@ def find_checkpoints(output_dir: Path) -> dict[int, Path]:
 def find_damage(checkpoint: Path) -> str | None:
     """Returns the first file of a checkpoint that is missing or cut off, None if the checkpoint is whole."""
     try:
-        sizes = json.loads((checkpoint / DESCRIPTION_FILE).read_text())["files"]
+        sizes = json.loads((checkpoint / DESCRIPTION_FILE).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError):
         return DESCRIPTION_FILE
     for name, size in sizes.items():
@@ -190,7 +190,8 @@ def save_checkpoint(accelerator: Accelerator, output_dir: Path, description: dic
                 shutil.copytree(best, partial / "best")
             files = [file for file in sorted(partial.rglob("*")) if file.is_file()]
             sizes = {file.relative_to(partial).as_posix(): file.stat().st_size for file in files}
-            (partial / DESCRIPTION_FILE).write_text(json.dumps(description | {"files": sizes}, indent=2))
+            text = json.dumps(description | {"files": sizes}, indent=2)
+            (partial / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
     if accelerator.is_main_process:
         print(f"Saved {checkpoint}")
         delete_old_checkpoints(output_dir, limit)
@@ -214,7 +215,7 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path, output_dir: Path
     Raises:
         ValueError: if the checkpoint is of another training than `description`.
     """
-    then = json.loads((checkpoint / DESCRIPTION_FILE).read_text())
+    then = json.loads((checkpoint / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     changes = compare_trainings(checkpoint, then, description)
     accelerator.load_state(str(checkpoint))
     if (checkpoint / "best").exists():

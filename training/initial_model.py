@@ -18,7 +18,7 @@ CONFIG_FIELDS = {field.name for field in fields(AgeGenderConfig)}
 def load_config(file: Path) -> AgeGenderConfig:
     """Loads a network from a JSON file. Raises ValueError for unknown fields, which transformers accepts silently."""
     try:
-        values = dict(json.loads(file.read_text()))
+        values = dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"{file} must hold the fields of AgeGenderConfig as JSON: {error}") from error
     for name in ("auto_map", "custom_pipelines", "model_type"):  # in the config.json of a saved model
