@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from files.pictures import START_BYTES, FileError, PassedOver, is_picture, is_system_file, to_text
+from files.pictures import START_BYTES, FileError, PassedOver, is_picture, is_system_file, read_start, to_text
 
 
 NESTED = "Archives inside archives are not read."
@@ -166,8 +166,8 @@ def is_tar(path: str) -> bool:
 
 
 def is_archive(path: str) -> bool:
-    """Returns whether the content of a file is that of a zip or tar archive."""
-    return is_tar(path) or zipfile.is_zipfile(path)
+    """Returns whether the content of a file is that of a zip or tar archive, or begins like one that is cut off."""
+    return name_archive(read_start(path)) in ("zip", "tar") or is_tar(path) or zipfile.is_zipfile(path)
 
 
 def read_archive(path: str) -> Iterator[Member]:
@@ -181,38 +181,49 @@ def read_archive(path: str) -> Iterator[Member]:
 
 
 def read_tar(path: str) -> Iterator[Member]:
-    """
-    Yields the files of a tar archive, as `read_archive` does. A link has the content of the file that it names.
-    """
+    """Yields the files of a tar archive, as `read_archive` does. A link has the content of the file that it names."""
     with open_tar(path) as archive:
         files = {}  # so far, by name: position and size
         while (member := archive.next()) is not None:
             archive.members.clear()  # which would grow faster
             if member.isreg() and not member.issparse():
                 files[posixpath.normpath(member.name)] = member.offset_data, member.size
-            is_link = member.islnk() or member.issym()
-            if (is_link or member.isreg()) and (name := clean_name(member.name)):
-                yield Member(name, member.size, partial(read_tar_member, archive, member, files))
+            content = find_target(member, files) if member.islnk() or member.issym() else member
+            name = clean_name(member.name)
+            if isinstance(content, str) and name:
+                yield Member(name, 0, partial(refuse, LOST_LINK.format(to_text(content))))
+            elif content.isreg() and name:
+                yield Member(name, content.size, partial(read_tar_member, archive.extractfile(content)))
+        check_end(archive)
 
 
-def read_tar_member(
-    archive: tarfile.TarFile,
-    member: tarfile.TarInfo,
-    files: dict[str, tuple[int, int]],
-    start_bytes: int | None = None,
-) -> bytes:
-    """Reads the content of a member as `read_zip_member` does; `files` has position and size of those before it."""
-    if not member.isreg():
-        folder = "" if member.islnk() else posixpath.dirname(member.name)
-        target = posixpath.normpath(posixpath.join(folder, member.linkname))
-        if target not in files:
-            raise FileError(LOST_LINK.format(to_text(target)))
-        member = tarfile.TarInfo(target)
-        member.offset_data, member.size = files[target]
+def find_target(link: tarfile.TarInfo, files: dict[str, tuple[int, int]]) -> tarfile.TarInfo | str:
+    """Returns the file that a link names, or its name if it is not among the files before the link."""
+    folder = "" if link.islnk() else posixpath.dirname(link.name)
+    name = posixpath.normpath(posixpath.join(folder, link.linkname))
+    if name not in files:
+        return name
+    target = tarfile.TarInfo(name)
+    target.offset_data, target.size = files[name]
+    return target
+
+
+def read_tar_member(file: io.BufferedReader, start_bytes: int | None = None) -> bytes:
+    """Reads a member as `read_zip_member` does, or looks at its beginning, since a compressed archive cannot go back."""
     try:
-        return archive.extractfile(member).read(start_bytes)
+        return file.peek(start_bytes)[:start_bytes] if start_bytes else file.read()
     except ARCHIVE_ERRORS as error:
         raise FileError(DAMAGED.format(error)) from error
+
+
+def check_end(archive: tarfile.TarFile):
+    """Raises tarfile.ReadError if no more members are found, but the archive does not end."""
+    try:
+        archive.fileobj.seek(archive.offset)
+    except tarfile.StreamError:  # of a zstd file, which cannot go back
+        return
+    if any(archive.fileobj.read(tarfile.BLOCKSIZE)):
+        raise tarfile.ReadError("the header of a file is damaged")
 
 
 def find_pictures(members: Iterator[Member], passed_over: PassedOver) -> Iterator[Member]:
@@ -221,10 +232,10 @@ def find_pictures(members: Iterator[Member], passed_over: PassedOver) -> Iterato
         if is_picture(member.name, partial(member.read, start_bytes=START_BYTES)):
             yield member
         elif is_archive_name(member.name) and not is_system_file(member.name):
-            yield member._replace(read=refuse_nested)
+            yield member._replace(read=partial(refuse, NESTED))
         else:
             passed_over.add(member.name)
 
 
-def refuse_nested(**limits) -> bytes:
-    raise FileError(NESTED)
+def refuse(reason: str, **limits) -> bytes:
+    raise FileError(reason)
