@@ -86,17 +86,3 @@ def to_8_bits(image: Image.Image) -> Image.Image:
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-
-
-def find_picture_suffixes() -> frozenset[str]:
-    return frozenset(
-        ".jpg .jpe .jpeg .jfif .mpo .jp2 .j2k .ppm .pgm .pbm .tif .tiff .avif .apng .png .webp .gif .bmp .ico .heic .heif .hif".split()
-    )
-
-
-def looks_like_picture(start: bytes) -> bool:
-    try:
-        Image.open(io.BytesIO(start)).close()
-    except UNREADABLE:
-        return start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"mif1")
-    return True
