@@ -120,7 +120,7 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
     Raises:
         ImageError: a ValueError, if the input cannot be read as an image.
     """
-    name = os.fspath(image)[:200] if isinstance(image, str | os.PathLike) else f"A {type(image).__name__}"
+    name = find_name(image)
     try:
         if isinstance(image, torch.Tensor):
             image = image.detach().cpu().numpy()
@@ -142,6 +142,14 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
     except Exception as error:  # Damaged files make decoders raise RuntimeError, NotImplementedError and others.
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ImageError(f"{name} cannot be read as an image: {reason}") from error
+
+
+def find_name(image) -> str:
+    """Returns what to call an input in errors."""
+    if isinstance(image, bytes | bytearray | memoryview):
+        return "The file"
+    name = os.fspath(image) if isinstance(image, str | os.PathLike) else getattr(image, "name", None)
+    return name[:200] if isinstance(name, str) else f"A {type(image).__name__}"
 
 
 def open_image(source: str, timeout: float | None = None) -> BinaryIO:

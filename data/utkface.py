@@ -5,24 +5,25 @@ Near-duplicates never lie in two splits.
 """
 
 import hashlib
+import io
 from pathlib import Path
 
 import datasets
 import numpy as np
-from PIL import Image
 
 from data.labels import GENDERS, RACES, LabelledFace, check_labels, is_utkface, parse_file_name
 from data.near_duplicates import group_near_duplicates, make_thumbnail
 from data.sources import Source
 from data.splits import DEFAULT_SHARE, SPLIT_LISTS, draw_groups, drop_groups, find_listed, make_stratum, read_list
 from data.tables import SPLIT_NAMES, raise_cause
+from image_reading import to_rgb
 
 
 logger = datasets.logging.get_logger(__name__)
 
 
 # Errors of labels and images that cannot be used.
-UNUSABLE = (ValueError, OSError, SyntaxError, Image.DecompressionBombError)
+UNUSABLE = (ValueError, OSError)
 FEATURES = datasets.Features(
     {
         "image": datasets.Image(),
@@ -35,10 +36,21 @@ FEATURES = datasets.Features(
 )
 
 
+def make_plain(data: bytes) -> bytes:
+    """Returns an encoded image; as PNG if `datasets.Image` cannot read it, for instance since its metadata is damaged."""
+    try:
+        datasets.Image().decode_example({"bytes": data, "path": None})
+        return data
+    except Exception:  # as decoders do
+        png = io.BytesIO()
+        to_rgb(data).save(png, "PNG")
+        return png.getvalue()
+
+
 class UTKFace(datasets.GeneratorBasedBuilder):
     """Builds the splits train, validation and test; see `load_utkface`."""
 
-    VERSION = datasets.Version("1.3.0")  # part of the cache's name: raise it when the same source gives other rows
+    VERSION = datasets.Version("1.4.0")  # part of the cache's name: raise it when the same source gives other rows
 
     def __init__(
         self, source: Source, strict: bool, seed: int | None, validation_share: float | None, test_share: float
@@ -78,7 +90,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
             face, group, face_split = rows.get(position, (None, None, None))
             if face_split == split:
                 labels = {"age": face.age, "gender": face.gender, "race": face.race}
-                image = {"path": face.name, "bytes": entry.read()}
+                image = {"path": face.name, "bytes": make_plain(entry.read())}
                 yield face.name, {"image": image, **labels, "file_name": face.name, "group": group}
 
     def _scan(self) -> tuple[list[LabelledFace], np.ndarray, list[str]]:

@@ -172,7 +172,9 @@ def test_what_cannot_be_read_stops_nothing(run_predict, tmp_path, pictures, expe
     assert_same_rows(run_predict(str(archive)), [expected[-1] | {"file": "sub/1.jpg"}])
     errors = list_unreadable(tmp_path)
     assert list(errors) == [*bad, "damaged.jpg"]
-    assert errors["a.jpg"] == "This file is empty." and "cut off" in errors["c.heic"] and "CRC" in errors["damaged.jpg"]
+    assert (
+        errors["a.jpg"] == "This file is empty." and "cut off" in errors["c.heic"] and "CRC" in errors["damaged.jpg"]
+    )
 
 
 def test_names_that_are_no_text(run_predict, tmp_path, pictures, expected):
