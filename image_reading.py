@@ -1,11 +1,11 @@
 """Reads images: paths, addresses, files, bytes, PIL images, arrays and tensors. All files are decoded here."""
 
 try:
-    from .image_repair import SCAN, CutOffError, ends_early, find_markers, repair
+    from .image_repair import SCAN, CutOffError, ends_early, find_markers, read_exif_orientation, repair
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it
         raise
-    from image_repair import SCAN, CutOffError, ends_early, find_markers, repair
+    from image_repair import SCAN, CutOffError, ends_early, find_markers, read_exif_orientation, repair
 
 import base64
 import io
@@ -122,9 +122,7 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
     """
     name = find_name(image)
     try:
-        if isinstance(image, torch.Tensor):
-            image = image.detach().cpu().numpy()
-        if isinstance(image, np.ndarray):
+        if isinstance(image, np.ndarray | torch.Tensor):
             return array_to_image(image).convert("RGB")
         if isinstance(image, Image.Image):
             image.load()
@@ -217,8 +215,8 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
     file.seek(0)
     with open_jpeg(file.read()) if name == "JPEG" else Image.open(file, formats=FORMATS) as image:
         info = {REDUCTION: image.info[REDUCTION]} if REDUCTION in image.info else {}
-        if is_raw(image):
-            raise ImageError("camera raw is not supported: convert it to JPEG or PNG", "unsupported", "camera raw")
+        if misread := find_misread(image):
+            raise ImageError(f"{misread} is not supported: convert it to JPEG or PNG", "unsupported", misread)
         image.load()
         info |= {MORE_PAGES: True} if has_more_pages(image) else {}
         image = make_upright_rgb(image)
@@ -258,11 +256,17 @@ def count_scans(content: bytes) -> int:
     return sum(1 for _ in islice((marker for marker, *_ in find_markers(content) if marker == SCAN), MAX_SCANS + 1))
 
 
-def is_raw(image: Image.Image) -> bool:
-    """Whether an image is the small preview in a camera's TIFF: in a DNG, or beside the large image of a NEF or ARW."""
+def find_misread(image: Image.Image) -> str | None:
+    """Names the kind of a TIFF whose pixels Pillow would read wrongly, or of which it would read a preview only."""
     tags = getattr(image, "tag_v2", {})
     is_preview = tags.get(ExifTags.Base.NewSubfileType, 0) == 1 and ExifTags.Base.SubIFDs in tags
-    return ExifTags.Base.DNGVersion in tags or is_preview
+    if ExifTags.Base.DNGVersion in tags or is_preview:  # DNG; NEF, ARW and others
+        return "camera raw"
+    if tags.get(ExifTags.Base.PlanarConfiguration) == 2 and max(tags.get(ExifTags.Base.BitsPerSample, (1,))) > 8:
+        return "16-bit TIFF in planes"
+    if tags.get(ExifTags.Base.PhotometricInterpretation) == 6 and tags.get(ExifTags.Base.Compression, 1) == 1:
+        return "uncompressed YCbCr TIFF"
+    return None
 
 
 def has_more_pages(image: Image.Image) -> bool:
@@ -293,12 +297,16 @@ def make_upright_rgb(image: Image.Image) -> Image.Image:
     return image
 
 
-def find_orientation(image: Image.Image) -> object:
-    """Returns the EXIF orientation, 1–8; other values of damaged EXIF mean nothing."""
+def find_orientation(image: Image.Image) -> int | None:
+    """Returns the EXIF orientation, 1–8; another value or None if there is none."""
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # Damaged EXIF raises SyntaxError, struct.error and others, and costs no photo.
-        return 1
+        orientation = None
+    # In other formats, EXIF does not decide.
+    if orientation is None and image.format in ("JPEG", "MPO", "PNG", "WEBP"):
+        orientation = read_exif_orientation(image.info.get("exif") or b"")
+    return orientation
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:
@@ -326,10 +334,12 @@ def scale_to_8_bits(image: Image.Image, tags: dict) -> Image.Image:
     return Image.fromarray(255 - pixels if is_negative else pixels)
 
 
-def array_to_image(array: np.ndarray) -> Image.Image:
-    """Converts a uint8 array of shape (height, width), (height, width, 1 or 3) or (1 or 3, height, width)."""
-    if array.dtype != np.uint8:
+def array_to_image(array: np.ndarray | torch.Tensor) -> Image.Image:
+    """Converts uint8 values of shape (height, width), (height, width, 1 or 3) or (1 or 3, height, width)."""
+    if array.dtype not in (np.uint8, torch.uint8):
         raise ImageError(f"arrays and tensors must hold uint8 pixels (0–255), got {array.dtype}", "unknown range")
+    if isinstance(array, torch.Tensor):
+        array = array.cpu().numpy()
     if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
         array = array.transpose(1, 2, 0)
     if array.ndim == 3 and array.shape[2] == 1:

@@ -15,6 +15,27 @@ PNG_ORIENTATION = re.compile(rb"eXIf|(iTXtXML:com\.adobe\.xmp|[tz][ET]XtRaw prof
 WEBP_PIXELS = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"}
 WEBP_ORIENTATION = {b"EXIF": 0x08, b"XMP ": 0x04}  # and their flags
 WEBP_PROFILE_FLAG = 0x20
+# Tags of sizes, colours and the places of pixels, and those that tell a camera's raw image.
+TIFF_PIXELS = {
+    *range(254, 260),
+    262,
+    266,
+    273,
+    277,
+    278,
+    279,
+    284,
+    292,
+    293,
+    317,
+    *range(320, 326),
+    330,
+    332,
+    338,
+    339,
+}
+TIFF_PIXELS |= {347, *range(512, 522), 529, 530, 532, 50706}
+ORIENTATION, TIFF_SHORT = 274, 3
 # A marker with a length that libjpeg trusts, or the end of a JPEG.
 JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
 END_OF_IMAGE, SCAN, APP0, APP1, APP14 = 0xD9, 0xDA, 0xE0, 0xE1, 0xEE
@@ -40,9 +61,12 @@ def repair(name: str, content: bytes) -> Iterator[bytes]:
     Raises:
         CutOffError: if pixels are missing.
     """
-    if name in REPAIRS:
-        for keep_orientation in (True, False):
-            yield REPAIRS[name](content, keep_orientation)
+    for keep_orientation in (True, False) if name in REPAIRS else ():
+        try:
+            repaired = REPAIRS[name](content, keep_orientation)
+        except (IndexError, struct.error):  # The damage is not in the metadata alone.
+            return
+        yield repaired
 
 
 def repair_png(content: bytes, keep_orientation: bool) -> bytes:
@@ -146,6 +170,33 @@ def repair_avif(content: bytes, keep_orientation: bool) -> bytes:
     return re.sub(rb"(infe.{8}|infe.{10})Exif", rb"\1skip", content, flags=re.DOTALL)
 
 
+def repair_tiff(content: bytes, keep_orientation: bool) -> bytes:
+    order = "<" if content.startswith(b"II") else ">"
+    (start,) = struct.unpack_from(order + "I", content, 4)
+    (count,) = struct.unpack_from(order + "H", content, start)
+    entries = [content[position : position + 12] for position in range(start + 2, start + 2 + 12 * count, 12)]
+    tags = TIFF_PIXELS | ({ORIENTATION} if keep_orientation else set())
+    kept = [entry for entry in entries if struct.unpack_from(order + "H", entry)[0] in tags]
+    directory = struct.pack(order + "H", len(kept)) + b"".join(kept) + bytes(4)  # no further page
+    return content[:start] + directory + content[start + len(directory) :]  # Whatever lies behind stays where it is.
+
+
+def read_exif_orientation(exif: bytes) -> int | None:
+    """Reads the orientation out of damaged EXIF, of which Pillow reads nothing behind the first damaged entry."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = "<" if exif.startswith(b"II") else ">"
+    try:
+        (start,) = struct.unpack_from(order + "I", exif, 4)
+        (count,) = struct.unpack_from(order + "H", exif, start)
+        for position in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, position)
+            if (tag, kind) == (ORIENTATION, TIFF_SHORT):
+                return value
+    except struct.error:  # It ends before.
+        pass
+    return None
+
+
 def ends_early(name: str, content: bytes) -> bool:
     """Whether a damaged file ends before a part that it announces."""
     if name in ("AVIF", "HEIC"):
@@ -160,6 +211,7 @@ def ends_early(name: str, content: bytes) -> bool:
 
 
 REPAIRS: dict[str, Callable[[bytes, bool], bytes]] = {
+    "TIFF": repair_tiff,
     "PNG": repair_png,
     "JPEG": repair_jpeg,
     "WebP": repair_webp,
