@@ -10,6 +10,7 @@ except ImportError:
     from image_reading import to_8_bits
 
 import numpy as np
+import torch
 from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import PILImageResampling
@@ -19,14 +20,15 @@ class AgeGenderImageProcessor(PilBackend):
     """
     Prepares face crops in UTKFace's framing for [`AgeGenderModel`].
 
-    Accepts an image or a list of images: PIL images of any mode, uint8 arrays or tensors with channels first or last. Converts
-    them to RGB, resizes to `size`, rescales to 0–1 and normalizes with `image_mean` and `image_std`. The default mean and
+    Accepts an image or a list of images: PIL images, uint8 arrays or tensors with channels first or last, in the order RGB.
+    Converts them to RGB, resizes to `size`, rescales to 0–1 and normalizes with `image_mean` and `image_std`. The default mean and
     standard deviation are those of the face-pretrained weights, 123.68, 116.779 and 103.939 and 1 on a scale of 0–255.
 
     Returns `pixel_values` of shape `(batch_size, 3, height, width)`, float32.
 
     Raises:
-        ValueError: if there is no image, or if an array does not hold uint8 values and `do_rescale` is set.
+        ValueError: if there is no image, if a PIL image holds floats or 32-bit numbers, or if an array does not hold uint8
+            values, nor floats from 0 to 1 with `do_rescale=False`.
     """
 
     model_input_names = ["pixel_values"]
@@ -47,13 +49,16 @@ class AgeGenderImageProcessor(PilBackend):
 
     def process_image(self, image, do_rescale: bool | None = None, **kwargs) -> np.ndarray:
         """Converts an image to an RGB array of shape (3, height, width)."""
-        if hasattr(image, "numpy"):
-            image = image.numpy()
-        if isinstance(image, np.ndarray) and image.dtype != np.uint8 and do_rescale:
-            raise ValueError(
-                f"Arrays must hold uint8 pixels (0–255), got {image.dtype}: convert them, or pass do_rescale=False if "
-                "they are floats from 0 to 1."
-            )
+        if isinstance(image, torch.Tensor):
+            image = image.detach().cpu()
+            image = (image.float() if image.is_floating_point() else image).numpy()
+        if isinstance(image, np.ndarray) and image.dtype != np.uint8:
+            is_0_to_1 = np.issubdtype(image.dtype, np.floating) and (0 <= image).all() and (image <= 1).all()
+            if do_rescale or not is_0_to_1:
+                raise ValueError(
+                    f"Arrays must hold uint8 pixels (0–255), got {image.dtype}: convert them, or pass do_rescale=False if "
+                    "they are floats from 0 to 1."
+                )
         if isinstance(image, Image.Image):
             image = to_8_bits(image)
         return super().process_image(image, do_rescale=do_rescale, **kwargs)

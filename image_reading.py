@@ -1,12 +1,24 @@
-"""Reads images: paths, addresses, PIL images, arrays and tensors."""
+"""Reads images: paths, addresses, files, bytes, PIL images, arrays and tensors. All files are decoded here."""
+
+try:
+    from .image_repair import SCAN, CutOffError, ends_early, find_markers, read_exif_orientation, repair
+except ImportError:
+    if __package__:  # remote code: the file is there, so this is an error in it
+        raise
+    from image_repair import SCAN, CutOffError, ends_early, find_markers, read_exif_orientation, repair
 
 import base64
 import io
 import os
+import re
+from functools import cache
+from itertools import islice
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 
 # In `try`: transformers requires the packages of all other imports to be installed before it loads remote code.
@@ -14,75 +26,341 @@ try:
     from huggingface_hub.utils import httpx  # the HTTP library of transformers
 except ImportError:
     import httpx  # before huggingface_hub 2
+try:
+    import pillow_heif  # optional: photos of telephones
+
+    pillow_heif.register_heif_opener()
+except ImportError:
+    pillow_heif = None
 
 
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# Pillow's other formats are left out: for EPS it starts Ghostscript, which runs the program in the file.
+FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO"]
+FORMATS += ["HEIF"] if pillow_heif else []
+START_BYTES = 1024  # enough to name a format
+# What a file starts with. The first that fits counts. Formats that are not read have names for their owners to know what to do.
+SIGNATURES = {
+    "camera raw": rb"II\*\0....CR\x02\0|....ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|FOVb|\0MRM|II\x1a\0\0\0HEAP",
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WebP": rb"RIFF....WEBP",
+    "GIF": rb"GIF8[79]a",
+    "AVIF": rb"....ftyp(avi[fs]|(mif1|miaf).{4}(....)*?avif)",
+    "HEIC": rb"....ftyp(hei[cxms]|hev[cxms]|mif1|miaf|msf1)",
+    "BMP": rb"BM.{12}[\x0c(48@l|]\0\0\0",
+    "TIFF": rb"II(\*\0|\0\*|\+\0)|MM(\*\0|\0\*|\0\+)",
+    "JPEG 2000": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n",
+    "PPM": rb"P[4-6Ff]\s+[#\d]",
+    "ICO": rb"\0\0\x01\0",
+    "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
+    "JPEG XR": rb"II\xbc",
+    "text PPM": rb"P[123]\s+[#\d]",  # Pillow parses it slowly, in Python.
+    "SVG": rb"(?i)(\xef\xbb\xbf)?\s*<(svg|(\?xml|!--|!doctype svg).*<svg)",
+    "Photoshop": rb"8BPS",
+    "GIMP": rb"gimp xcf",
+    "PDF": rb"\s*%PDF",
+    "PostScript": rb"%!|\xc5\xd0\xd3\xc6",
+    "OpenEXR": rb"v/1\x01",
+    "Radiance HDR": rb"#\?R",
+    "video": rb"....(ftyp|moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|RIFF....AVI |FLV|\0\0\x01[\xb3\xba]|0&\xb2u|OggS",
+    "archive": rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|7z\xbc\xaf\x27\x1c|Rar!|BZh|\xfd7zXZ|.{257}ustar",
+}
+READABLE = {"JPEG", "PNG", "WebP", "GIF", "AVIF", "HEIC", "BMP", "TIFF", "JPEG 2000", "PPM", "ICO"}
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Keys of `info` of the images that `to_rgb` returns.
+REDUCTION, MORE_PAGES = "reduction", "more_pages"
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # above which Pillow opens nothing by default: 178 megapixels
+# Decoders hold all of a JPEG of several scans, 6 bytes a pixel at most, however small the picture that is wanted.
+MAX_PIXELS_IN_SCANS = 250_000_000
+# Each scan takes as long as decoding the whole picture and may be a few bytes long. Programs write about ten.
+MAX_SCANS = 100
+# A block of 8 × 8 pixels takes at least one bit.
+MAX_JPEG_PIXELS_PER_BYTE = 512
+
+
+class ImageError(ValueError):
+    """
+    An image that cannot be read.
+
+    Args:
+        reason: What was given and what to do.
+        kind: "empty", "cut off", "too large", "too many scans", "unknown range", "unsupported", "damaged" or "unknown".
+        format: Name of the file's format, if it is known.
+    """
+
+    def __init__(self, reason: str, kind: str = "unknown", format: str | None = None):
+        super().__init__(reason)
+        self.reason, self.kind, self.format = reason, kind, format
 
 
 def to_rgb(image, timeout: float | None = None) -> Image.Image:
     """
     Converts an image to an upright RGB image, transparent pixels to white.
 
+    Of a file with several pages the first is read. A JPEG of more than 178 megapixels is read at 1/2, 1/4 or 1/8 of its size.
+
     Args:
-        image: A path, an http(s) or data: address, a PIL image, or a uint8 array or tensor of shape `(height, width)`,
-            `(height, width, 3)` or `(3, height, width)`.
+        image: A path, an http(s) or data: address, the content of a file as bytes, a binary file, a PIL image, or a uint8
+            array or tensor of shape `(height, width)`, `(height, width, 3)` or `(3, height, width)`, channels in the order
+            RGB.
         timeout: Timeout in seconds for addresses.
 
+    Returns:
+        The image. For a file, its `info` holds `"reduction"`, 2, 4 or 8, if it was read at a part of its size, and
+        `"more_pages"`, True, if the file holds further images.
+
     Raises:
-        ValueError: if the input cannot be read as an image.
+        ImageError: a ValueError, if the input cannot be read as an image.
     """
-    name = f"A {type(image).__name__}"
+    name = find_name(image)
     try:
-        if isinstance(image, torch.Tensor):
-            image = image.cpu().numpy()
-        if isinstance(image, np.ndarray):
-            image = array_to_image(image)
-        elif isinstance(image, str | os.PathLike):
-            name = os.fspath(image)[:200]
-            image = open_image(os.fspath(image), timeout)
-        elif not isinstance(image, Image.Image):
-            raise ValueError("expected a path, an address, a PIL image, an array or a tensor")
-        image.load()
-        # Only if needed: it copies upright images too, which takes gigabytes for the largest ones.
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-    except (*UNREADABLE, httpx.HTTPError, httpx.InvalidURL) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{name} cannot be read as an image: {reason}") from error
-    image = to_8_bits(image)
-    if image.has_transparency_data:  # white as in the image processor, since transparent pixels can hide any colour
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image if image.mode == "RGB" else image.convert("RGB")
+        if isinstance(image, np.ndarray | torch.Tensor):
+            return array_to_image(image).convert("RGB")
+        if isinstance(image, Image.Image):
+            image.load()
+            return make_upright_rgb(image)
+        if isinstance(image, str | os.PathLike):
+            with open_image(os.fspath(image), timeout) as file:
+                return read_file(file)
+        if isinstance(image, bytes | bytearray | memoryview):
+            return read_file(io.BytesIO(image))
+        if hasattr(image, "read"):
+            return read_file(image)
+        raise ImageError("expected a path, an address, bytes, a binary file, a PIL image, an array or a tensor")
+    except ImageError as error:
+        raise ImageError(f"{name} cannot be read as an image: {error}", error.kind, error.format) from error
+    except Exception as error:  # Damaged files make decoders raise RuntimeError, NotImplementedError and others.
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ImageError(f"{name} cannot be read as an image: {reason}") from error
 
 
-def open_image(source: str, timeout: float | None = None) -> Image.Image:
-    """Opens the image at a path or an address without decoding it."""
+def find_name(image) -> str:
+    """Returns what to call an input in errors."""
+    if isinstance(image, bytes | bytearray | memoryview):
+        return "The file"
+    name = os.fspath(image) if isinstance(image, str | os.PathLike) else getattr(image, "name", None)
+    return name[:200] if isinstance(name, str) else f"A {type(image).__name__}"
+
+
+def open_image(source: str, timeout: float | None = None) -> BinaryIO:
+    """Opens the file at a path or an address."""
     if source.startswith("data:"):
         content = base64.b64decode(source.partition(",")[2])
     elif source.startswith(("http://", "https://")):
         response = httpx.get(source, timeout=timeout, follow_redirects=True)
         content = response.raise_for_status().content
     else:
-        return Image.open(source)
-    return Image.open(io.BytesIO(content))
+        return open(source, "rb")
+    return io.BytesIO(content)
 
 
-def array_to_image(array: np.ndarray) -> Image.Image:
-    """Converts a uint8 array of shape (height, width), (height, width, 1 or 3) or (1 or 3, height, width)."""
-    if array.dtype != np.uint8:
-        raise ValueError(f"arrays and tensors must hold uint8 pixels (0–255), got {array.dtype}")
+def read_file(file: BinaryIO) -> Image.Image:
+    """Reads the first page of an image file as an upright RGB image, as `to_rgb` describes it."""
+    if not hasattr(file, "seekable") or not file.seekable():
+        file = io.BytesIO(file.read())
+    file.seek(0)
+    start = file.read(START_BYTES)
+    name = name_format(start)
+    if not start:
+        raise ImageError("it is empty", "empty")
+    if name is None:
+        raise ImageError("it is of no known format: give a JPEG, PNG, WebP or GIF, for instance")
+    if name not in READABLE or (name == "HEIC" and not pillow_heif):
+        hint = ", or install pillow-heif" if name == "HEIC" else ""
+        raise ImageError(f"{name} is not supported: convert it to JPEG or PNG{hint}", "unsupported", name)
+    try:
+        return decode(file, name)
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise ImageError(f"it is too large: {error}", "too large", name) from error
+    except ImageError as error:
+        error.format = error.format or name
+        raise
+    except Exception as error:
+        file.seek(0)
+        return decode_damaged(file.read(), name, error)
+
+
+def decode_damaged(content: bytes, name: str, error: Exception) -> Image.Image:
+    """Decodes a file whose pixels may be whole though it raised `error`."""
+    cut_off = ImageError("it is cut off, a part of its pixels is missing: fetch or save it again", "cut off", name)
+    try:
+        for repaired in repair(name, content):
+            try:
+                return decode(io.BytesIO(repaired), name)
+            except Exception as other:  # as `to_rgb` does
+                error = other
+    except CutOffError:
+        raise cut_off from error
+    if isinstance(error, ImageError):
+        raise error
+    if "truncated" in str(error).lower() or ends_early(name, content):
+        raise cut_off from error
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    if isinstance(error, Image.UnidentifiedImageError):  # which names an object in memory
+        reason = "its header cannot be read"
+    advice = "convert it to PNG or JPEG, or fetch it again"
+    raise ImageError(f"this {name} is damaged or of a rare kind ({reason}): {advice}", "damaged", name) from error
+
+
+def decode(file: BinaryIO, name: str) -> Image.Image:
+    """Decodes the first page of an undamaged file."""
+    file.seek(0)
+    with open_jpeg(file.read()) if name == "JPEG" else Image.open(file, formats=FORMATS) as image:
+        info = {REDUCTION: image.info[REDUCTION]} if REDUCTION in image.info else {}
+        if misread := find_misread(image):
+            raise ImageError(f"{misread} is not supported: convert it to JPEG or PNG", "unsupported", misread)
+        image.load()
+        info |= {MORE_PAGES: True} if has_more_pages(image) else {}
+        image = make_upright_rgb(image)
+    image.info = info
+    return image
+
+
+def open_jpeg(content: bytes) -> Image.Image:
+    """Opens a JPEG; a very large one so that a smaller image of it is decoded, with `"reduction"` in `info`."""
+    scans = count_scans(content)
+    if scans > MAX_SCANS:
+        raise ImageError(f"it is drawn in more than {MAX_SCANS} scans: save it again", "too many scans", "JPEG")
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        image = JpegImageFile(io.BytesIO(content))  # which opens a file of any size
+        if scans > 1 and image.width * image.height > MAX_PIXELS_IN_SCANS:
+            raise error
+    if image.width * image.height > MAX_JPEG_PIXELS_PER_BYTE * len(content):
+        raise CutOffError
+    if image.width * image.height > MAX_PIXELS:
+        image.info[REDUCTION] = reduce_jpeg(image)
+    return image
+
+
+def reduce_jpeg(image: JpegImageFile) -> int:
+    """Makes a JPEG decode to 1/2, 1/4 or 1/8 of its size, the largest within Pillow's limit; returns 2, 4 or 8."""
+    for factor in (2, 4, 8):
+        if image.width * image.height <= factor**2 * MAX_PIXELS:
+            break
+    image.draft(None, (image.width // factor, image.height // factor))
+    return factor
+
+
+def count_scans(content: bytes) -> int:
+    """Counts the scans of a JPEG up to its end, and stops counting at `MAX_SCANS + 1`."""
+    return sum(1 for _ in islice((marker for marker, *_ in find_markers(content) if marker == SCAN), MAX_SCANS + 1))
+
+
+def find_misread(image: Image.Image) -> str | None:
+    """Names the kind of a TIFF whose pixels Pillow would read wrongly, or of which it would read a preview only."""
+    tags = getattr(image, "tag_v2", {})
+    is_preview = tags.get(ExifTags.Base.NewSubfileType, 0) == 1 and ExifTags.Base.SubIFDs in tags
+    if ExifTags.Base.DNGVersion in tags or is_preview:  # DNG; NEF, ARW and others
+        return "camera raw"
+    if tags.get(ExifTags.Base.PlanarConfiguration) == 2 and max(tags.get(ExifTags.Base.BitsPerSample, (1,))) > 8:
+        return "16-bit TIFF in planes"
+    if tags.get(ExifTags.Base.PhotometricInterpretation) == 6 and tags.get(ExifTags.Base.Compression, 1) == 1:
+        return "uncompressed YCbCr TIFF"
+    return None
+
+
+def has_more_pages(image: Image.Image) -> bool:
+    try:
+        return getattr(image, "is_animated", False)
+    except Exception:  # a damaged second page, which nobody needs
+        return True
+
+
+def find_reduction(image: Image.Image) -> int:
+    """Returns how many times smaller than its file an image from `to_rgb` is: 1, or 2, 4 or 8 for a very large JPEG."""
+    reduction = image.info.get(REDUCTION)
+    return reduction if reduction in (2, 4, 8) else 1
+
+
+def make_upright_rgb(image: Image.Image) -> Image.Image:
+    """Returns a loaded image as upright RGB, transparent pixels white; the image itself if it is that."""
+    turn = TURNS.get(find_orientation(image))
+    image = to_8_bits(image)
+    if image.has_transparency_data:  # white as in the image processor, since transparent pixels can hide any colour
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    # Only if needed: it copies upright images too, which takes gigabytes for the largest ones.
+    if turn is not None:
+        image = image.transpose(turn)
+        image.info = {}  # It may hold the orientation, which would turn the image once more.
+    return image
+
+
+def find_orientation(image: Image.Image) -> int | None:
+    """Returns the EXIF orientation, 1–8; another value or None if there is none."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # Damaged EXIF raises SyntaxError, struct.error and others, and costs no photo.
+        orientation = None
+    # In other formats, EXIF does not decide.
+    if orientation is None and image.format in ("JPEG", "MPO", "PNG", "WEBP"):
+        orientation = read_exif_orientation(image.info.get("exif") or b"")
+    return orientation
+
+
+def to_8_bits(image: Image.Image) -> Image.Image:
+    """
+    Converts a 16-bit grey image to 8 bits, which PIL would clip at 255. Returns 8-bit images unchanged.
+
+    Raises:
+        ImageError: if the image holds floats or numbers of 32 bits, whose range is not known.
+    """
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if set(tags.get(ExifTags.Base.SampleFormat, (1,))) <= {1, 4} and (is_16_bit or image.mode not in ("I", "F")):
+        return scale_to_8_bits(image, tags) if is_16_bit else image
+    raise ImageError(
+        f"its pixels (mode {image.mode}) are floats, signed or 32-bit numbers, whose range is not known: convert them to "
+        "8 bits (0–255)",
+        "unknown range",
+    )
+
+
+def scale_to_8_bits(image: Image.Image, tags: dict) -> Image.Image:
+    bits = 12 if tags.get(ExifTags.Base.BitsPerSample) == (12,) else 16
+    pixels = (np.asarray(image) >> (bits - 8)).clip(0, 255).astype(np.uint8)
+    is_negative = tags.get(ExifTags.Base.PhotometricInterpretation) == 0  # which Pillow handles for 8 bits only
+    return Image.fromarray(255 - pixels if is_negative else pixels)
+
+
+def array_to_image(array: np.ndarray | torch.Tensor) -> Image.Image:
+    """Converts uint8 values of shape (height, width), (height, width, 1 or 3) or (1 or 3, height, width)."""
+    if array.dtype not in (np.uint8, torch.uint8):
+        raise ImageError(f"arrays and tensors must hold uint8 pixels (0–255), got {array.dtype}", "unknown range")
+    if isinstance(array, torch.Tensor):
+        array = array.cpu().numpy()
     if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
         array = array.transpose(1, 2, 0)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or 0 in array.shape:
-        raise ValueError(f"expected the shape (height, width[, 3]) or (3, height, width), got {array.shape}")
+        raise ImageError(f"expected the shape (height, width[, 3]) or (3, height, width), got {array.shape}")
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def to_8_bits(image: Image.Image) -> Image.Image:
-    """Converts a 16-bit grey image to 8 bits, which PIL would clip at 255. Returns other images unchanged."""
-    if not image.mode.startswith("I"):
-        return image
-    return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+def name_format(start: bytes) -> str | None:
+    """Returns the name of the format that a file has by its first 1,024 bytes, for instance "JPEG" or "video"."""
+    return next((name for name, pattern in SIGNATURES.items() if re.match(pattern, start, re.DOTALL)), None)
+
+
+def looks_like_picture(start: bytes) -> bool:
+    """Whether a file is a picture by its first 1,024 bytes. HEIC is one even if it cannot be read here."""
+    return name_format(start) in READABLE
+
+
+@cache
+def find_picture_suffixes() -> frozenset[str]:
+    """Returns the lower-case suffixes of pictures, as ".jpg"; HEIC's even if it cannot be read here."""
+    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO")}
+    return frozenset(suffixes | {".heic", ".heif", ".hif"})

@@ -2,12 +2,12 @@
 
 try:
     from .face_detection import FaceDetector, align_face
-    from .image_reading import to_rgb
+    from .image_reading import find_reduction, to_rgb
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it, such as an old transformers
         raise
     from face_detection import FaceDetector, align_face
-    from image_reading import to_rgb
+    from image_reading import find_reduction, to_rgb
 
 from PIL import Image
 from transformers import AutoModel
@@ -97,6 +97,8 @@ class AgeGenderPipeline(ChunkPipeline):
             for face in self.face_detector.detect(image):
                 crop = align_face(image, face.landmarks, size=CROP_SIDE)
                 crops.append((crop, {"box": face.box, "detection_score": face.score, "crop": crop}))
+        for _, details in crops:  # in pixels of the photo as it was given
+            details["box"] = tuple(find_reduction(image) * side for side in details["box"])
         for index, (crop, details) in enumerate(crops or [(Image.new("RGB", (CROP_SIDE, CROP_SIDE)), None)]):
             pixel_values = self.image_processor(crop, return_tensors="pt").pixel_values
             # Details are in a list because the batching of transformers keeps lists but splits dicts.

@@ -1,12 +1,12 @@
 """Finds near-duplicate images by comparing small grey thumbnails."""
 
-import io
-
 import datasets
 import numpy as np
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from image_reading import to_rgb
 
 
 DUPLICATE_COSINE = 0.985
@@ -16,9 +16,7 @@ BLOCK_COSINES = 2**25  # computed at a time, which bounds memory
 
 def make_thumbnail(data: bytes) -> np.ndarray:
     """Returns an encoded image as 20×20 grey pixels, with mean 0 and length 1, (400,) float32."""
-    with Image.open(io.BytesIO(data)) as image:
-        image.load()
-        small = image.convert("L").resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+    small = to_rgb(data).convert("L").resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
     vector = np.asarray(small, dtype=np.float32).ravel()
     vector = vector - vector.mean()
     length = np.linalg.norm(vector)

@@ -216,16 +216,15 @@ class StreamedFaces(torch.utils.data.IterableDataset):
 def read_row(row: dict, features: datasets.Features, processor, strict: bool) -> dict[str, torch.Tensor] | None:
     """Decodes a row to a batch of one image with 0–1 pixels; returns None, with a warning, if it is unusable."""
     try:
-        image = datasets.Image().decode_example(row["image"])
         labels = check_labels(read_labels(row, features))
+        rows = {"image": [row["image"]], "age": [labels["age"]], "gender": [labels["gender"]]}
+        return to_model_inputs(processor, do_normalize=False)(rows)
     except UNUSABLE as error:
         name = read_name(row | {"image.path": row["image"]["path"]}, "an image")
         if strict:
             raise ValueError(f"{name}: {error}") from error
         logger.warning(f"{name} is left out: {error}")
         return None
-    rows = {"image": [image], "age": [labels["age"]], "gender": [labels["gender"]]}
-    return to_model_inputs(processor, do_normalize=False)(rows)
 
 
 def collate_rows(rows: list[dict], read, num_threads: int) -> dict[str, torch.Tensor]:

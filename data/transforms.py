@@ -5,9 +5,18 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from PIL import Image
 from torch import nn
 
 from image_processing_agegender import AgeGenderImageProcessor
+from image_reading import to_rgb
+
+
+def decode_image(image: dict | Image.Image) -> Image.Image:
+    """Decodes an image of a column with `datasets.Image(decode=False)` as the pipeline and the page do."""
+    if isinstance(image, dict):
+        image = image["path"] if image["bytes"] is None else image["bytes"]
+    return to_rgb(image)
 
 
 def to_model_inputs(processor, do_normalize: bool) -> Callable[[dict], dict]:
@@ -15,6 +24,8 @@ def to_model_inputs(processor, do_normalize: bool) -> Callable[[dict], dict]:
     Makes a transform for `Dataset.with_transform` that returns inputs of [`AgeGenderModel`].
 
     It can be pickled, since Windows and macOS hand it to new processes.
+
+    The column `image` should be `datasets.Image(decode=False)`: then the images are decoded as by the pipeline.
 
     Args:
         processor: The image processor, which sets size and normalization.
@@ -29,10 +40,11 @@ def to_model_inputs(processor, do_normalize: bool) -> Callable[[dict], dict]:
 
 def convert_rows(rows: dict, processor, do_normalize: bool) -> dict[str, torch.Tensor]:
     """Converts rows as `to_model_inputs` describes."""
+    images = [decode_image(image) for image in rows["image"]]
     ages = [math.nan if age is None else age for age in rows["age"]]
     genders = [-100 if gender is None else gender for gender in rows["gender"]]
     return {
-        "pixel_values": processor(rows["image"], do_normalize=do_normalize, return_tensors="pt").pixel_values,
+        "pixel_values": processor(images, do_normalize=do_normalize, return_tensors="pt").pixel_values,
         "age_labels": torch.tensor(ages, dtype=torch.float32),
         "gender_labels": torch.tensor(genders, dtype=torch.long),
     }

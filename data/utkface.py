@@ -5,25 +5,26 @@ Near-duplicates never lie in two splits.
 """
 
 import hashlib
+import io
 import re
 from pathlib import Path
 
 import datasets
 import numpy as np
-from PIL import Image
 
 from data.labels import GENDERS, RACES, LabelledFace, check_labels, is_utkface, parse_file_name
 from data.near_duplicates import group_near_duplicates, make_thumbnail
 from data.sources import READING_ERRORS, Source
 from data.splits import DEFAULT_SHARE, SPLIT_LISTS, draw_groups, drop_groups, find_listed, make_stratum, read_list
 from data.tables import SPLIT_NAMES, raise_cause
+from image_reading import to_rgb
 
 
 logger = datasets.logging.get_logger(__name__)
 
 
 # Errors of labels and images that cannot be used.
-UNUSABLE = (*READING_ERRORS, SyntaxError, Image.DecompressionBombError)
+UNUSABLE = READING_ERRORS
 EXAMPLES = 3  # names in a warning for each reason why images are left out
 FEATURES = datasets.Features(
     {
@@ -35,6 +36,17 @@ FEATURES = datasets.Features(
         "group": datasets.Value("int32"),
     }
 )
+
+
+def make_plain(data: bytes) -> bytes:
+    """Returns an encoded image; as PNG if `datasets.Image` cannot read it, for instance since its metadata is damaged."""
+    try:
+        datasets.Image().decode_example({"bytes": data, "path": None})
+        return data
+    except Exception:  # as decoders do
+        png = io.BytesIO()
+        to_rgb(data).save(png, "PNG")
+        return png.getvalue()
 
 
 class UTKFace(datasets.GeneratorBasedBuilder):
@@ -88,8 +100,8 @@ class UTKFace(datasets.GeneratorBasedBuilder):
             if face_split == split:
                 labels = {"age": face.age, "gender": face.gender, "race": face.race}
                 try:
-                    image = {"path": face.name, "bytes": entry.read()}
-                except READING_ERRORS as error:  # deleted since it was scanned
+                    image = {"path": face.name, "bytes": make_plain(entry.read())}
+                except UNUSABLE as error:  # deleted or changed since it was scanned
                     self._leave_out_later(f"{entry.path}: {error}")
                     continue
                 yield face.name, {"image": image, **labels, "file_name": face.name, "group": group}

@@ -31,10 +31,6 @@ ARCHIVE_ERRORS = (
 )  # fmt: skip
 ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")  # with files, empty, and written in several parts
 ZSTD_START = b"\x28\xb5\x2f\xfd"
-# gzip, bzip2, xz, zstd, compress, lzip, 7z and RAR
-OTHER_STARTS = (
-    b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", ZSTD_START, b"\x1f\x9d", b"LZIP", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07",
-)  # fmt: skip
 ARCHIVE_SUFFIXES = {".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst", ".7z", ".rar"}
 CHUNK_BYTES = 2**16
 
@@ -51,15 +47,6 @@ class Member(NamedTuple):
 def is_archive_name(name: str) -> bool:
     suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes[-2:]]
     return ".tar" in suffixes or not ARCHIVE_SUFFIXES.isdisjoint(suffixes[-1:])
-
-
-def name_archive(start: bytes) -> str | None:
-    """Returns `zip`, `tar` or `other` for the first 512 bytes of an archive, None for those of anything else."""
-    if start.startswith(ZIP_STARTS):
-        return "zip"
-    if start[257:262] == b"ustar":
-        return "tar"
-    return "other" if start.startswith(OTHER_STARTS) else None
 
 
 def clean_name(name: str) -> str:
@@ -167,7 +154,8 @@ def is_tar(path: str) -> bool:
 
 def is_archive(path: str) -> bool:
     """Returns whether the content of a file is that of a zip or tar archive, or begins like one that is cut off."""
-    return name_archive(read_start(path)) in ("zip", "tar") or is_tar(path) or zipfile.is_zipfile(path)
+    start = read_start(path)
+    return start.startswith(ZIP_STARTS) or start[257:262] == b"ustar" or is_tar(path) or zipfile.is_zipfile(path)
 
 
 def read_archive(path: str) -> Iterator[Member]:

@@ -4,10 +4,9 @@ import io
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from image_reading import find_picture_suffixes, looks_like_picture
+from image_reading import START_BYTES, find_picture_suffixes, looks_like_picture
 
 
-START_BYTES = 1024
 # What the systems of phones and computers lay beside photos. macOS puts a `._` file beside each one.
 SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
 SYSTEM_FOLDERS = {"__MACOSX", "@eaDir"}

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from files.archives import ARCHIVE_ERRORS, Member, find_pictures, name_archive, read_zip
+from files.archives import ARCHIVE_ERRORS, ZIP_STARTS, Member, find_pictures, read_zip
 from files.pictures import FileError, PassedOver, is_system_file, read_start
+from image_reading import name_format
 from photos.reading import PhotoError, read_picture
 
 
@@ -95,9 +96,9 @@ def expand_archives(
     left = MAX_TOTAL_BYTES
     for file in files:
         name, source = file if isinstance(file, tuple) else (Path(file).name, Path(file))
-        kind = find_archive_kind(source)
-        if kind != "zip":
-            yield name, PhotoError(OTHER_ARCHIVE) if kind else source
+        start = try_start(source)
+        if not start.startswith(ZIP_STARTS):
+            yield name, PhotoError(OTHER_ARCHIVE) if name_format(start) == "archive" else source
             continue
         for member_name, member in list_members(name, source):
             if isinstance(member, ValueError):
@@ -110,12 +111,12 @@ def expand_archives(
                 left -= min(member.size, MAX_MEMBER_BYTES)
 
 
-def find_archive_kind(source: FileOrReason) -> str | None:
-    """Returns `name_archive` of a file; None also if it cannot be opened, whose reason comes from reading it."""
+def try_start(source: FileOrReason) -> bytes:
+    """Returns the first bytes of a file; none if it cannot be opened, whose reason comes from reading it."""
     try:
-        return None if isinstance(source, ValueError) else name_archive(read_start(source))
+        return b"" if isinstance(source, ValueError) else read_start(source)
     except OSError:
-        return None
+        return b""
 
 
 def list_members(name: str, source: Path | bytes) -> Iterator[tuple[str, Member | ValueError]]:

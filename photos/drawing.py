@@ -4,6 +4,7 @@ import math
 
 from PIL import Image, ImageDraw, ImageFont
 
+from image_reading import find_reduction
 from photos.wording import make_label
 
 
@@ -25,7 +26,7 @@ def draw_faces(picture: Image.Image, faces: list[dict]) -> Image.Image:
 
     Args:
         picture: RGB picture.
-        faces: Dicts of the pipeline, with boxes in pixels of `picture`.
+        faces: Dicts of the pipeline, with boxes in pixels of the file, of which `picture` may be a reduction.
 
     Returns:
         A copy, scaled down if the picture is large.
@@ -35,6 +36,7 @@ def draw_faces(picture: Image.Image, faces: list[dict]) -> Image.Image:
     shown = picture.resize(size, reducing_gap=2.0)
     draw = ImageDraw.Draw(shown)
     scale = math.sqrt(shown.width * shown.height)
+    factor /= find_reduction(picture)
     boxes = [tuple(face["box"][side] * factor for side in ("xmin", "ymin", "xmax", "ymax")) for face in faces]
     for box in boxes:
         draw.rectangle(box, outline=BOX_COLOUR, width=max(2, round(scale / 320)))

@@ -1,32 +1,37 @@
-"""Reads visitors' photos within limits of memory and time; holds the sentences for files that cannot be read."""
+"""Reads visitors' photos; holds the sentences for files that cannot be read."""
 
-import io
-import re
 from pathlib import Path
 
 from PIL import Image
-from PIL.JpegImagePlugin import JpegImageFile
 
-from image_reading import to_rgb
+from image_reading import MAX_PIXELS, ImageError, to_rgb
 
 
 NOT_A_PICTURE = "This file cannot be read as a picture: choose a photo such as a JPEG, PNG, WebP or GIF."
-TOO_LARGE = f"This picture is too large: choose one with at most {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels."
+DAMAGED = "This {} picture is damaged or of a rare kind: open it in another program and save it as JPEG or PNG first."
+CUT_OFF = "This picture is cut off, a part of it is missing: copy or download the file again."
+TOO_LARGE = (
+    f"This picture is too large: choose one with at most {MAX_PIXELS // 10**6} million pixels, or save it as JPEG without "
+    "“progressive”."
+)
+UNKNOWN_RANGE = (
+    "The numbers in this {} picture have no known range: save it with 8 bits per colour, as JPEG or PNG, first."
+)
+UNSUPPORTED = "{} files cannot be read here: save this one as JPEG or PNG first."
+TOO_MANY_SCANS = "This JPEG is drawn in too many steps: save it again first."
 EMPTY = "This file is empty."
 GONE = "This file is no longer on the server: choose it again."
-HEIC = "HEIC pictures cannot be read here: save this one as JPEG first."
-TEXT = "Pictures written as text (PBM, PGM or PPM) cannot be read here: save this one as PNG or JPEG first."
-TOO_MANY_SCANS = "This JPEG is drawn in too many steps: save it again first."
-SVG = "SVG drawings cannot be read here: save this one as PNG or JPEG first."
-# Pillow's other formats are left out: for EPS it starts Ghostscript, which runs the program in the file.
-FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO"]
-TEXT_STARTS = (b"P1", b"P2", b"P3")  # Pillow parses these formats slowly, in Python.
-# Each scan takes as long as decoding the whole picture and may be a few bytes long. Programs write about ten.
-MAX_SCANS = 100
-SCAN, END_OF_IMAGE = 0xDA, 0xD9
-# A marker with a length that libjpeg trusts, or the end of a JPEG.
-MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
-HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
+LOCKED = "This file cannot be opened: {}."
+SENTENCES = {
+    "empty": EMPTY,
+    "cut off": CUT_OFF,
+    "too large": TOO_LARGE,
+    "too many scans": TOO_MANY_SCANS,
+    "unknown range": UNKNOWN_RANGE,
+    "unsupported": UNSUPPORTED,
+    "damaged": DAMAGED,
+    "unknown": NOT_A_PICTURE,
+}
 
 
 class PhotoError(ValueError):
@@ -35,7 +40,7 @@ class PhotoError(ValueError):
 
 def read_picture(source: str | Path | bytes) -> Image.Image:
     """
-    Reads a picture as an upright RGB image.
+    Reads a picture as an upright RGB image, as `image_reading.to_rgb` does.
 
     Args:
         source: The path or the content of a file. A string is always a path, never an address.
@@ -43,47 +48,15 @@ def read_picture(source: str | Path | bytes) -> Image.Image:
     Raises:
         PhotoError: if the file is not a picture or exceeds a limit.
     """
-    start = b""
     try:
-        with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
-            start = file.read(1024)
-            file.seek(0)
-            if start.startswith(TEXT_STARTS):
-                raise PhotoError(TEXT)
-            with Image.open(file, formats=FORMATS) as image:
-                if isinstance(image, JpegImageFile):
-                    file.seek(0)
-                    if count_scans(file.read()) > MAX_SCANS:
-                        raise PhotoError(TOO_MANY_SCANS)
-                    file.seek(0)
-                return to_rgb(image)
-    except PhotoError:
-        raise
-    except Exception as error:  # Damaged files make decoders raise RuntimeError, NotImplementedError and others.
-        raise PhotoError(explain_unreadable(error, start)) from error
-
-
-def count_scans(content: bytes) -> int:
-    """Counts the scans of a JPEG up to its end, and stops counting at `MAX_SCANS + 1`."""
-    scans, position = 0, 0
-    while scans <= MAX_SCANS and (found := MARKER.search(content, position)):
-        marker, position = content[found.end() - 1], found.end()
-        if marker == END_OF_IMAGE:
-            break
-        scans += marker == SCAN
-        position += int.from_bytes(content[position : position + 2], "big")
-    return scans
-
-
-def explain_unreadable(error: Exception, start: bytes) -> str:
-    """Returns the sentence for an error raised while reading a picture whose first bytes are `start`."""
-    errors = (error, error.__cause__)  # `to_rgb` raises ValueError from the decoder's error.
-    if any(isinstance(error, Image.DecompressionBombError | MemoryError) for error in errors):
-        return TOO_LARGE
-    if isinstance(error, FileNotFoundError):
-        return GONE
-    if not start:
-        return EMPTY
-    if start[4:8] == b"ftyp" and start[8:12] in HEIC_BRANDS:
-        return HEIC
-    return SVG if b"<svg" in start.lower() else NOT_A_PICTURE
+        if isinstance(source, bytes):
+            return to_rgb(source)
+        with open(source, "rb") as file:
+            return to_rgb(file)
+    except ImageError as error:
+        format = error.format or "file"
+        raise PhotoError(SENTENCES[error.kind].format(format[:1].upper() + format[1:])) from error
+    except FileNotFoundError as error:
+        raise PhotoError(GONE) from error
+    except OSError as error:
+        raise PhotoError(LOCKED.format(error.strerror)) from error

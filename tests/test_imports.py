@@ -14,6 +14,7 @@ MODEL_FILES = {
     "face_detection",
     "image_processing_agegender",
     "image_reading",
+    "image_repair",
     "modeling_agegender",
     "pipeline_agegender",
 }
@@ -23,7 +24,8 @@ ALLOWED = {
     "configuration_agegender": set(),
     "face_detection": set(),
     "image_processing_agegender": {"configuration_agegender", "image_reading"},
-    "image_reading": set(),
+    "image_reading": {"image_repair"},
+    "image_repair": set(),
     "modeling_agegender": {"configuration_agegender"},
     "pipeline_agegender": {"face_detection", "image_reading"},
     "files": MODEL_FILES,

@@ -220,8 +220,8 @@ def test_a_broken_image_is_left_out_with_a_line_or_raises_if_strict(published, t
     shards, (name,) = break_images(published, tmp_path / "broken", 1)
     batches = list(make_loader(shards, batch_size=30, strict=False))
     assert [len(batch["age_labels"]) for batch in batches] == [29]
-    assert f"{name} is left out: cannot identify image file" in warnings.text
-    with pytest.raises(ValueError, match=f"^{name}: cannot identify image file"):
+    assert f"{name} is left out: The file cannot be read as an image" in warnings.text
+    with pytest.raises(ValueError, match=f"^{name}: The file cannot be read as an image"):
         list(make_loader(shards, batch_size=30))
 
 

@@ -29,6 +29,7 @@ MODEL_FILES = {
     "model.safetensors",
     "modeling_agegender.py",
     "image_reading.py",
+    "image_repair.py",
     "pipeline_agegender.py",
     "preprocessor_config.json",
     "train_results.json",

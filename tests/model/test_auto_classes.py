@@ -17,6 +17,7 @@ FILES_THAT_TRAVEL = {
     "modeling_agegender.py",
     "image_processing_agegender.py",
     "image_reading.py",
+    "image_repair.py",
     "pipeline_agegender.py",
     "face_detection.py",
 }

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 import app
 from photos.drawing import BOX_COLOUR, MAX_SHOWN_PIXELS
 from photos.fetching import REFUSED_ADDRESS
-from photos.reading import EMPTY, NOT_A_PICTURE, SVG
+from photos.reading import CUT_OFF, EMPTY, NOT_A_PICTURE, UNSUPPORTED
 from space.api import EXAMPLE_ADDRESS, FaceAnswer, FileAnswer
 from space.gradio_patches import USE_PREDICT_URL
 from space.inference import NO_FILES, NO_PHOTO
@@ -115,8 +115,8 @@ def test_no_face_is_an_empty_list(client, tmp_path):
     [
         ("empty.jpg", b"", EMPTY),
         ("text.jpg", b"dear diary", NOT_A_PICTURE),
-        ("cut.jpg", ASTRONAUT.read_bytes()[:9000], NOT_A_PICTURE),
-        ("drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg"/>', SVG),
+        ("cut.jpg", ASTRONAUT.read_bytes()[:9000], CUT_OFF),
+        ("drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg"/>', UNSUPPORTED.format("SVG")),
         ("huge.png", b"P6 20000 20000 255\n", "too large: choose one with at most 178 million pixels"),
     ],
 )

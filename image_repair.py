@@ -1,0 +1,222 @@
+"""Takes metadata out of image files that cannot be decoded as they are, since damaged metadata costs no pixels."""
+
+import io
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+
+from PIL.JpegImagePlugin import JpegImageFile
+
+
+# Chunks and segments of pixels. tRNS, ALPH: transparency. APP0, APP14: the meaning of the colours.
+PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+PNG_ORIENTATION = re.compile(rb"eXIf|(iTXtXML:com\.adobe\.xmp|[tz][ET]XtRaw profile type exif)\0", re.DOTALL)
+WEBP_PIXELS = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"}
+WEBP_ORIENTATION = {b"EXIF": 0x08, b"XMP ": 0x04}  # and their flags
+WEBP_PROFILE_FLAG = 0x20
+# Tags of sizes, colours and the places of pixels, and those that tell a camera's raw image.
+TIFF_PIXELS = {
+    *range(254, 260),
+    262,
+    266,
+    273,
+    277,
+    278,
+    279,
+    284,
+    292,
+    293,
+    317,
+    *range(320, 326),
+    330,
+    332,
+    338,
+    339,
+}
+TIFF_PIXELS |= {347, *range(512, 522), 529, 530, 532, 50706}
+ORIENTATION, TIFF_SHORT = 274, 3
+# A marker with a length that libjpeg trusts, or the end of a JPEG.
+JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
+END_OF_IMAGE, SCAN, APP0, APP1, APP14 = 0xD9, 0xDA, 0xE0, 0xE1, 0xEE
+JPEG_END = b"\xff\xd9"
+FILLER = bytes(range(1, 255)) * 4  # no marker, no repeated code
+
+
+class CutOffError(ValueError):
+    """A file that ends before its pixels do."""
+
+    def __init__(self):
+        super().__init__("truncated")
+
+
+def repair(name: str, content: bytes) -> Iterator[bytes]:
+    """
+    Yields files of the same pixels without metadata: first with the orientation, then without.
+
+    Args:
+        name: Name of the format, as of `image_reading.name_format`. Formats without damage of this kind yield nothing.
+        content: The whole file.
+
+    Raises:
+        CutOffError: if pixels are missing.
+    """
+    for keep_orientation in (True, False) if name in REPAIRS else ():
+        try:
+            repaired = REPAIRS[name](content, keep_orientation)
+        except (IndexError, struct.error):  # The damage is not in the metadata alone.
+            return
+        yield repaired
+
+
+def repair_png(content: bytes, keep_orientation: bool) -> bytes:
+    kept, position, found = [content[:8]], 8, set()
+    while position + 12 <= len(content) and b"IEND" not in found:
+        length, chunk = struct.unpack_from(">I4s", content, position)
+        end = position + 12 + length
+        data = content[position + 8 : end - 4]
+        is_intact = zlib.crc32(chunk + data) == int.from_bytes(content[end - 4 : end], "big")
+        is_critical = chunk[:1].isupper()  # left as it is: a decoder must refuse wrong sizes and palettes
+        if chunk in PNG_PIXELS and (is_critical or is_intact):
+            kept.append(content[position:end])
+        elif keep_orientation and is_intact and PNG_ORIENTATION.match(chunk + data):
+            kept.append(content[position:end])
+        found.add(chunk)
+        position = end
+    if b"IDAT" not in found:
+        raise CutOffError
+    return b"".join(kept)
+
+
+def repair_webp(content: bytes, keep_orientation: bool) -> bytes:
+    kept, position, has_pixels = [], 12, False
+    while position + 8 <= len(content):
+        chunk, length = struct.unpack_from("<4sI", content, position)
+        data = content[position + 8 : position + 8 + length]
+        position += 8 + length + length % 2
+        if chunk in WEBP_PIXELS and len(data) < length:
+            raise CutOffError
+        if chunk == b"VP8X":
+            dropped = WEBP_PROFILE_FLAG | (0 if keep_orientation else sum(WEBP_ORIENTATION.values()))
+            data = bytes([data[0] & ~dropped]) + data[1:]
+        if chunk in WEBP_PIXELS or (keep_orientation and chunk in WEBP_ORIENTATION and len(data) == length):
+            kept.append(struct.pack("<4sI", chunk, length) + data + bytes(length % 2))
+            has_pixels |= chunk in (b"VP8 ", b"VP8L", b"ANMF")
+    if not has_pixels:
+        raise CutOffError
+    body = b"WEBP" + b"".join(kept)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def repair_jpeg(content: bytes, keep_orientation: bool) -> bytes:
+    kept, rest, has_end = [content[:2]], None, False
+    for marker, start, end in find_markers(content):
+        if rest is None and (is_jpeg_pixels(marker, content[start:end]) or (keep_orientation and marker == APP1)):
+            kept.append(content[start:end])
+        if rest is None and marker == SCAN:
+            rest = content[end:]
+        has_end = marker == END_OF_IMAGE
+    if rest is None:
+        raise CutOffError
+    jpeg = b"".join(kept) + rest
+    if has_end:
+        return jpeg
+    jpeg = jpeg.removesuffix(b"\xff")
+    # What follows the last pixel changes none.
+    if decode_small(jpeg + JPEG_END) != decode_small(jpeg + FILLER + JPEG_END):
+        raise CutOffError
+    return jpeg + JPEG_END
+
+
+def find_markers(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yields the markers of a JPEG, up to its end: the marker, and the start and end of its segment."""
+    position = 0
+    while found := JPEG_MARKER.search(content, position):
+        marker, position = content[found.end() - 1], found.end()
+        if marker != END_OF_IMAGE:
+            position += int.from_bytes(content[position : position + 2], "big")
+        yield marker, found.start(), position
+        if marker == END_OF_IMAGE:
+            return
+
+
+def is_jpeg_pixels(marker: int, segment: bytes) -> bool:
+    if marker in (APP0, APP14):  # which tell how the colours are stored
+        return segment[4:9] in (b"JFIF\0", b"Adobe") and len(segment) >= 16
+    return marker < APP0
+
+
+def decode_small(jpeg: bytes) -> bytes:
+    """Decodes a JPEG at up to 1/8 of its size, but 2,000 pixels a side."""
+    image = JpegImageFile(io.BytesIO(jpeg))
+    image.draft(None, (2000, 2000))
+    return image.tobytes()
+
+
+def repair_gif(content: bytes, keep_orientation: bool) -> bytes:
+    colours = 3 * 2 ** ((content[10] & 7) + 1) if content[10] & 0x80 else 0
+    start = 13 + colours
+    frame = content.find(b",\0\0\0\0" + content[6:10], start)  # of the size of the whole image
+    control = re.findall(rb"!\xf9\x04.{4}\0", content[start:frame], re.DOTALL)[-1:]  # transparency
+    return content[:start] + b"".join(control) + content[frame:] if frame > 0 else content
+
+
+def repair_jpeg_2000(content: bytes, keep_orientation: bool) -> bytes:
+    return content.removesuffix(b"\xff") + JPEG_END
+
+
+def repair_avif(content: bytes, keep_orientation: bool) -> bytes:
+    """Renames the item of EXIF. The orientation is no part of it."""
+    return re.sub(rb"(infe.{8}|infe.{10})Exif", rb"\1skip", content, flags=re.DOTALL)
+
+
+def repair_tiff(content: bytes, keep_orientation: bool) -> bytes:
+    order = "<" if content.startswith(b"II") else ">"
+    (start,) = struct.unpack_from(order + "I", content, 4)
+    (count,) = struct.unpack_from(order + "H", content, start)
+    entries = [content[position : position + 12] for position in range(start + 2, start + 2 + 12 * count, 12)]
+    tags = TIFF_PIXELS | ({ORIENTATION} if keep_orientation else set())
+    kept = [entry for entry in entries if struct.unpack_from(order + "H", entry)[0] in tags]
+    directory = struct.pack(order + "H", len(kept)) + b"".join(kept) + bytes(4)  # no further page
+    return content[:start] + directory + content[start + len(directory) :]  # Whatever lies behind stays where it is.
+
+
+def read_exif_orientation(exif: bytes) -> int | None:
+    """Reads the orientation out of damaged EXIF, of which Pillow reads nothing behind the first damaged entry."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = "<" if exif.startswith(b"II") else ">"
+    try:
+        (start,) = struct.unpack_from(order + "I", exif, 4)
+        (count,) = struct.unpack_from(order + "H", exif, start)
+        for position in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, position)
+            if (tag, kind) == (ORIENTATION, TIFF_SHORT):
+                return value
+    except struct.error:  # It ends before.
+        pass
+    return None
+
+
+def ends_early(name: str, content: bytes) -> bool:
+    """Whether a damaged file ends before a part that it announces."""
+    if name in ("AVIF", "HEIC"):
+        position = 0
+        while position < len(content):
+            size = int.from_bytes(content[position : position + 4], "big")
+            position += size if size >= 8 else len(content)  # 0 stands for the rest of the file
+        return position > len(content) and size >= 8
+    if name == "TIFF":  # which begins with the position of its directory
+        return int.from_bytes(content[4:8], "little" if content.startswith(b"II") else "big") + 2 > len(content)
+    return name == "JPEG 2000" and not content.endswith(JPEG_END)
+
+
+REPAIRS: dict[str, Callable[[bytes, bool], bytes]] = {
+    "TIFF": repair_tiff,
+    "PNG": repair_png,
+    "JPEG": repair_jpeg,
+    "WebP": repair_webp,
+    "GIF": repair_gif,
+    "JPEG 2000": repair_jpeg_2000,
+    "AVIF": repair_avif,
+    "HEIC": repair_avif,
+}
