@@ -2,6 +2,9 @@
 
 import hashlib
 import io
+import os
+import re
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -10,6 +13,7 @@ from PIL import Image
 
 from data.utkface import load_utkface
 from tests.support.faces import FORMS, make_jpeg, make_name, write_nested, write_splits
+from tests.support.picture_sources import write_folder, write_zip
 
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
@@ -78,6 +82,79 @@ def test_unusable_images_are_counted_named_and_left_out(folder, warnings):
         load_utkface(folder, strict=True)
 
 
+def test_what_is_left_out_is_summarized_by_reason(folder, images, warnings):
+    """As for Kaggle's copy of UTKFace, which holds each image several times. A file has all names."""
+    for copy in ("UTKFace", "crop_part1", "utkface_aligned_cropped/crop_part1"):
+        write_folder(folder / copy, images)
+    good = next(iter(images.values()))
+    for index in range(9):
+        (folder / f"nameless{index}.jpg").write_bytes(good)
+        (folder / f"{130 + index}_0_0_20170116174525125.jpg").write_bytes(good)
+    (folder / "z").mkdir()
+    (folder / "z" / make_name(1)).write_bytes(make_jpeg(999))
+    for _ in range(2):  # built, then from the cache
+        warnings.clear()
+        dataset = load_utkface(folder)
+        assert sum(dataset.num_rows.values()) == 60
+        lines = warnings.text.splitlines()
+        assert "199 of 259 images are left out:" in lines[0] and len(lines) == 7
+        assert re.match(r"  180, such as UTKFace/.*, .*: a copy of another image$", lines[1])
+        assert sum("the age 13" in line for line in lines) == sum("not of the form" in line for line in lines) == 1
+        assert f"z/{make_name(1)}: another image has the same name" in warnings.text
+        assert "4 files are no pictures and were passed over, such as UTKFace/notes.txt" in lines[-2]
+        file = re.match("(.*left_out.txt) lists all images", lines[-1]).group(1)
+        assert all(f"nameless{index}.jpg" in Path(file).read_text(encoding="utf-8") for index in range(9))
+
+
+def test_copies_do_not_change_data_or_splits(tmp_path, folder, images):
+    expected = contents(load_utkface(folder))
+    for copy in ("UTKFace", "crop_part1", "utkface_aligned_cropped/UTKFace"):
+        write_folder(tmp_path / "kaggle" / copy, images)
+    assert contents(load_utkface(tmp_path / "kaggle")) == expected
+
+
+def test_files_that_cannot_be_read_are_left_out_with_their_reason(folder, warnings, monkeypatch):
+    """Before the images are compared, or between that and the building of the data."""
+    (folder / "30_0_0_20170000000000999.jpg").symlink_to("nothing")
+    vanishing, calls = folder / make_name(7), []
+    read_bytes = Path.read_bytes
+
+    def read(path):
+        if path == vanishing:
+            calls.append(path)
+            if len(calls) == 2:
+                raise FileNotFoundError(2, "No such file or directory")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    dataset = load_utkface(folder)
+    assert sum(dataset.num_rows.values()) == 59 and len(calls) == 2
+    assert "1 of 61 images are left out" in warnings.text and "No such file or directory" in warnings.text
+    assert f"{make_name(7)}: [Errno 2] No such file or directory; it is left out." in warnings.text
+    with pytest.raises(ValueError, match="cannot be opened"):
+        load_utkface(folder, strict=True)
+
+
+def test_damaged_members_of_archives_are_left_out_with_their_reason(tmp_path, images, warnings):
+    content = bytearray(Path(write_zip(tmp_path / "faces", images)).read_bytes())
+    content[len(content) // 3] ^= 255
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # the first is encrypted
+    (tmp_path / "faces.zip").write_bytes(content)
+    assert sum(load_utkface(tmp_path / "faces.zip").num_rows.values()) == 58
+    assert "Bad CRC-32" in warnings.text and "This file is encrypted." in warnings.text
+
+
+def test_names_that_are_no_text_are_stored(tmp_path, images, warnings):
+    folder = Path(write_folder(tmp_path / "faces", images))
+    with open(os.fsencode(folder) + b"/30_0_0_caf\xe9.jpg", "wb") as file:
+        file.write(make_jpeg(777))
+    with open(os.fsencode(folder) + b"/nothing\n\xe9.jpg", "wb") as file:
+        file.write(b"")
+    names = [name for split in load_utkface(folder).values() for name in split["file_name"]]
+    assert "30_0_0_caf\\udce9.jpg" in names and len(names) == 61
+    assert "nothing \\udce9.jpg" in warnings.text
+
+
 def test_an_unreadable_file_does_not_shadow_a_good_one_of_the_same_name(tmp_path, images):
     name, data = next(iter(images.items()))
     path = write_nested(tmp_path / "nested", images)
@@ -89,7 +166,7 @@ def test_an_unreadable_file_does_not_shadow_a_good_one_of_the_same_name(tmp_path
 def test_second_use_comes_from_the_cache_and_a_change_is_noticed(folder, warnings):
     first = load_utkface(folder)
     assert load_utkface(folder)["train"].cache_files == first["train"].cache_files
-    assert not warnings.text
+    assert "left out" not in warnings.text
     (folder / make_name(1000)).write_bytes(make_jpeg(1000))
     assert make_name(1000) in contents(load_utkface(folder))
 

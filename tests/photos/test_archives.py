@@ -1,6 +1,7 @@
 """Any file or archive gives pictures or plain sentences, within bounds of size, number and time."""
 
 import io
+import tarfile
 import zipfile
 
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 
 from files.archives import ENCRYPTED, NESTED, TOO_MANY_MEMBERS, UNKNOWN_PACKING
 from photos import archives
-from photos.archives import NO_MEMBERS, NOT_A_ZIP, count_pictures, read_pictures
+from photos.archives import NO_MEMBERS, NOT_A_ZIP, OTHER_ARCHIVE, Note, count_pictures, read_pictures
 from photos.reading import EMPTY, NOT_A_PICTURE
 
 
@@ -92,7 +93,8 @@ def test_locked_members_leave_room_for_others(tmp_path, monkeypatch):
 def test_name_that_is_no_text_gets_a_sentence(tmp_path):
     content = write_zip(tmp_path / "a.zip", {"\u00fc.png": encode(RED)}).read_bytes()
     (tmp_path / "a.zip").write_bytes(content.replace(b"\xc3", b"\xff", 1))
-    assert [str(answer) for _, answer in read_pictures([tmp_path / "a.zip"])] == [UNKNOWN_PACKING]
+    [(_, answer)] = read_pictures([tmp_path / "a.zip"])
+    assert str(answer).startswith("This file is damaged in its archive")
 
 
 def test_all_archives_together_are_bounded(tmp_path, monkeypatch):
@@ -114,7 +116,7 @@ def test_broken_and_locked_archives_get_a_sentence(tmp_path):
     answers = [
         str(answer) for _, answer in read_pictures(tmp_path / f"{name}.zip" for name in ("locked", "broken", "cut"))
     ]
-    assert answers == [ENCRYPTED, UNKNOWN_PACKING, NOT_A_ZIP]
+    assert answers == [ENCRYPTED, "This file is damaged in its archive (Bad CRC-32 for file 'a.png').", NOT_A_ZIP]
 
 
 @pytest.mark.parametrize("members", [{}, {"folder/": b"", "__MACOSX/._a.png": b"x", ".hidden": b"x"}])
@@ -122,6 +124,35 @@ def test_archive_without_files_gets_a_sentence(tmp_path, members):
     path = write_zip(tmp_path / "a.zip", members)
     assert [(name, str(answer)) for name, answer in read_pictures([path])] == [("a.zip", NO_MEMBERS)]
     assert count_pictures([path]) == 1
+
+
+def test_files_that_are_no_pictures_are_counted_in_a_note(tmp_path):
+    members = {"notes.txt": b"text", "IMG_0001": encode(RED), "clip.mp4": b"x", "__MACOSX/._a.png": b"x", "a.png": b""}
+    paths = [write_zip(tmp_path / "a.zip", members), write_zip(tmp_path / "b.zip", {"only.txt": b"text"})]
+    answers = [(name, getattr(answer, "size", None) or str(answer)) for name, answer in read_pictures(paths)]
+    assert answers == [
+        ("IMG_0001", (60, 40)),
+        ("a.png", EMPTY),
+        ("a.zip", "2 files are no pictures and were passed over, such as notes.txt."),
+        ("b.zip", "1 file is no picture and was passed over, such as only.txt."),
+    ]
+    assert count_pictures(paths) == 2
+    # The bound on the number of pictures counts no notes.
+    answers = list(read_pictures(paths, max_files=2))
+    assert len(answers) == 4 and all(isinstance(answer, Note) for _, answer in answers[2:])
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_other_archives_get_a_sentence(tmp_path, mode):
+    with tarfile.open(tmp_path / "photos", mode) as archive:
+        archive.addfile(tarfile.TarInfo("a.png"))
+    assert [str(answer) for _, answer in read_pictures([tmp_path / "photos"])] == [OTHER_ARCHIVE]
+
+
+def test_picture_with_an_archive_behind_it_is_a_picture(tmp_path):
+    archive = write_zip(tmp_path / "a.zip", {"b.png": encode(RED)}).read_bytes()
+    (tmp_path / "photo.png").write_bytes(encode(RED) + archive)
+    assert [answer.size for _, answer in read_pictures([tmp_path / "photo.png"])] == [(60, 40)]
 
 
 def test_number_of_files_is_bounded(tmp_path):
