@@ -6,12 +6,13 @@ from pathlib import Path
 
 def flush_to_disk(path: Path):
     """Waits until a file, or the list of files of a folder, is on the disk, even if the machine fails afterwards."""
-    if path.is_dir():
-        if os.name == "nt":  # Windows opens no folders
+    try:
+        # Windows flushes nothing that is opened for reading only, and opens no folders.
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except PermissionError:
+        if path.is_dir():
             return
-        descriptor = os.open(path, os.O_RDONLY)
-    else:
-        descriptor = os.open(path, os.O_RDWR)  # Windows flushes nothing that is opened for reading only
+        raise
     try:
         os.fsync(descriptor)
     finally:

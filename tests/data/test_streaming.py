@@ -1,6 +1,8 @@
 """Streamed training images: the same as those of a built data set, shared between processes, resumed within an epoch."""
 
+import pickle
 import shutil
+from itertools import islice
 from pathlib import Path
 
 import datasets
@@ -73,6 +75,23 @@ def make_loader(shards: Shards, batch_size: int = 4, num_workers: int = 0, stric
         strict=strict,
         accelerator=Accelerator(cpu=True),
     )
+
+
+def test_streams_where_names_hold_characters_of_patterns(published, tmp_path, shards):
+    """https://github.com/elisemercury/Duplicate-Image-Finder/issues/94"""
+    folder = tmp_path / "[2019] f?ces*"
+    shutil.copytree(published, folder)
+    for path in (folder, folder / "*.parquet"):
+        streamed = load_streamed_faces(str(path), strict=True)
+        assert [Path(file).name for file in streamed[1].files] == [Path(file).name for file in shards.files]
+        assert len(streamed[0]["train"]) == 30 and next(iter(StreamedFaces(streamed[1], 8, 0, 0, 1)))["image"]
+
+
+def test_workers_that_are_spawned_get_the_stream(shards):
+    """As on Windows and macOS, which fork no workers."""
+    loader = make_loader(shards)
+    stream, collate = pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
+    assert collate(list(islice(stream, 2)))["pixel_values"].shape == (2, 3, 32, 32)
 
 
 def list_names(shards: Shards, rank: int = 0, processes: int = 1, epoch: int = 0, images: int = 0) -> list[str]:

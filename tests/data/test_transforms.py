@@ -1,5 +1,7 @@
 """Inputs of the model from rows of a data set."""
 
+import pickle
+
 import torch
 from PIL import Image
 
@@ -16,3 +18,11 @@ def test_model_inputs_mark_missing_labels_and_are_normalized_once():
     assert inputs["gender_labels"].tolist() == [1, -100]
     normalized = to_model_inputs(processor, do_normalize=True)(rows)["pixel_values"]
     assert torch.allclose(Normalization(processor)(inputs["pixel_values"]), normalized, atol=1e-6)
+
+
+def test_workers_that_are_spawned_get_the_transform():
+    """As on Windows and macOS, which fork no workers."""
+    transform = to_model_inputs(AgeGenderImageProcessor(size={"height": 32, "width": 32}), do_normalize=True)
+    rows = {"image": [Image.new("RGB", (50, 40), "white")], "age": [7.0], "gender": [1]}
+    copy = pickle.loads(pickle.dumps(transform))
+    assert torch.equal(copy(rows)["pixel_values"], transform(rows)["pixel_values"])

@@ -1,6 +1,7 @@
 """Error messages: sentences for errors of the Hub, and how a program ends with them."""
 
 import errno
+import io
 import sys
 
 import httpx2
@@ -79,3 +80,11 @@ def test_program_ends_with_a_sentence(error, sentence, monkeypatch):
 def test_other_errors_keep_their_traceback():
     with pytest.raises(KeyError):
         run(lambda: fail(KeyError("a fault of the program")))
+
+
+def test_characters_that_a_console_lacks_end_no_program(monkeypatch):
+    """As that of Windows."""
+    output = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", output)
+    run(lambda: print("≤ 2 – caf\udce9", flush=True))
+    assert output.buffer.getvalue().decode("cp1252").strip() == "\\u2264 2 – caf\\udce9"

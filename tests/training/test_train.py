@@ -27,6 +27,7 @@ from tests.support.training import (
     write_faces,
     write_table,
 )
+from tests.support.windows import follow_windows_rules
 from training import setup
 from training.arguments import TrainArguments
 from training.initial_model import load_config
@@ -126,6 +127,16 @@ def test_biases_and_normalisations_do_not_decay(tmp_path):
     assert len(decays) == len(parameters)
     for name, parameter in parameters.items():
         assert decays[id(parameter)] == (0.0 if "normalization" in name or name.endswith("bias") else 0.3), name
+
+
+@pytest.mark.slow
+def test_trains_and_resumes_by_the_rules_of_windows(run_train, tmp_path):
+    """Checkpoints, the best weights, their deletion and the export."""
+    with pytest.MonkeyPatch.context() as patch:
+        follow_windows_rules(patch, tmp_path)
+        run_train(tmp_path, num_train_epochs=1, checkpointing_steps=2, checkpoints_total_limit=1)
+        run_train(tmp_path, num_train_epochs=2, checkpoints_total_limit=1, resume_from_checkpoint="latest")
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1 and (tmp_path / "model.safetensors").exists()
 
 
 def test_a_table_without_genders_trains(run_train, tmp_path):
