@@ -78,7 +78,6 @@ def make_loader(shards: Shards, batch_size: int = 4, num_workers: int = 0, stric
 
 
 def test_streams_where_names_hold_characters_of_patterns(published, tmp_path, shards):
-    """https://github.com/elisemercury/Duplicate-Image-Finder/issues/94"""
     folder = tmp_path / "[2019] f?ces*"
     shutil.copytree(published, folder)
     for path in (folder, folder / "*.parquet"):
