@@ -61,7 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     if len(arguments.data_dir) > 1:
         parser.error("--data_dir takes one path; a pattern needs quotes, as in --data_dir 'photos/*.jpg'.")
     arguments.data_dir = arguments.data_dir[0]
-    if arguments.output.suffix not in WRITERS:
+    if arguments.output.suffix.lower() not in WRITERS:
         parser.error(f"--output must end in {' or '.join(WRITERS)}, got {arguments.output}.")
     for name in ("per_device_eval_batch_size", "pictures_per_part"):
         if getattr(arguments, name) < 1:

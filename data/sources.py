@@ -108,7 +108,7 @@ class Source:
             for file in found:
                 if file not in tables:
                     self._others.add(to_text(file.path))
-        if tables or not os.path.exists(self.data_dir) and not found:
+        if tables or not (found or os.path.exists(self.data_dir)):
             self.files = tables
             self._load_table(labelled)
         self.passed_over = copy(self._others)
@@ -171,10 +171,9 @@ class Source:
             for member in find_pictures(read_archive(path), self.passed_over):
                 yield make_entry(member.name if is_given else f"{path}/{member.name}", member.read)
         except ARCHIVE_ERRORS as error:
-            damage = ValueError(f"{path} is damaged ({error}): fetch it again.")
             if is_given:
-                raise damage from error
-            yield make_entry(path, partial(fail, damage))
+                raise ValueError(f"{path} is damaged ({error}): fetch it again.") from error
+            yield make_entry(path, partial(fail, FileError(f"This archive is damaged ({error}): fetch it again.")))
 
     def fingerprint(self) -> str:
         """Returns a hash that changes with the name, size or date of any file."""

@@ -16,9 +16,8 @@ class Found(NamedTuple):
 
     path: str
     error: FileError | None = None
-    is_regular: bool = (
-        True  # False for pipes, sockets and devices, which must not be opened: reading could wait for ever
-    )
+    # False for pipes, sockets and devices, which must not be opened: reading them could wait for ever.
+    is_regular: bool = True
 
 
 def explain_unlisted(error: OSError) -> FileError:
@@ -129,8 +128,10 @@ def find_files(path: str) -> tuple[str, list[Found]]:
     if os.path.isdir(path):
         os.scandir(path).close()
         return path, list(list_files(path))
-    if os.path.lexists(path) or not glob.has_magic(path):
-        return os.path.dirname(path), [look_up(path)] if os.path.lexists(path) else []
+    if os.path.lexists(path):
+        return os.path.dirname(path), [look_up(path)]
+    if not glob.has_magic(path):
+        return "", []
     root, pattern = split_pattern(path)
     files = list(list_files(root, pattern))
     if not files:

@@ -143,7 +143,7 @@ class Parts:
         with (
             replacing(self.output, self.folder) as table,
             replacing(self.unreadable, self.folder) as unreadable,
-            WRITERS[self.output.suffix](table) as write_faces,
+            WRITERS[self.output.suffix.lower()](table) as write_faces,
             open_csv(unreadable, ("file", "error")) as write_unreadable,
         ):
             waiting = []

@@ -85,7 +85,7 @@ def test_pattern_of_archives_reads_each(tmp_path, images):
         write_zip(tmp_path / "photos" / name, some)
     (tmp_path / "photos" / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
     contents = list_contents(Source(tmp_path / "photos" / "*.zip", labelled=False))
-    assert "is damaged" in contents.pop(f"{tmp_path}/photos/cut.zip")
+    assert "archive is damaged" in contents.pop(f"{tmp_path}/photos/cut.zip")
     assert contents == {f"{tmp_path}/photos/{name}.zip/{file}": some[file] for name in ("one", "two") for file in some}
     source = Source(tmp_path / "photos")
     assert list_contents(source) == {} and source.passed_over.count == 3

@@ -45,7 +45,7 @@ def test_files_and_folders_are_flushed_on_windows(windows, tmp_path):
         flush_to_disk(path)
 
 
-@pytest.mark.parametrize("name", ["faces.csv", "faces.parquet"])
+@pytest.mark.parametrize("name", ["faces.csv", "faces.PARQUET"])
 def test_tables_are_written_on_windows(windows, tmp_path, name):
     """Parts, their merging and the list of unreadable pictures; nothing that is open is renamed or deleted."""
     parts = Parts(tmp_path / name, 2, 1, {"model": "a"})
