@@ -1,5 +1,6 @@
 """Files reach the disk, by the rules of Windows too."""
 
+import mmap
 import os
 from pathlib import Path
 
@@ -24,6 +25,11 @@ def test_rules_refuse_what_windows_refuses(windows, tmp_path):
         os.fsync(opened.fileno())
     with file.open("rb"), pytest.raises(PermissionError):
         file.unlink()
+    with other.open("rb") as opened:
+        mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    with pytest.raises(PermissionError):
+        other.unlink()
+    mapped.close()
     with pytest.raises(PermissionError):
         os.open(tmp_path, os.O_RDONLY)
     with pytest.raises(FileExistsError):

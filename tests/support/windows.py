@@ -10,8 +10,9 @@ import pytest
 
 
 def find_open_files() -> set[str]:
-    """Returns the paths of the files that this process holds open."""
-    paths = set()
+    """Returns the paths of the files that this process holds open or has mapped into its memory."""
+    lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    paths = {line.split(maxsplit=5)[5] for line in lines if line.count("/")}
     for descriptor in os.listdir("/proc/self/fd"):
         try:
             paths.add(os.readlink(f"/proc/self/fd/{descriptor}"))
@@ -24,7 +25,9 @@ def refuse_open_files(function: Callable, folder: Path) -> Callable:
     """Wraps a function that renames or deletes files: below a folder it refuses those that are open."""
 
     def wrapped(*paths, **options):
-        full = [Path(os.path.abspath(os.fsdecode(path))) for path in paths]
+        directory = options.get("dir_fd")
+        start = os.getcwd() if directory is None else os.readlink(f"/proc/self/fd/{directory}")
+        full = [Path(os.path.normpath(os.path.join(start, os.fsdecode(path)))) for path in paths]
         if any(path.is_relative_to(folder) and str(path) in find_open_files() for path in full):
             raise PermissionError(errno.EACCES, "The process cannot access the file", str(full[0]))
         return function(*paths, **options)
