@@ -118,7 +118,9 @@ class Source:
         path, is_given = file.path, file.path == self.data_dir
         if file.error and is_given:
             raise ValueError(f"{path}: {file.error}")
-        name = os.path.basename(path) if is_given else PurePath(os.path.relpath(path, self.root or ".")).as_posix()
+        name = PurePath(os.path.relpath(path, self.root or ".")).as_posix()
+        if is_given:  # even if it is hidden
+            name = os.path.basename(path).lstrip(".")
         if file.error or (file.is_regular and is_parquet(name) and not is_system_file(name)):
             return True
         if file.is_regular and is_picture(name, partial(read_start, path)):

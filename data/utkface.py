@@ -97,6 +97,8 @@ class UTKFace(datasets.GeneratorBasedBuilder):
     def _generate_examples(self, rows: dict, split: str):
         for position, entry in enumerate(self.source.entries()):
             face, group, face_split = rows.get(position, (None, None, None))
+            if face is not None and face.name != entry.name:
+                raise ValueError(f"{self.source.data_dir} has changed while it was read: start again.")
             if face_split == split:
                 labels = {"age": face.age, "gender": face.gender, "race": face.race}
                 try:

@@ -77,6 +77,12 @@ def test_bad_files_stop_no_others(tmp_path):
     assert str(source.passed_over) == "5 files are no pictures and were passed over, such as notes.txt."
 
 
+@pytest.mark.parametrize("name", ["photo", ".hidden.jpg", "photo.JPE", "photo.bak"])
+def test_a_picture_alone_is_read_whatever_its_name(tmp_path, name):
+    (tmp_path / name).write_bytes(make_jpeg(1))
+    assert list_contents(Source(tmp_path / name)) == {str(tmp_path / name): make_jpeg(1)}
+
+
 def test_pattern_of_archives_reads_each(tmp_path, images):
     """One that is damaged stops no others; an archive in a folder is passed over."""
     some = dict(list(images.items())[:2])
