@@ -16,7 +16,7 @@ from typing import NamedTuple
 import datasets
 
 from data.labels import read_labels
-from data.tables import SPLIT_NAMES, check_columns, is_parquet, load_table, read_name
+from data.tables import SPLIT_NAMES, check_labelled_table, is_parquet, load_table, read_name
 
 
 # HEIC too, though it cannot be decoded here: such photos are reported, not passed over.
@@ -169,7 +169,7 @@ class Source:
         self.files, self.table = tables, load_table(path, tables)
         has_splits = len(self.table) > 1
         if labelled:
-            check_columns(path, next(iter(self.table.values())).features, "age")
+            check_labelled_table(path, self.table)
             if has_splits and not set(self.table) <= set(SPLIT_NAMES):
                 known = ", ".join(SPLIT_NAMES)
                 raise ValueError(f"{path!r} has the splits {sorted(self.table)}; known are {known}.")

@@ -22,10 +22,20 @@ from accelerate.data_loader import prepare_data_loader
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
-from data.labels import check_labels, is_utkface, read_labels
+from data.labels import LABELS, check_labels, find_labels, is_utkface, read_labels
 from data.sources import Source
 from data.splits import read_list
-from data.tables import SPLIT_NAMES, check_columns, explain_absence, is_parquet, raise_cause, read_name, rename_splits
+from data.tables import (
+    SPLIT_NAMES,
+    check_columns,
+    check_label_columns,
+    check_labelled_table,
+    explain_absence,
+    is_parquet,
+    raise_cause,
+    read_name,
+    rename_splits,
+)
 from data.transforms import to_model_inputs
 from data.utkface import FEATURES, UNUSABLE, load_utkface
 from hub.errors import plain_errors
@@ -35,7 +45,7 @@ logger = datasets.logging.get_logger(__name__)
 
 # The columns that `read_names` yields.
 NAMES = datasets.Features(
-    {name: FEATURES[name] for name in ("file_name", "age", "gender")} | {"shard": datasets.Value("int32")}
+    {name: FEATURES[name] for name in ("file_name", *LABELS)} | {"shard": datasets.Value("int32")}
 )
 
 
@@ -71,7 +81,7 @@ def find_shards(data_dir: str) -> dict[str, list[str]]:
 
 def read_names(files: tuple[str, ...], keys: tuple[str, ...]) -> Iterator[dict]:
     """
-    Yields name, age and gender of each training image, and the number of its file, without reading the image.
+    Yields the name and the labels of each training image, and the number of its file, without reading the image.
 
     Args:
         files: Parquet files, in a tuple, since `datasets` divides a list between calls.
@@ -86,7 +96,7 @@ def read_names(files: tuple[str, ...], keys: tuple[str, ...]) -> Iterator[dict]:
         with fsspec.open(file, **({"cache_type": "none"} if "://" in file else {})) as opened:
             parquet = pq.ParquetFile(opened)
             features = datasets.Features.from_arrow_schema(parquet.schema_arrow)
-            columns = [name for name in ("age", "gender", "race", "file_name") if name in features]
+            columns = [*find_labels(features), *(["file_name"] if "file_name" in features else [])]
             rows = parquet.read(columns=[*columns, "image.path"]).flatten().to_pylist()
         for row in rows:
             name = read_name(row, f"train-{len(seen)}")
@@ -97,7 +107,7 @@ def read_names(files: tuple[str, ...], keys: tuple[str, ...]) -> Iterator[dict]:
             except ValueError as error:
                 raise ValueError(f"{name} in {file}: {error}. --streaming needs usable images.") from error
             seen.add(name)
-            yield {"file_name": name, "age": labels["age"], "gender": labels["gender"], "shard": number}
+            yield {"file_name": name, **labels, "shard": number}
 
 
 def load_streamed_faces(data_dir: str, strict: bool) -> tuple[datasets.DatasetDict, Shards]:
@@ -108,7 +118,7 @@ def load_streamed_faces(data_dir: str, strict: bool) -> tuple[datasets.DatasetDi
     them in the cache of `datasets`, unless the files have changed.
 
     Returns:
-        `train` with the columns file_name, age and gender; `validation`, and `test` if there is one, as from
+        `train` with file_name and the columns of labels; `validation`, and `test` if there is one, as from
         `load_utkface`; and the files of `train`.
 
     Raises:
@@ -118,7 +128,9 @@ def load_streamed_faces(data_dir: str, strict: bool) -> tuple[datasets.DatasetDi
     files = shards.pop("train")
     table = datasets.load_dataset("parquet", data_files=shards)
     for features in (open_stream(files).features, *(split.features for split in table.values())):
-        check_columns(data_dir, features, "image", "age")
+        check_columns(data_dir, features, "image")
+        check_label_columns(data_dir, features)
+    check_labelled_table(data_dir, table)
     held_out = load_utkface(Source(data_dir, table=table), strict)
     keys = tuple(file_system.ukey(path) for file_system, path in map(fsspec.core.url_to_fs, files))
     with raise_cause():
@@ -209,7 +221,7 @@ def read_row(row: dict, features: datasets.Features, processor, strict: bool) ->
             raise ValueError(f"{name}: {error}") from error
         logger.warning(f"{name} is left out: {error}")
         return None
-    rows = {"image": [image], "age": [labels["age"]], "gender": [labels["gender"]]}
+    rows = {name: [value] for name, value in labels.items()} | {"image": [image]}
     return to_model_inputs(processor, do_normalize=False)(rows)
 
 

@@ -5,13 +5,14 @@ Near-duplicates never lie in two splits.
 """
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 import datasets
 import numpy as np
 from PIL import Image
 
-from data.labels import GENDERS, RACES, LabelledFace, check_labels, is_utkface, parse_file_name
+from data.labels import GENDERS, LABELS, RACES, LabelledFace, check_labels, is_utkface, parse_file_name
 from data.near_duplicates import group_near_duplicates, make_thumbnail
 from data.sources import Source
 from data.splits import DEFAULT_SHARE, SPLIT_LISTS, draw_groups, drop_groups, find_listed, make_stratum, read_list
@@ -27,6 +28,8 @@ FEATURES = datasets.Features(
     {
         "image": datasets.Image(),
         "age": datasets.Value("float32"),
+        "age_low": datasets.Value("float32"),
+        "age_high": datasets.Value("float32"),
         "gender": datasets.ClassLabel(names=GENDERS),
         "race": datasets.ClassLabel(names=RACES),
         "file_name": datasets.Value("string"),
@@ -38,7 +41,7 @@ FEATURES = datasets.Features(
 class UTKFace(datasets.GeneratorBasedBuilder):
     """Builds the splits train, validation and test; see `load_utkface`."""
 
-    VERSION = datasets.Version("1.3.0")  # part of the cache's name: raise it when the same source gives other rows
+    VERSION = datasets.Version("1.4.0")  # part of the cache's name: raise it when the same source gives other rows
 
     def __init__(
         self, source: Source, strict: bool, seed: int | None, validation_share: float | None, test_share: float
@@ -62,7 +65,9 @@ class UTKFace(datasets.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
         faces, groups, refused = self._scan()
         splits = self._assign_splits(faces, groups)
-        left_out = [f"{len(refused)} of {len(refused) + len(faces)} images are left out:", *refused] if refused else []
+        left_out = [f"  {name}: {reason}" for name, reason in refused]
+        if refused:
+            left_out.insert(0, f"{len(refused)} of {len(refused) + len(faces)} images are left out:")
         if None in splits:
             left_out.append(f"{splits.count(None)} near-duplicates of validation or test images belong to no split.")
         self.left_out_file.write_text("\n".join(left_out), encoding="utf-8")
@@ -77,12 +82,12 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         for position, entry in enumerate(self.source.entries()):
             face, group, face_split = rows.get(position, (None, None, None))
             if face_split == split:
-                labels = {"age": face.age, "gender": face.gender, "race": face.race}
+                labels = {label: getattr(face, label) for label in LABELS}
                 image = {"path": face.name, "bytes": entry.read()}
                 yield face.name, {"image": image, **labels, "file_name": face.name, "group": group}
 
-    def _scan(self) -> tuple[list[LabelledFace], np.ndarray, list[str]]:
-        """Returns the usable faces, their groups, and a line for each unusable image."""
+    def _scan(self) -> tuple[list[LabelledFace], np.ndarray, list[tuple[str, str]]]:
+        """Returns the usable faces, their groups, and the name of each unusable image with its reason."""
         faces, thumbnails, refused, seen = [], [], [], set()
         entries = datasets.utils.tqdm(self.source.entries(), desc="Reading faces", unit=" images")
         for position, entry in enumerate(entries):
@@ -95,15 +100,12 @@ class UTKFace(datasets.GeneratorBasedBuilder):
             except UNUSABLE as error:
                 if self.strict:
                     raise ValueError(f"{entry.name}: {error}") from error
-                refused.append(f"  {entry.name}: {error}")
+                refused.append((entry.name, str(error)))
                 continue
             seen.add(entry.name)
             faces.append(LabelledFace(position, entry.name, split=entry.split, **labels))
         if not faces:
-            raise ValueError(
-                f"{self.source.data_dir} holds no usable image: expected names like "
-                "26_1_2_20170116181301976.jpg.chip.jpg, or a table with the columns image and age."
-            )
+            raise ValueError(f"{self.source.data_dir} holds no usable image: {explain_refusal(refused)}")
         # By name, so that the same images are drawn from an archive and from a folder.
         order = sorted(range(len(faces)), key=lambda index: faces[index].name)
         return [faces[index] for index in order], group_near_duplicates(np.stack(thumbnails)[order]), refused
@@ -111,7 +113,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
     def _assign_splits(self, faces: list[LabelledFace], groups: np.ndarray) -> list[str | None]:
         """Returns the split of each face, None for near-duplicates of validation or test images."""
         everyone = range(len(faces))
-        strata = [make_stratum(face.age, face.gender) for face in faces]
+        strata = [make_stratum(face.age_low, face.age_high, face.gender) for face in faces]
         published = {split: {i for i in everyone if faces[i].split == split} for split in SPLIT_NAMES}
         seed = self.seed or 0
         excluded = set()
@@ -135,6 +137,18 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         return [names.get(index) for index in everyone]
 
 
+def explain_refusal(refused: list[tuple[str, str]]) -> str:
+    """Tells the most frequent reason why images are unusable, with the first image that has it."""
+    if not refused:
+        return (
+            "expected names like 26_1_2_20170116181301976.jpg.chip.jpg, or a table with the columns image and age, or "
+            "age_low and age_high."
+        )
+    [(reason, _)] = Counter(reason for _, reason in refused).most_common(1)
+    name = next(name for name, other in refused if other == reason)
+    return f"{len(refused)} of {len(refused)} are left out, such as {name}: {reason}."
+
+
 def load_utkface(
     data_dir: str | Path | Source,
     strict: bool = False,
@@ -143,7 +157,8 @@ def load_utkface(
     test_share: float = 0.1,
 ) -> datasets.DatasetDict:
     """
-    Loads faces with the columns image, age (years), gender, race, file_name and group (of near-duplicates).
+    Loads faces with the columns image, age (years; None if only a band is known), age_low and age_high (first and last age
+    of the band; equal to a known age), gender, race, file_name and group (of near-duplicates).
 
     The first call builds the data set in the cache of `datasets`. Later calls load it from there, unless the files have
     changed. UTKFace has the test and validation images that are listed in `splits/`. For other data, or if a seed or a share

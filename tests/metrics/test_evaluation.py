@@ -276,12 +276,13 @@ def test_a_missing_model_reaches_the_user_as_a_sentence(pictures, tmp_path, monk
 
 def test_images_whose_duplicates_have_other_labels_are_told():
     columns = {
-        "age": [20, 20, 30, 31, 40, 40, 50],
-        "gender": [0, 0, 1, 1, 0, 1, None],
-        "group": [5, 5, 2, 2, 9, 9, 1],
+        "age_low": [20, 20, 30, 31, 40, 40, 50, 60, 60],
+        "age_high": [20, 20, 30, 31, 40, 40, None, 69, 70],
+        "gender": [0, 0, 1, 1, 0, 1, None, 0, 0],
+        "group": [5, 5, 2, 2, 9, 9, 1, 3, 3],
     }
     agreeing = evaluation.find_agreeing(datasets.Dataset.from_dict(columns))
-    assert agreeing.tolist() == [True, True, False, False, False, False, True]
+    assert agreeing.tolist() == [True, True, False, False, False, False, True, False, False]
 
 
 def test_metrics_where_duplicates_agree_are_written(run_evaluation, monkeypatch):
