@@ -127,13 +127,15 @@ def check_labelled_table(source: str, table: datasets.DatasetDict):
             f"{source} has the columns {unread}, which are not read: labels are age, age_low, age_high, gender."
         )
     for split in table.values():
-        for column in [column for column, label in labels.items() if label == "gender"]:
-            check_genders(source, split, column)
+        for column, label in labels.items():
+            if label == "gender" and isinstance(split.features[column], datasets.ClassLabel | datasets.Value):
+                check_genders(source, split, column)
 
 
 def check_genders(source: str, split: datasets.Dataset, column: str):
     """Raises ValueError if a column numbers genders otherwise than 0 and 1, since its 1 may be male."""
-    values = getattr(split.features[column], "names", None) or split.unique(column)
+    feature = split.features[column]
+    values = feature.names if isinstance(feature, datasets.ClassLabel) else split.unique(column)
     numbers = {word for word in map(read_word, values) if word.isdecimal()}
     if not numbers <= GENDER_NAMES.keys():
         raise ValueError(
