@@ -1,5 +1,7 @@
 """Tables of faces: classes by name, published splits, and the names of splits and files."""
 
+import re
+
 import datasets
 import pandas
 import pytest
@@ -66,6 +68,28 @@ def test_a_table_as_adience_has_it(tmp_path):
         [None, None, None, None],
         [None, None, None, 1],
     ]
+
+
+def test_the_example_in_the_docs_makes_tables_of_fairface_and_adience(tmp_path, monkeypatch):
+    fairface, adience = tmp_path / "fairface-img-margin025-trainval" / "train", tmp_path / "aligned" / "3@N03"
+    for folder in (fairface, adience):
+        folder.mkdir(parents=True)
+    for index in range(10):
+        make_image(index).save(fairface / f"{index}.jpg")
+        make_image(index).save(adience / f"landmark_aligned_face.{index}.1_o.jpg")
+    rows_of_fairface = [f"train/{index}.jpg,more than 70,Female,Black,True" for index in range(10)]
+    rows_of_adience = [f"3@N03\t1_o.jpg\t{index}\t(25, 32)\tm\t0" for index in range(10)]
+    for name, lines in (
+        ("fairface_label_train.csv", ["file,age,gender,race,service_test", *rows_of_fairface]),
+        ("fold_0_data.txt", ["user_id\toriginal_image\tface_id\tage\tgender\tx", *rows_of_adience]),
+    ):
+        (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
+    (example,) = re.findall("```python\n(.*?)```", (ROOT / "docs" / "data.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    for name, expected in (("fairface", (70, 120, 1)), ("adience_0", (25, 32, 0))):
+        loaded = load_rows(tmp_path / f"{name}.parquet").values()
+        assert [(row["age_low"], row["age_high"], row["gender"]) for row in loaded] == [expected] * 10
 
 
 def test_bands_in_columns_and_names_of_columns(tmp_path, warnings):
