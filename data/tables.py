@@ -117,7 +117,7 @@ def check_labelled_table(source: str, table: datasets.DatasetDict):
     Checks the columns of labels, and logs those that look like labels but are not read.
 
     Raises:
-        ValueError: if there are no ages, if two columns hold the same label, or if genders are numbered otherwise than 0 and 1.
+        ValueError: if there are no ages, if two columns hold the same label, or if genders are numbered from 1.
     """
     features = next(iter(table.values())).features
     check_label_columns(source, features)
@@ -133,11 +133,11 @@ def check_labelled_table(source: str, table: datasets.DatasetDict):
 
 
 def check_genders(source: str, split: datasets.Dataset, column: str):
-    """Raises ValueError if a column numbers genders otherwise than 0 and 1, since its 1 may be male."""
+    """Raises ValueError if a column numbers genders from 1, which may be male there."""
     feature = split.features[column]
     values = feature.names if isinstance(feature, datasets.ClassLabel) else split.unique(column)
     numbers = {word for word in map(read_word, values) if word.isdecimal()}
-    if not numbers <= GENDER_NAMES.keys():
+    if "0" not in numbers and not numbers <= GENDER_NAMES.keys():
         raise ValueError(
             f"{source!r} numbers the genders of its column {column!r} {', '.join(sorted(numbers))}. Here 0 is male and 1 is "
             "female, so write them as words."

@@ -138,7 +138,7 @@ def test_a_table_without_genders_trains(run_train, tmp_path):
     assert metrics["gender_accuracy"] is None
 
 
-def test_bands_of_ages_train(run_train, tmp_path):
+def test_bands_of_ages_train(run_train, tmp_path, capsys):
     """Of all faces only a band is known: the model learns it, and no age counts in the metrics."""
     images = [draw_face(5 + 3 * index, index % 2, seed=1000 + index) for index in range(24)]
     table = write_table(tmp_path / "table", images, ["60-69"] * 24)
@@ -151,6 +151,7 @@ def test_bands_of_ages_train(run_train, tmp_path):
         learning_rate=0.03,
     )
     results = read_results(tmp_path / "run")
+    assert "age MAE – years, CS@5 –, gender –" in capsys.readouterr().out
     metrics, history = results["metrics"]["validation"], results["history"][0]
     assert metrics["age_mae"] is None and history["train_age_mae"] is None and metrics["loss"] < history["train_loss"]
     output = AgeGenderModel.from_pretrained(tmp_path / "run").eval()(torch.randn(4, 3, 32, 32))
