@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -95,11 +95,11 @@ def load_table(source: str, files: list[str]) -> datasets.DatasetDict:
     return table
 
 
-def check_columns(source: str, columns: Iterable[str], *needed: str):
+def check_columns(source: str, features: datasets.Features, *columns: str):
     """Raises ValueError if a table lacks a column."""
-    missing = [column for column in needed if column not in columns]
+    missing = [column for column in columns if column not in features]
     if missing:
-        raise ValueError(f"{source!r} has the columns {sorted(columns)}, but lacks {missing}.")
+        raise ValueError(f"{source!r} has the columns {sorted(features)}, but lacks {missing}.")
 
 
 def check_label_columns(source: str, features: datasets.Features):
@@ -108,8 +108,8 @@ def check_label_columns(source: str, features: datasets.Features):
     for label in set(labels.values()):
         if len(columns := [column for column in labels if labels[column] == label]) > 1:
             raise ValueError(f"{source!r} has two columns for the label {label}, {columns}: keep one of them.")
-    if not {"age_low", "age_high"} & set(labels.values()):
-        check_columns(source, [*labels.values(), *features], "age")
+    if not {"age", "age_low", "age_high"} & set(labels.values()):
+        check_columns(source, features, "age")
 
 
 def check_labelled_table(source: str, table: datasets.DatasetDict):
