@@ -62,11 +62,11 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def find_agreeing(images: Dataset) -> np.ndarray:
-    """Returns which images have near-duplicates with the same age and gender only, (images,) bool."""
-    columns = images.select_columns(["age", "gender", "group"]).to_dict()
+    """Returns which images have near-duplicates with the same ages and gender only, (images,) bool."""
+    columns = images.select_columns(["age_low", "age_high", "gender", "group"]).to_dict()
     labels_by_group = {}
-    for age, gender, group in zip(columns["age"], columns["gender"], columns["group"]):
-        labels_by_group.setdefault(group, set()).add((age, gender))
+    for *labels, group in zip(*columns.values()):
+        labels_by_group.setdefault(group, set()).add(tuple(labels))
     return np.array([len(labels_by_group[group]) == 1 for group in columns["group"]])
 
 

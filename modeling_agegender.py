@@ -328,8 +328,8 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`):
                 Normalized images from [`AgeGenderImageProcessor`].
-            age_labels (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
-                Ages in years; NaN if unknown. Ages above `num_age_classes - 1` count as that age.
+            age_labels (`torch.FloatTensor` of shape `(batch_size,)` or `(batch_size, 2)`, *optional*):
+                Ages in years, or first and last age; NaN if unknown. Ages above `num_age_classes - 1` count as it.
             gender_labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
                 Indices into `config.id2label`; -100 if unknown.
 
@@ -378,21 +378,21 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         return loss
 
     def _compute_age_loss(self, age_logits: torch.Tensor, age_labels: torch.Tensor) -> torch.Tensor:
-        """Returns the cross-entropy with a Gaussian around each known label, plus smooth L1 of the mean age, averaged."""
-        last_age = age_logits.shape[-1] - 1
-        known = torch.isfinite(age_labels)
-        labels = torch.where(known, age_labels, 0).float().clamp(0, last_age)
-        distance = make_age_classes(age_logits) - labels[:, None]
-        if self.config.age_label_sigma > 0:
-            # Narrower near the first and last age, where a truncated Gaussian would have another mean than the label.
+        """Returns the mean over known labels: of an age soft cross-entropy and smooth L1, of a band −log(its probability)."""
+        last_age, classes = age_logits.shape[-1] - 1, make_age_classes(age_logits)
+        bands = (age_labels if age_labels.ndim == 2 else age_labels[:, None]).float()
+        known, is_band = torch.isfinite(bands).all(dim=-1), bands[:, 0] != bands[:, -1]
+        bands = torch.where(known[:, None], bands, 0).clamp(0, last_age)
+        labels, log_probabilities = bands[:, 0], age_logits.float().log_softmax(dim=-1)
+        target = F.one_hot(labels.round().long(), age_logits.shape[-1]).float()
+        if self.config.age_label_sigma > 0:  # narrower at the ends, where a cut Gaussian would move the mean
             sigma = ((torch.minimum(labels, last_age - labels) + 0.5) / 2).clamp(max=self.config.age_label_sigma)
-            target = (-0.5 * (distance / sigma[:, None]) ** 2).softmax(dim=-1)
-        else:
-            target = F.one_hot(labels.round().long(), age_logits.shape[-1]).float()
-        cross_entropy = -(target * age_logits.float().log_softmax(dim=-1)).sum(dim=-1)
+            target = (-0.5 * ((classes - labels[:, None]) / sigma[:, None]) ** 2).softmax(dim=-1)
         distance_loss = F.smooth_l1_loss(compute_mean_age(age_logits), labels, reduction="none")
-        losses = cross_entropy + self.config.age_expectation_loss_weight * distance_loss
-        return torch.where(known, losses, 0).sum() / known.sum().clamp(min=1)
+        losses = -(target * log_probabilities).sum(dim=-1) + self.config.age_expectation_loss_weight * distance_loss
+        outside = (classes < bands[:, :1].round()) | (classes > bands[:, -1:].round())
+        band_losses = -log_probabilities.masked_fill(outside, -torch.inf).logsumexp(dim=-1)
+        return torch.where(known, torch.where(is_band, band_losses, losses), 0).sum() / known.sum().clamp(min=1)
 
 
 AgeGenderModel.register_for_auto_class("AutoModel")

@@ -30,6 +30,7 @@ from hub.errors import run
 from hub.upload import create_repo, push_epoch, push_to_hub
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.prediction import evaluate_model
+from metrics.results import format_value
 from modeling_agegender import AgeGenderModel
 from training.arguments import Arguments, parse_arguments
 from training.checkpoints import describe_training, load_checkpoint, open_output_folder, save_best, save_checkpoint
@@ -203,8 +204,8 @@ class Training:
         self.accelerator.log(metrics | {"learning_rate": self.scheduler.get_last_lr()[0]}, step=state.update)
         self.accelerator.print(
             f"Epoch {state.epoch}: train loss {metrics['train_loss']:.3f}, validation loss {metrics['loss']:.3f}, "
-            f"age MAE {metrics['age_mae']:.2f} years, CS@5 {metrics['age_cs5']:.1%}, "
-            f"gender {metrics['gender_accuracy']:.1%}, {state.seconds:.0f} s{', best so far' if improved else ''}"
+            f"age MAE {format_value(metrics['age_mae'], '.2f')} years, CS@5 {format_value(metrics['age_cs5'], '.1%')}, "
+            f"gender {format_value(metrics['gender_accuracy'], '.1%')}, {state.seconds:.0f} s{', best so far' if improved else ''}"
         )
         if train.checkpointing_steps == "epoch" or self._is_checkpoint_due() or state.is_finished(train):
             self._save_checkpoint()

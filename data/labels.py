@@ -1,8 +1,9 @@
 """Labels of a face: classes, file names and checks."""
 
-import numbers
 import re
 from collections.abc import Iterable
+from decimal import Decimal
+from numbers import Real
 from typing import NamedTuple
 
 import datasets
@@ -11,6 +12,29 @@ import datasets
 GENDERS = ["male", "female"]
 RACES = ["White", "Black", "Asian", "Indian", "Others"]
 MAXIMUM_AGE = 120
+LABELS = ("age", "age_low", "age_high", "gender", "race")
+LABEL_COLUMNS = {label.replace("_", ""): label for label in LABELS} | {"sex": "gender"}
+UNKNOWN = {"none", "nan", "nat", "null", "<na>", "na", "n/a", "unknown", "?"}
+# -1 is the unknown of ClassLabel, u that of Adience.
+GENDER_NAMES = {"": None, "-1": None, "u": None} | {
+    word: gender
+    for gender, words in enumerate(
+        ("0 m male males man men boy boys".split(), "1 f female females w woman women girl girls".split())
+    )
+    for word in words
+}
+RACE_NAMES = {name: index for index, race in enumerate(RACES) for name in (race.lower(), str(index))}
+NUMBER = r"(\d+(?:\.\d+)?)"
+# Bands in words, and what they hold. FairFace's "more than 70" follows its 60-69.
+AGE_PATTERNS = (
+    (NUMBER, lambda age: (age, age)),
+    (rf"(?:from |between )?{NUMBER} ?(?:-|to|and|_) ?{NUMBER}", lambda low, high: (low, high)),
+    (rf"(?:more than|older than|over|above|at least|from|>=?|≥) ?{NUMBER}", lambda low: (low, MAXIMUM_AGE)),
+    (rf"{NUMBER} ?(?:\+|plus|(?:or|and) (?:older|more|over|above|up))", lambda low: (low, MAXIMUM_AGE)),
+    (rf"(?:less than|younger than|under|below|<) ?{NUMBER}", lambda end: (0.0, end - 1)),
+    (rf"(?:up to|at most|<=|≤) ?{NUMBER}", lambda high: (0.0, high)),
+    (rf"{NUMBER} (?:or|and) (?:younger|less|under|below)", lambda high: (0.0, high)),
+)
 FILE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\w+)")
 # Names in UTKFace itself end in a date and time with milliseconds.
 UTKFACE_NAME = re.compile(r"\d+_\d_(\d_)?\d{17}\.jpg(\.chip\.jpg)?$")
@@ -21,7 +45,9 @@ class LabelledFace(NamedTuple):
 
     position: int  # in the order of the source
     name: str
-    age: float | None
+    age: float | None  # None if only a band is known
+    age_low: float | None  # first and last age of a band; both equal to a known age
+    age_high: float | None
     gender: int | None
     race: int | None
     split: str | None
@@ -41,38 +67,94 @@ def parse_file_name(name: str) -> dict:
     return dict(zip(("age", "gender", "race"), (int(value) for value in match.groups()[:3])))
 
 
+def find_labels(columns: Iterable[str]) -> dict[str, str]:
+    """Returns the label that each column of a table holds, whatever its case, blanks and dashes; others are left out."""
+    names = {column: "".join(re.findall(r"[^\W_]+", column.lower())) for column in columns}
+    return {column: LABEL_COLUMNS[name] for column, name in names.items() if name in LABEL_COLUMNS}
+
+
 def read_labels(row: dict, features: datasets.Features) -> dict:
-    """Returns age, gender and race of a table's row. Classes are given by name, since tables number them differently."""
-    labels = {key: row.get(key) for key in ("age", "gender", "race")}
-    for key, value in labels.items():
-        if isinstance(features.get(key), datasets.ClassLabel):
+    """Returns the labels of a table's row. Classes are given by name, since tables number them differently."""
+    labels = dict.fromkeys(LABELS)
+    for column, label in find_labels(features).items():
+        value, feature = row.get(column), features[column]
+        if isinstance(feature, datasets.ClassLabel):
             # A ClassLabel column stores unknown as -1.
-            labels[key] = features[key].int2str(value) if value is not None and value >= 0 else None
+            value = feature.int2str(value) if value is not None and value >= 0 else None
+        labels[label] = value
     return labels
+
+
+def read_word(value) -> str:
+    """Returns a value as lower-case text, a whole number without a point, and an empty text if it is unknown."""
+    word = re.sub(r"\.0+$", "", str(value).strip().lower())
+    return "" if word in UNKNOWN else word
+
+
+def read_gender(value) -> int | None:
+    """Reads the name or the index of a gender. Raises ValueError if it is neither."""
+    word = read_word(value)
+    if word not in GENDER_NAMES:
+        raise ValueError(f"the gender {value!r} is neither male (0) nor female (1)")
+    return GENDER_NAMES[word]
+
+
+def read_age(value) -> tuple[float | None, float | None]:
+    """
+    Reads an age or a band of ages, such as 31, `"31 years"`, `"(25, 32)"`, `"25-32"` or `"more than 70"`.
+
+    Returns:
+        First and last age in years, equal if one age is given, None if it is unknown. A band without an end ends at 120.
+
+    Raises:
+        ValueError: if the value is no age in years, for instance one in months.
+    """
+    if isinstance(value, Real | Decimal) and not isinstance(value, bool):
+        return (None, None) if value != value else (float(value), float(value))  # NaN
+    text = read_word(value)
+    if not text:
+        return None, None
+    text = re.sub(r"[\u2010-\u2015\u2212~]", "-", text)  # dashes
+    if text[0] + text[-1] in ("()", "[]"):
+        text = text[1:-1].replace(",", "-")
+    text = " ".join(re.sub(r"(?<![a-z])(aged?|years?|yrs?|yo?|of|old)(?![a-z])", " ", text).split())
+    for pattern, make_band in AGE_PATTERNS:
+        if match := re.fullmatch(pattern, text):
+            return make_band(*(float(number) for number in match.groups()))
+    raise ValueError(f"the age {value!r} is neither a number of years nor a band such as 25-32")
 
 
 def check_labels(labels: dict) -> dict:
     """
     Returns the labels as numbers, None where a label is missing.
 
+    Args:
+        labels: `age`, or else `age_low` and `age_high`, `gender` and `race`, as numbers or text. All may be missing.
+
+    Returns:
+        `age` in years, None if only a band is known; `age_low` and `age_high`, its first and last age, both equal to a known
+        age; and the indices of `gender` and `race`. A race that UTKFace does not have is None.
+
     Raises:
-        ValueError: if an age is not in 0–120 years, or gender or race is not the index or the name of a class.
+        ValueError: if an age is not in 0–120 years, if a band ends before it begins, or if a gender is not known.
     """
-    labels = {key: None if value != value else value for key, value in labels.items()}  # NaN
-    age = labels.get("age")
-    if age is not None and not (isinstance(age, numbers.Real) and 0 <= age <= MAXIMUM_AGE):
-        raise ValueError(f"the age {age!r} is not in 0–{MAXIMUM_AGE}")
-    checked = {"age": age}
-    for key, names in (("gender", GENDERS), ("race", RACES)):
-        value = labels.get(key)
-        if isinstance(value, str):
-            value = {name.lower(): index for index, name in enumerate(names)}.get(value.lower(), value)
-        if value == -1:
-            value = None
-        if value is not None and value not in range(len(names)):
-            raise ValueError(f"the {key} {value!r} is not in 0–{len(names) - 1}")
-        checked[key] = value
-    return checked
+    low, high = read_age(labels.get("age"))
+    if low is None:
+        low, high = read_age(labels.get("age_low"))[0], read_age(labels.get("age_high"))[1]
+        if (low is None) != (high is None):
+            low, high = low or 0.0, MAXIMUM_AGE if high is None else high
+    for age in (low, high):
+        if age is not None and not 0 <= age <= MAXIMUM_AGE:
+            raise ValueError(f"the age {age:g} is not in 0–{MAXIMUM_AGE}")
+    if low is not None and low > high:
+        raise ValueError(f"the band of ages {low:g}–{high:g} ends before it begins")
+    return {
+        "age": low if low == high else None,
+        "age_low": low,
+        "age_high": high,
+        "gender": read_gender(labels.get("gender")),
+        "race": RACE_NAMES.get(read_word(labels.get("race"))),
+    }
 
 
 def is_utkface(names: Iterable[str]) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import datasets
 
 from data.labels import read_labels
-from data.tables import SPLIT_NAMES, check_columns, is_parquet, load_table, read_name
+from data.tables import SPLIT_NAMES, check_labelled_table, is_parquet, load_table, read_name
 from files.archives import ARCHIVE_ERRORS, find_pictures, is_archive, is_archive_name, read_archive
 from files.folders import Found, expand_home, find_files
 from files.pictures import FileError, PassedOver, is_picture, is_system_file, read_start, to_text
@@ -141,7 +141,7 @@ class Source:
         self.table = load_table(self.data_dir, [file.path for file in self.files])
         self.has_splits = len(self.table) > 1
         if labelled:
-            check_columns(self.data_dir, next(iter(self.table.values())).features, "age")
+            check_labelled_table(self.data_dir, self.table)
             if self.has_splits and not set(self.table) <= set(SPLIT_NAMES):
                 known = ", ".join(SPLIT_NAMES)
                 raise ValueError(f"{self.data_dir!r} has the splits {sorted(self.table)}; known are {known}.")

@@ -56,9 +56,9 @@ def drop_groups(indices: list[int], groups: np.ndarray, others: set[int]) -> lis
     return [index for index in indices if groups[index] not in dropped]
 
 
-def make_stratum(age: float | None, gender: int | None) -> tuple:
-    """Returns the stratum of an image: its band of five years, and its gender."""
-    return None if age is None else int(age) // 5, gender
+def make_stratum(age_low: float | None, age_high: float | None, gender: int | None) -> tuple:
+    """Returns the stratum of an image: the five years in which the middle of its ages lies, and its gender."""
+    return None if age_low is None else int((age_low + age_high) / 2) // 5, gender
 
 
 def read_list(split: str) -> set[str]:
@@ -87,8 +87,8 @@ def draw_calibration_half(validation: datasets.Dataset, seed: int | None = None)
     if seed is None and set(names) <= read_list("validation"):
         listed = read_list("calibration")
         return np.array([name in listed for name in names])
-    columns = validation.select_columns(["age", "gender", "group"]).to_dict()
-    strata = [make_stratum(age, gender) for age, gender in zip(columns["age"], columns["gender"])]
+    columns = validation.select_columns(["age_low", "age_high", "gender", "group"]).to_dict()
+    strata = list(map(make_stratum, columns["age_low"], columns["age_high"], columns["gender"]))
     in_order = sorted(range(len(names)), key=lambda index: names[index])
     drawn = draw_groups(strata, np.asarray(columns["group"]), in_order, 0.5, seed or 0)
     if len(drawn) == len(strata):  # a single group, which would leave no image to select weights by

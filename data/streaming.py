@@ -22,12 +22,14 @@ from accelerate.data_loader import prepare_data_loader
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
-from data.labels import check_labels, is_utkface, read_labels
+from data.labels import LABELS, check_labels, find_labels, is_utkface, read_labels
 from data.sources import Source
 from data.splits import read_list
 from data.tables import (
     SPLIT_NAMES,
     check_columns,
+    check_label_columns,
+    check_labelled_table,
     escape_files,
     explain_absence,
     group_by_split,
@@ -46,7 +48,7 @@ logger = datasets.logging.get_logger(__name__)
 
 # The columns that `read_names` yields.
 NAMES = datasets.Features(
-    {name: FEATURES[name] for name in ("file_name", "age", "gender")} | {"shard": datasets.Value("int32")}
+    {name: FEATURES[name] for name in ("file_name", *LABELS)} | {"shard": datasets.Value("int32")}
 )
 
 
@@ -86,7 +88,7 @@ def find_shards(data_dir: str) -> dict[str, list[str]]:
 
 def read_names(files: tuple[str, ...], keys: tuple[str, ...]) -> Iterator[dict]:
     """
-    Yields name, age and gender of each training image, and the number of its file, without reading the image.
+    Yields the name and the labels of each training image, and the number of its file, without reading the image.
 
     Args:
         files: Parquet files, in a tuple, since `datasets` divides a list between calls.
@@ -101,7 +103,7 @@ def read_names(files: tuple[str, ...], keys: tuple[str, ...]) -> Iterator[dict]:
         with fsspec.open(file, **({"cache_type": "none"} if "://" in file else {})) as opened:
             parquet = pq.ParquetFile(opened)
             features = datasets.Features.from_arrow_schema(parquet.schema_arrow)
-            columns = [name for name in ("age", "gender", "race", "file_name") if name in features]
+            columns = [*find_labels(features), *(["file_name"] if "file_name" in features else [])]
             rows = parquet.read(columns=[*columns, "image.path"]).flatten().to_pylist()
         for row in rows:
             name = read_name(row, f"train-{len(seen)}")
@@ -112,7 +114,7 @@ def read_names(files: tuple[str, ...], keys: tuple[str, ...]) -> Iterator[dict]:
             except ValueError as error:
                 raise ValueError(f"{name} in {file}: {error}. --streaming needs usable images.") from error
             seen.add(name)
-            yield {"file_name": name, "age": labels["age"], "gender": labels["gender"], "shard": number}
+            yield {"file_name": name, **labels, "shard": number}
 
 
 def load_streamed_faces(data_dir: str, strict: bool) -> tuple[datasets.DatasetDict, Shards]:
@@ -123,7 +125,7 @@ def load_streamed_faces(data_dir: str, strict: bool) -> tuple[datasets.DatasetDi
     them in the cache of `datasets`, unless the files have changed.
 
     Returns:
-        `train` with the columns file_name, age and gender; `validation`, and `test` if there is one, as from
+        `train` with file_name and the columns of labels; `validation`, and `test` if there is one, as from
         `load_utkface`; and the files of `train`.
 
     Raises:
@@ -133,7 +135,9 @@ def load_streamed_faces(data_dir: str, strict: bool) -> tuple[datasets.DatasetDi
     files = shards.pop("train")
     table = datasets.load_dataset("parquet", data_files=escape_files(shards))
     for features in (open_stream(files).features, *(split.features for split in table.values())):
-        check_columns(data_dir, features, "image", "age")
+        check_columns(data_dir, features, "image")
+        check_label_columns(data_dir, features)
+    check_labelled_table(data_dir, table)
     held_out = load_utkface(Source(data_dir, table=table), strict)
     keys = tuple(file_system.ukey(path) for file_system, path in map(fsspec.core.url_to_fs, files))
     with raise_cause():
@@ -217,7 +221,7 @@ def read_row(row: dict, features: datasets.Features, processor, strict: bool) ->
     """Decodes a row to a batch of one image with 0–1 pixels; returns None, with a warning, if it is unusable."""
     try:
         labels = check_labels(read_labels(row, features))
-        rows = {"image": [row["image"]], "age": [labels["age"]], "gender": [labels["gender"]]}
+        rows = {name: [value] for name, value in labels.items()} | {"image": [row["image"]]}
         return to_model_inputs(processor, do_normalize=False)(rows)
     except UNUSABLE as error:
         name = read_name(row | {"image.path": row["image"]["path"]}, "an image")

@@ -21,8 +21,8 @@ class TrainingData:
     The images of a training.
 
     Args:
-        splits: train, validation and optionally test. If the training images are streamed, train has only their names,
-            ages and genders.
+        splits: train, validation and optionally test. If the training images are streamed, train has only their names
+            and labels.
         extra: Extra training images.
         shards: The files of the training images, if they are streamed.
     """
@@ -38,9 +38,10 @@ class TrainingData:
 
 
 def hash_labels(images: datasets.Dataset) -> str:
-    """Returns the SHA-256 of file names, ages and genders, whatever the order of the rows."""
-    columns = [images[name] for name in ("file_name", "age", "gender")]
-    return hashlib.sha256("\n".join(sorted(map(str, zip(*columns)))).encode()).hexdigest()
+    """Returns the SHA-256 of file names, ages or bands of ages, and genders, whatever the order of the rows."""
+    columns = [images[name] for name in ("file_name", "age_low", "age_high", "gender")]
+    rows = [(name, low if low == high else (low, high), gender) for name, low, high, gender in zip(*columns)]
+    return hashlib.sha256("\n".join(sorted(map(str, rows))).encode()).hexdigest()
 
 
 def load_extra_faces(paths: list[str], held_out: list[datasets.Dataset], strict: bool) -> datasets.Dataset:

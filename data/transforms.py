@@ -32,8 +32,8 @@ def to_model_inputs(processor, do_normalize: bool) -> Callable[[dict], dict]:
         do_normalize: False for training, where the augmentation takes 0–1 pixels and normalization follows it.
 
     Returns:
-        A function from rows to `pixel_values` (rows, 3, height, width), `age_labels` (rows,), NaN if unknown, and
-        `gender_labels` (rows,), -100 if unknown.
+        A function from rows to `pixel_values` (rows, 3, height, width), `age_labels` (rows, 2), first and last
+        age, NaN if unknown, and `gender_labels` (rows,), -100 if unknown.
     """
     return partial(convert_rows, processor=processor, do_normalize=do_normalize)
 
@@ -41,11 +41,11 @@ def to_model_inputs(processor, do_normalize: bool) -> Callable[[dict], dict]:
 def convert_rows(rows: dict, processor, do_normalize: bool) -> dict[str, torch.Tensor]:
     """Converts rows as `to_model_inputs` describes."""
     images = [decode_image(image) for image in rows["image"]]
-    ages = [math.nan if age is None else age for age in rows["age"]]
+    bands = [[math.nan if age is None else age for age in band] for band in zip(rows["age_low"], rows["age_high"])]
     genders = [-100 if gender is None else gender for gender in rows["gender"]]
     return {
         "pixel_values": processor(images, do_normalize=do_normalize, return_tensors="pt").pixel_values,
-        "age_labels": torch.tensor(ages, dtype=torch.float32),
+        "age_labels": torch.tensor(bands, dtype=torch.float32),
         "gender_labels": torch.tensor(genders, dtype=torch.long),
     }
 

@@ -7,12 +7,13 @@ Near-duplicates never lie in two splits.
 import hashlib
 import io
 import re
+from collections import Counter
 from pathlib import Path
 
 import datasets
 import numpy as np
 
-from data.labels import GENDERS, RACES, LabelledFace, check_labels, is_utkface, parse_file_name
+from data.labels import GENDERS, LABELS, RACES, LabelledFace, check_labels, is_utkface, parse_file_name
 from data.near_duplicates import group_near_duplicates, make_thumbnail
 from data.sources import READING_ERRORS, Source
 from data.splits import DEFAULT_SHARE, SPLIT_LISTS, draw_groups, drop_groups, find_listed, make_stratum, read_list
@@ -25,11 +26,13 @@ logger = datasets.logging.get_logger(__name__)
 
 # Errors of labels and images that cannot be used.
 UNUSABLE = READING_ERRORS
-EXAMPLES = 3  # names in a warning for each reason why images are left out
+EXAMPLES = 3  # of names for each reason why images are left out, and of reasons of one kind
 FEATURES = datasets.Features(
     {
         "image": datasets.Image(),
         "age": datasets.Value("float32"),
+        "age_low": datasets.Value("float32"),
+        "age_high": datasets.Value("float32"),
         "gender": datasets.ClassLabel(names=GENDERS),
         "race": datasets.ClassLabel(names=RACES),
         "file_name": datasets.Value("string"),
@@ -100,7 +103,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
             if face is not None and face.name != entry.name:
                 raise ValueError(f"{self.source.data_dir} has changed while it was read: start again.")
             if face_split == split:
-                labels = {"age": face.age, "gender": face.gender, "race": face.race}
+                labels = {label: getattr(face, label) for label in LABELS}
                 try:
                     image = {"path": face.name, "bytes": make_plain(entry.read())}
                 except UNUSABLE as error:  # deleted or changed since it was scanned
@@ -109,7 +112,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
                 yield face.name, {"image": image, **labels, "file_name": face.name, "group": group}
 
     def _scan(self) -> tuple[list[LabelledFace], np.ndarray, list[tuple[str, str]]]:
-        """Returns the usable faces, their groups, and the name of each unusable image with the reason."""
+        """Returns the usable faces, their groups, and the name of each unusable image with its reason."""
         faces, thumbnails, refused, seen = [], [], [], {}
         entries = datasets.utils.tqdm(self.source.entries(), desc="Reading faces", unit=" images")
         for position, entry in enumerate(entries):
@@ -129,10 +132,8 @@ class UTKFace(datasets.GeneratorBasedBuilder):
             seen[entry.name] = digest
             faces.append(LabelledFace(position, entry.name, split=entry.split, **labels))
         if not faces:
-            raise ValueError(
-                f"{self.source.data_dir} holds no usable image: expected names like "
-                "26_1_2_20170116181301976.jpg.chip.jpg, or a table with the columns image and age."
-            )
+            reason = f"{explain_refusal(refused)} {self.source.passed_over}".rstrip()
+            raise ValueError(f"{self.source.data_dir} holds no usable image: {reason}")
         # By name, so that the same images are drawn from an archive and from a folder.
         order = sorted(range(len(faces)), key=lambda index: faces[index].name)
         return [faces[index] for index in order], group_near_duplicates(np.stack(thumbnails)[order]), refused
@@ -148,7 +149,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
     def _assign_splits(self, faces: list[LabelledFace], groups: np.ndarray) -> list[str | None]:
         """Returns the split of each face, None for near-duplicates of validation or test images."""
         everyone = range(len(faces))
-        strata = [make_stratum(face.age, face.gender) for face in faces]
+        strata = [make_stratum(face.age_low, face.age_high, face.gender) for face in faces]
         published = {split: {i for i in everyone if faces[i].split == split} for split in SPLIT_NAMES}
         seed = self.seed or 0
         excluded = set()
@@ -177,20 +178,36 @@ def summarize_refused(refused: list[tuple[str, str]], num_images: int) -> list[s
     Returns lines that tell how many images are left out, and for which reasons, the most frequent first.
 
     Args:
-        refused: Name and reason of each image that is left out. Reasons that differ in numbers or quoted values are one.
+        refused: Name and reason of each image that is left out. Many reasons that differ only in numbers or quoted values
+            get one line.
         num_images: Number of all images.
     """
     if not refused:
         return []
-    by_kind = {}
+    kinds = {reason: re.sub(r"'[^']*'|[\d.]+", "…", reason) for _, reason in refused}
+    num_reasons = Counter(kinds.values())
+    groups = {}
     for name, reason in refused:
-        by_kind.setdefault(re.sub(r"'[^']*'|[\d.]+", "…", reason), []).append((name, reason))
+        key = reason if num_reasons[kinds[reason]] <= EXAMPLES else kinds[reason]
+        groups.setdefault(key, []).append((name, reason))
     lines = [f"{len(refused):,} of {num_images:,} images are left out:"]
-    for images in sorted(by_kind.values(), key=len, reverse=True):
+    for images in sorted(groups.values(), key=len, reverse=True):
         names = ", ".join(name for name, _ in images[:EXAMPLES])
         count = f"{len(images):,}, such as " if len(images) > EXAMPLES else ""
         lines.append(f"  {count}{names}: {images[0][1]}".replace("\n", " "))
     return lines
+
+
+def explain_refusal(refused: list[tuple[str, str]]) -> str:
+    """Tells the most frequent reason why images are unusable, with the first image that has it."""
+    if not refused:
+        return (
+            "expected names like 26_1_2_20170116181301976.jpg.chip.jpg, or a table with the columns image and age, or "
+            "age_low and age_high."
+        )
+    [(reason, _)] = Counter(reason for _, reason in refused).most_common(1)
+    name = next(name for name, other in refused if other == reason)
+    return f"{len(refused)} of {len(refused)} are left out, such as {name}: {reason}."
 
 
 def load_utkface(
@@ -201,7 +218,8 @@ def load_utkface(
     test_share: float = 0.1,
 ) -> datasets.DatasetDict:
     """
-    Loads faces with the columns image, age (years), gender, race, file_name and group (of near-duplicates).
+    Loads faces with the columns image, age (years; None if only a band is known), age_low and age_high (first and last age
+    of the band; equal to a known age), gender, race, file_name and group (of near-duplicates).
 
     The first call builds the data set in the cache of `datasets`. Later calls load it from there, unless the files have
     changed. UTKFace has the test and validation images that are listed in `splits/`. For other data, or if a seed or a share

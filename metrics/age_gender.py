@@ -167,7 +167,9 @@ def format_metrics(metrics: dict) -> str:
     lines = []
     for name, suffix in (("all ages", ""), (f"{low}–{high} years", f"_{low}_{high}")):
         lines.append(
-            f"{name:>11}: age MAE {metrics['age_mae' + suffix]:.2f} years, CS@5 {metrics['age_cs5' + suffix]:.1%}, "
-            f"gender accuracy {metrics['gender_accuracy' + suffix]:.1%} ({metrics['num_images' + suffix]:,} images)"
+            f"{name:>11}: age MAE {format_value(metrics['age_mae' + suffix], '.2f')} years, "
+            f"CS@5 {format_value(metrics['age_cs5' + suffix], '.1%')}, "
+            f"gender accuracy {format_value(metrics['gender_accuracy' + suffix], '.1%')} "
+            f"({metrics['num_images' + suffix]:,} images)"
         )
     return "\n".join(lines)

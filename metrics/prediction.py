@@ -10,6 +10,12 @@ from metrics.age_gender import AgeGenderMetric
 from modeling_agegender import AgeGenderModel
 
 
+def find_exact_ages(age_labels: torch.Tensor) -> torch.Tensor:
+    """Returns the age labels of [`AgeGenderModel`] as `(batch_size,)`, NaN where unknown and where only a band is known."""
+    bands = age_labels if age_labels.ndim == 2 else age_labels[:, None]
+    return torch.where(bands[:, 0] == bands[:, -1], bands[:, 0], torch.nan)
+
+
 @torch.no_grad()
 def compute_predictions(
     model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelerator
@@ -23,9 +29,10 @@ def compute_predictions(
         accelerator: Gathers the predictions of all processes, each image once.
 
     Returns:
-        On the main process arrays of `num_images` rows: `ages` and `age_labels` (years, NaN if unknown), `age_classes`
-        (labels rounded and limited to the model's classes), `age_intervals` (2 columns, years), `age_logits`
-        (`num_age_classes` columns), `gender_logits` (2 columns) and `gender_labels` (-100 if unknown). None elsewhere.
+        On the main process arrays of `num_images` rows: `ages` and `age_labels` (years, NaN if unknown or only a band is
+        known), `age_bands` (the labels as they are in the batches), `age_classes` (labels rounded and limited to the model's
+        classes), `age_intervals` (2 columns, years), `age_logits` (`num_age_classes` columns), `gender_logits` (2 columns)
+        and `gender_labels` (-100 if unknown). None elsewhere.
     """
     was_training = model.training
     model.eval()
@@ -34,14 +41,16 @@ def compute_predictions(
         pixel_values = batch["pixel_values"].contiguous(memory_format=torch.channels_last)
         with accelerator.autocast():
             output = model(pixel_values)
+        ages = find_exact_ages(batch["age_labels"])
         values = {
             "ages": output.age,
             "age_intervals": output.age_interval,
             "age_logits": output.age_logits.float(),
             "gender_logits": output.gender_logits.float(),
-            "age_labels": batch["age_labels"],
+            "age_labels": ages,
+            "age_bands": batch["age_labels"],
             "gender_labels": batch["gender_labels"],
-            "age_classes": batch["age_labels"].round().clamp(max=output.age_logits.shape[-1] - 1),
+            "age_classes": ages.round().clamp(max=output.age_logits.shape[-1] - 1),
         }
         values = accelerator.gather_for_metrics(values)
         if accelerator.is_main_process:
@@ -61,7 +70,7 @@ def compute_metrics(model: AgeGenderModel, predictions: dict[str, np.ndarray]) -
         gender_references=predictions["gender_labels"],
     )
     # Over all images: with unknown labels, the mean of the batch losses would be another number.
-    names = ("age_logits", "gender_logits", "age_labels", "gender_labels")
+    names = ("age_logits", "gender_logits", "age_bands", "gender_labels")
     loss = model.compute_loss(*(torch.from_numpy(predictions[name]) for name in names))
     return metrics | {"loss": loss.item()}
 

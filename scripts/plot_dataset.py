@@ -17,8 +17,10 @@ from hub.errors import run
 
 
 def draw_figures(dataset: datasets.DatasetDict, output_dir: Path) -> list[Path]:
-    """Writes `age_gender.png` (distributions of gender and age) and `race_age.png`; returns their paths."""
-    table = datasets.concatenate_datasets(list(dataset.values())).select_columns(["age", "gender", "race"]).to_pandas()
+    """Writes `age_gender.png` (distributions of gender and age) and `race_age.png`; returns their paths. Bands count as their middle."""
+    columns = ["age_low", "age_high", "gender", "race"]
+    table = datasets.concatenate_datasets(list(dataset.values())).select_columns(columns).to_pandas()
+    table["age"] = (table.age_low + table.age_high) / 2
     output_dir.mkdir(parents=True, exist_ok=True)
     bins = np.arange(0, MAXIMUM_AGE + 5, 5)
     total = f"{len(table):,} images"

@@ -25,8 +25,8 @@ DATA_CARD = """---
 
 # {name}
 
-Faces with an age in years, a gender and a race, if known, and `group`, a number that near-duplicates of one image share. No
-group lies in two splits.
+Faces with an age in years (`age`; of some only a band is known, from `age_low` to `age_high`), a gender and a race, if known, and
+`group`, a number that near-duplicates of one image share. No group lies in two splits.
 
 | split | images |
 |---|---|

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 
 from metrics.age_gender import HIGHER_IS_BETTER
+from metrics.prediction import find_exact_ages
 from modeling_agegender import AgeGenderOutput
 from training.arguments import TrainArguments
 
@@ -18,9 +19,9 @@ def sum_errors(loss: torch.Tensor, output: AgeGenderOutput, batch: dict) -> torc
     Sums the loss and the errors of a batch.
 
     Returns:
-        Loss times images, years of error, known ages, correct genders and known genders, (5,) float32.
+        Loss times images, years of error, exact ages, correct genders and known genders, (5,) float32.
     """
-    errors = (output.age - batch["age_labels"]).abs()
+    errors = (output.age - find_exact_ages(batch["age_labels"])).abs()
     correct = output.gender_logits.argmax(dim=-1) == batch["gender_labels"]  # never where the label is -100
     known_ages, known_genders = errors.isfinite(), batch["gender_labels"] != -100
     sums = (loss * len(errors), errors.nansum(), known_ages.sum(), correct.sum(), known_genders.sum())

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
+from data.labels import LABELS
 from data.streaming import Shards, StreamedFaces, load_streamed_faces, make_streaming_dataloader
 from data.training_set import hash_labels
 from data.utkface import load_utkface
@@ -105,7 +106,7 @@ def test_a_stream_holds_the_images_of_the_built_data_set(published):
     built, (streamed, shards) = load_utkface(published), load_streamed_faces(str(published), strict=True)
     assert shards.sizes == [8, 8, 7, 7]
     for split in ("validation", "test"):
-        columns = ["age", "gender", "race", "file_name"]
+        columns = [*LABELS, "file_name"]
         assert streamed[split].select_columns(columns).to_list() == built[split].select_columns(columns).to_list()
     assert hash_labels(streamed["train"]) == hash_labels(built["train"])
 
@@ -116,7 +117,7 @@ def test_a_stream_holds_the_images_of_the_built_data_set(published):
     }
     rows = [known.pop(pixels.numpy().tobytes()) for batch in batches for pixels in batch["pixel_values"]]
     assert len(batches) == len(make_loader(shards)) == 7 and len(rows) == 28
-    assert torch.cat([batch["age_labels"] for batch in batches]).tolist() == [row["age"] for row in rows]
+    assert torch.cat([batch["age_labels"] for batch in batches]).tolist() == [[row["age"]] * 2 for row in rows]
     assert torch.cat([batch["gender_labels"] for batch in batches]).tolist() == [row["gender"] for row in rows]
 
 
@@ -179,22 +180,26 @@ def test_unknown_labels_and_classes_in_another_order_are_those_of_a_built_data_s
     features = datasets.Features(
         {
             "image": datasets.Image(),
-            "age": datasets.Value("float64"),
-            "gender": datasets.ClassLabel(names=["Female", "Male"]),
+            "age": datasets.Value("string"),
+            "Gender": datasets.ClassLabel(names=["Female", "Male"]),
         }
     )
     rows = {
         "image": [make_image(700 + index) for index in range(6)],
-        "age": [31.0, None, 40.0, float("nan"), 0.0, 5.0],
-        "gender": [0, 1, -1, None, 1, 0],
+        "age": ["31", None, "40.0", "more than 70", "0-2", "5"],
+        "Gender": [0, 1, -1, None, 1, 0],
     }
     table = datasets.Dataset.from_dict(rows, features=features)
     splits = datasets.DatasetDict({"train": table, "validation": table.select([0, 1])})
     # The validation images are training images too, which a table without names does not tell.
-    shards = load_streamed_faces(str(write_shards(splits, tmp_path / "shards", 2)), strict=True)[1]
+    streamed, shards = load_streamed_faces(str(write_shards(splits, tmp_path / "shards", 2)), strict=True)
+    assert streamed["train"]["age"][:] == [31, None, 40, None, None, 5]
+    assert streamed["train"]["age_high"][:] == [31, None, 40, 120, 2, 5]
     (batch,) = make_loader(shards, batch_size=6)
-    found = sorted(zip(batch["age_labels"].nan_to_num(-1.0).tolist(), batch["gender_labels"].tolist()))
-    assert found == sorted([(31.0, 1), (-1.0, 0), (40.0, -100), (-1.0, -100), (0.0, 0), (5.0, 1)])
+    ages = map(tuple, batch["age_labels"].nan_to_num(-1.0).tolist())
+    assert sorted(zip(ages, batch["gender_labels"].tolist())) == sorted(
+        [((31, 31), 1), ((-1, -1), 0), ((40, 40), -100), ((70, 120), -100), ((0, 2), 0), ((5, 5), 1)]
+    )
 
 
 def test_what_cannot_be_streamed_is_refused_in_a_sentence(built, tmp_path):
@@ -216,6 +221,9 @@ def test_what_cannot_be_streamed_is_refused_in_a_sentence(built, tmp_path):
     twice = datasets.DatasetDict({**built, "train": built["train"].select([0, 1, 2, 1])})
     with pytest.raises(ValueError, match="another image has the same name. --streaming needs usable images"):
         load_streamed_faces(str(write_shards(twice, tmp_path / "twice", 2)), strict=False)
+    ageless = datasets.DatasetDict({**built, "train": built["train"].remove_columns(["age", "age_low", "age_high"])})
+    with pytest.raises(ValueError, match=r"but lacks \['age'\]"):
+        load_streamed_faces(str(write_shards(ageless, tmp_path / "ageless", 2)), strict=False)
     old = built["train"].select(range(4)).map(lambda row: {"age": row["age"] + 150})
     folder = write_shards(datasets.DatasetDict({**built, "train": old}), tmp_path / "old", 1)
     with pytest.raises(ValueError, match="jpg in .*train-00000-of-00001.parquet: the age .* is not in 0–120"):

@@ -1,6 +1,9 @@
 """Tables of faces: classes by name, published splits, and the names of splits and files."""
 
+import re
+
 import datasets
+import pandas
 import pytest
 
 from data import tables
@@ -27,22 +30,136 @@ def test_classes_go_by_name_not_by_number(tmp_path):
     assert [genders[f"train-{index}"] for index in range(4)] == [1, 0, 1, 0]
 
 
-def test_classes_of_ages_are_refused(tmp_path):
-    table = make_table(range(4)).remove_columns("age").add_column("age", [0, 1, 0, 1])
-    table = table.cast_column("age", datasets.ClassLabel(names=["0-2", "3-9"]))
-    with pytest.raises(ValueError, match="classes of ages, .*0-2.*, but needs years"):
-        load_utkface(write_splits(tmp_path / "table", faces=table))
+FAIRFACE = {
+    "age": ["0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70"],
+    "gender": ["Male", "Female"],
+    "race": ["East Asian", "Indian", "Black", "White", "Middle Eastern", "Latino_Hispanic", "Southeast Asian"],
+}
 
 
-def test_ages_that_are_no_numbers_are_unusable_and_gaps_are_not(tmp_path):
-    table = make_table(range(6), age=["30", "20-29", "30", "31", "40", "50"])
-    with pytest.raises(ValueError, match="no usable image"):
-        load_utkface(write_splits(tmp_path / "words", faces=table))
+def load_rows(path) -> dict[str, dict]:
+    return {row["file_name"]: row for row in rows(load_utkface(path))}
+
+
+def test_a_table_as_fairface_has_it(tmp_path):
+    """Classes by names of bands, and races of which UTKFace has three."""
+    table = make_table(range(126), **{name: datasets.ClassLabel(names=names) for name, names in FAIRFACE.items()})
+    loaded = load_rows(write_splits(tmp_path / "table", faces=table))
+    assert len(loaded) == 126 and {row["age"] for row in loaded.values()} == {None}
+    bands = [(loaded[f"train-{index}"]["age_low"], loaded[f"train-{index}"]["age_high"]) for index in range(9)]
+    assert bands == [(0, 2), (3, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69), (70, 120)]
+    assert [loaded[f"train-{index}"]["gender"] for index in range(4)] == [0, 1, 0, 1]
+    assert [loaded[f"train-{index}"]["race"] for index in range(7)] == [None, 3, 1, 0, None, None, None]
+
+
+def test_a_table_as_adience_has_it(tmp_path):
+    """Bands as text, some of one year, and unknown ages and genders."""
+    ages = ["(0, 2)", "(25, 32)", "(60, 100)", "35", "None", None]
+    table = make_table(range(60), age=ages * 10, gender=["f", "m", "u", "", None, "f"] * 10)
+    loaded = load_rows(write_splits(tmp_path / "table", faces=table))
+    labels = [
+        [loaded[f"train-{index}"][name] for name in ("age", "age_low", "age_high", "gender")] for index in range(6)
+    ]
+    assert len(loaded) == 60 and labels == [
+        [None, 0, 2, 1],
+        [None, 25, 32, 0],
+        [None, 60, 100, None],
+        [35, 35, 35, None],
+        [None, None, None, None],
+        [None, None, None, 1],
+    ]
+
+
+def test_the_example_in_the_docs_makes_tables_of_fairface_and_adience(tmp_path, monkeypatch):
+    fairface, adience = tmp_path / "fairface-img-margin025-trainval" / "train", tmp_path / "aligned" / "3@N03"
+    for folder in (fairface, adience):
+        folder.mkdir(parents=True)
+    for index in range(10):
+        make_image(index).save(fairface / f"{index}.jpg")
+        make_image(index).save(adience / f"landmark_aligned_face.{index}.1_o.jpg")
+    rows_of_fairface = [f"train/{index}.jpg,more than 70,Female,Black,True" for index in range(10)]
+    rows_of_adience = [f"3@N03\t1_o.jpg\t{index}\t(25, 32)\tm\t0" for index in range(10)]
+    for name, lines in (
+        ("fairface_label_train.csv", ["file,age,gender,race,service_test", *rows_of_fairface]),
+        ("fold_0_data.txt", ["user_id\toriginal_image\tface_id\tage\tgender\tx", *rows_of_adience]),
+    ):
+        (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
+    (example,) = re.findall("```python\n(.*?)```", (ROOT / "docs" / "data.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    for name, expected in (("fairface", (70, 120, 1)), ("adience_0", (25, 32, 0))):
+        loaded = load_rows(tmp_path / f"{name}.parquet").values()
+        assert [(row["age_low"], row["age_high"], row["gender"]) for row in loaded] == [expected] * 10
+
+
+def test_bands_in_columns_and_names_of_columns(tmp_path, warnings):
+    columns = {"Age Low": [20] * 20, "Age_High": ["29"] * 20, "Sex": pandas.Categorical(["Man", "woman "] * 10)}
+    table = make_table(range(20)).remove_columns("age").to_pandas().assign(**columns, age_group="20s", page=1)
+    (tmp_path / "table").mkdir()
+    table.to_parquet(tmp_path / "table" / "faces.parquet")
+    loaded = load_rows(tmp_path / "table")
+    assert {(row["age"], row["age_low"], row["age_high"]) for row in loaded.values()} == {(None, 20, 29)}
+    assert [loaded[f"train-{index}"]["gender"] for index in range(2)] == [0, 1]
+    assert warnings.text.count("table has the columns ['age_group'], which are not read") == 1
+
+
+def test_columns_that_leave_it_open_are_refused(tmp_path):
+    two = make_table(range(4), Sex=["M"] * 4, gender=[1] * 4)
+    with pytest.raises(
+        ValueError, match=r"has two columns for the label gender, \['Sex', 'gender'\]: keep one of them"
+    ):
+        load_utkface(write_splits(tmp_path / "two", faces=two))
+    for name, codes in (("numbers", [1, 2, 1, 2]), ("text", ["1", "2", "1", "2"])):
+        with pytest.raises(ValueError, match="numbers the genders of its column 'sex' 1, 2. Here 0 is male"):
+            load_utkface(write_splits(tmp_path / name, faces=make_table(range(4), sex=codes)))
+    with pytest.raises(ValueError, match=r"has the columns \['Years', 'image'\], but lacks \['age'\]"):
+        load_utkface(write_splits(tmp_path / "none", faces=make_table(range(4)).rename_column("age", "Years")))
+
+
+def test_unknown_races_cost_no_image(tmp_path):
+    table = make_table(range(60), race=["White", "Latino_Hispanic", "Martian", ""] * 15)
+    loaded = load_rows(write_splits(tmp_path / "table", faces=table))
+    assert len(loaded) == 60 and {row["race"] for row in loaded.values()} == {0, None}
+
+
+def test_the_most_frequent_reason_stands_in_the_error(tmp_path):
+    table = make_table(range(6), age=["old", *["young"] * 4, "30"], gender=["x"] * 6)
+    path = write_splits(tmp_path / "words", faces=table)
+    with pytest.raises(
+        ValueError, match="no usable image: 6 of 6 are left out, such as train-1: the age 'young' is neither a number"
+    ):
+        load_utkface(path)
+    with pytest.raises(ValueError, match="train-0: the age 'old' is neither a number"):
+        load_utkface(path, strict=True)
+
+
+def test_some_unusable_labels_and_gaps(tmp_path, warnings):
+    words = make_table(
+        range(7), age=["30", "20 months", "30", "31", "40", "50", "60"], gender=["0", *"mfmf2", "other"]
+    )
+    assert len(rows(load_utkface(write_splits(tmp_path / "words", faces=words)))) == 4
+    assert "3 of 7 images are left out" in warnings.text
+    for reason in (
+        "the gender 'other' is neither male",
+        "the gender '2' is neither",
+        "the age '20 months' is neither",
+    ):
+        assert reason in warnings.text
     gaps = make_table(range(20), age=[float("nan"), *range(1, 20)], gender=[float("nan"), *[0.0, 1.0] * 9, 1.0])
-    loaded = {row["file_name"]: row for row in rows(load_utkface(write_splits(tmp_path / "gaps", faces=gaps)))}
+    loaded = load_rows(write_splits(tmp_path / "gaps", faces=gaps))
     assert len(loaded) == 20
     assert (loaded["train-0"]["age"], loaded["train-0"]["gender"]) == (None, None)
     assert (loaded["train-2"]["age"], loaded["train-2"]["gender"]) == (2, 1)
+
+
+def test_a_written_data_set_is_read_with_the_same_labels(tmp_path):
+    """As `scripts.publish_data` uploads it."""
+    ages = ["31", "25-32", "70+", None] * 10
+    dataset = load_utkface(write_splits(tmp_path / "own", faces=make_table(range(40), age=ages)))
+    again = load_utkface(write_splits(tmp_path / "published", **dataset))
+    columns = ["file_name", "age", "age_low", "age_high", "gender"]
+    for name, split in dataset.items():
+        assert again[name].select_columns(columns).to_list() == split.select_columns(columns).to_list()
 
 
 def test_near_duplicates_across_published_splits_leave_training(tmp_path, warnings):

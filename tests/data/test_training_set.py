@@ -49,8 +49,8 @@ def test_data_are_recognised_by_names_and_labels(tmp_path):
     extra = write_splits(tmp_path / "extra", faces=make_table(range(50, 60)))
     assert load(tmp_path / "first", extra_data=[str(extra)]).describe()["extra_sha256"]
 
-    names = first.splits["train"].select_columns(["file_name", "age", "gender"])
+    names = first.splits["train"].select_columns(["file_name", "age_low", "age_high", "gender"])
     assert hash_labels(names) == hash_labels(names.shuffle(seed=1)) == hash_labels(first.splits["train"])
-    for change in ({"age": 3.0}, {"gender": None}, {"file_name": "another"}):
+    for change in ({"age_low": 0.0}, {"age_low": 3.0, "age_high": 3.0}, {"gender": None}, {"file_name": "another"}):
         changed = datasets.Dataset.from_list([names[0] | change, *names.select(range(1, len(names)))])
         assert hash_labels(changed.cast(names.features)) != hash_labels(names)

@@ -148,14 +148,16 @@ def test_batch_size_does_not_change_the_results(run_evaluation, batch_size):
 
 
 def test_missing_labels_weigh_the_same_in_any_batch(model_folder):
-    """The loss is the mean over the known labels, not that of the batches' means."""
+    """The loss is the mean over the known labels, not that of the batches' means. Bands count in it, in no age error."""
     generator = np.random.default_rng(0)
     images = [Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(7)]
-    rows = {"image": images, "age": [5.0, None, None, None, 60.0, 20.0, None], "gender": [0, 1, None, None, 1, 1, 0]}
-    features = datasets.Features(
-        {"image": datasets.Image(), "age": datasets.Value("float32"), "gender": datasets.Value("int64")}
-    )
-    dataset = datasets.Dataset.from_dict(rows, features=features)
+    rows = {
+        "image": images,
+        "age_low": [5.0, None, 60.0, None, 60.0, 20.0, None],
+        "age_high": [5.0, None, 120.0, None, 60.0, 20.0, None],
+        "gender": [0, 1, None, None, 1, 1, 0],
+    }
+    dataset = datasets.Dataset.from_dict(rows)
     processor = AgeGenderImageProcessor.from_pretrained(model_folder)
     model = AgeGenderModel.from_pretrained(model_folder).train()
     accelerator = Accelerator()
@@ -169,10 +171,12 @@ def test_missing_labels_weigh_the_same_in_any_batch(model_folder):
         pixels = processor(images, return_tensors="pt").pixel_values
         output = model.eval()(
             pixels,
-            age_labels=torch.tensor([5.0, torch.nan, torch.nan, torch.nan, 60.0, 20.0, torch.nan]),
+            age_labels=torch.from_numpy(np.array([rows["age_low"], rows["age_high"]], dtype=np.float32).T),
             gender_labels=torch.tensor([0, 1, -100, -100, 1, 1, 0]),
         )
     assert found[0]["loss"] == pytest.approx(output.loss.item(), rel=1e-5)
+    errors = (output.age[[0, 4, 5]] - torch.tensor([5.0, 60.0, 20.0])).abs()
+    assert found[0]["age_mae"] == pytest.approx(errors.mean().item(), rel=1e-5)
 
 
 def test_measuring_changes_neither_mode_nor_weights_nor_statistics(model_folder, pictures):
@@ -276,12 +280,13 @@ def test_a_missing_model_reaches_the_user_as_a_sentence(pictures, tmp_path, monk
 
 def test_images_whose_duplicates_have_other_labels_are_told():
     columns = {
-        "age": [20, 20, 30, 31, 40, 40, 50],
-        "gender": [0, 0, 1, 1, 0, 1, None],
-        "group": [5, 5, 2, 2, 9, 9, 1],
+        "age_low": [20, 20, 30, 31, 40, 40, 50, 60, 60],
+        "age_high": [20, 20, 30, 31, 40, 40, None, 69, 70],
+        "gender": [0, 0, 1, 1, 0, 1, None, 0, 0],
+        "group": [5, 5, 2, 2, 9, 9, 1, 3, 3],
     }
     agreeing = evaluation.find_agreeing(datasets.Dataset.from_dict(columns))
-    assert agreeing.tolist() == [True, True, False, False, False, False, True]
+    assert agreeing.tolist() == [True, True, False, False, False, False, True, False, False]
 
 
 def test_metrics_where_duplicates_agree_are_written(run_evaluation, monkeypatch):

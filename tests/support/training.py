@@ -134,10 +134,9 @@ def measure_choosing_half(model_folder: Path, faces: Path) -> dict:
     return evaluate_model(AgeGenderModel.from_pretrained(model_folder), dataloader, accelerator)
 
 
-def write_table(folder: Path, images: list, ages: list[float]) -> Path:
+def write_table(folder: Path, images: list, ages: list) -> Path:
     """A Parquet file of faces without gender."""
     folder.mkdir()
-    features = datasets.Features({"image": datasets.Image(), "age": datasets.Value("float32")})
-    table = datasets.Dataset.from_dict({"image": images, "age": ages}, features=features)
+    table = datasets.Dataset.from_dict({"image": images, "age": ages}).cast_column("image", datasets.Image())
     table.to_parquet(folder / "faces.parquet")
     return folder / "faces.parquet"

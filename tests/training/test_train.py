@@ -149,6 +149,26 @@ def test_a_table_without_genders_trains(run_train, tmp_path):
     assert metrics["gender_accuracy"] is None
 
 
+def test_bands_of_ages_train(run_train, tmp_path, capsys):
+    """Of all faces only a band is known: the model learns it, and no age counts in the metrics."""
+    images = [draw_face(5 + 3 * index, index % 2, seed=1000 + index) for index in range(24)]
+    table = write_table(tmp_path / "table", images, ["60-69"] * 24)
+    run_train(
+        tmp_path / "run",
+        data_dir=table,
+        num_train_epochs=1,
+        per_device_train_batch_size=2,
+        ema_decay=0,
+        learning_rate=0.03,
+    )
+    results = read_results(tmp_path / "run")
+    assert "age MAE – years, CS@5 –, gender –" in capsys.readouterr().out
+    metrics, history = results["metrics"]["validation"], results["history"][0]
+    assert metrics["age_mae"] is None and history["train_age_mae"] is None and metrics["loss"] < history["train_loss"]
+    output = AgeGenderModel.from_pretrained(tmp_path / "run").eval()(torch.randn(4, 3, 32, 32))
+    assert 60 <= output.age.min() and output.age.max() <= 69
+
+
 def test_too_few_images_are_refused(run_train, tmp_path):
     with pytest.raises(ValueError, match="30 training images do not fill one batch of 64"):
         run_train(tmp_path / "run", per_device_train_batch_size=64)
