@@ -1,18 +1,17 @@
 """Reads images: paths, addresses, files, bytes, PIL images, arrays and tensors. All files are decoded here."""
 
 try:
-    from .image_repair import SCAN, CutOffError, ends_early, find_markers, read_exif_orientation, repair
+    from .image_repair import END_OF_IMAGE, SCAN, CutOffError, ends_early, find_markers, read_exif_orientation, repair
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it
         raise
-    from image_repair import SCAN, CutOffError, ends_early, find_markers, read_exif_orientation, repair
+    from image_repair import END_OF_IMAGE, SCAN, CutOffError, ends_early, find_markers, read_exif_orientation, repair
 
 import base64
 import io
 import os
 import re
 from functools import cache
-from itertools import islice
 from typing import BinaryIO
 
 import numpy as np
@@ -46,7 +45,7 @@ SIGNATURES = {
     "WebP": rb"RIFF....WEBP",
     "GIF": rb"GIF8[79]a",
     "AVIF": rb"....ftyp(avi[fs]|(mif1|miaf).{4}(....)*?avif)",
-    "HEIC": rb"....ftyp(hei[cxms]|hev[cxms]|mif1|miaf|msf1)",
+    "HEIC": rb"....ftyp(hei[cxms]|hev[cxms]|mif[12]|miaf|msf1|avc[is]|jpeg|jpgs|j2ki)",
     "BMP": rb"BM.{12}[\x0c(48@l|]\0\0\0",
     "TIFF": rb"II(\*\0|\0\*|\+\0)|MM(\*\0|\0\*|\0\+)",
     "JPEG 2000": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n",
@@ -125,10 +124,9 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
         if isinstance(image, np.ndarray | torch.Tensor):
             return array_to_image(image).convert("RGB")
         if isinstance(image, Image.Image):
-            image.load()
-            return make_upright_rgb(image)
+            return read_pil_image(image)
         if isinstance(image, str | os.PathLike):
-            with open_image(os.fspath(image), timeout) as file:
+            with open_image(os.fsdecode(image), timeout) as file:
                 return read_file(file)
         if isinstance(image, bytes | bytearray | memoryview):
             return read_file(io.BytesIO(image))
@@ -137,7 +135,7 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
         raise ImageError("expected a path, an address, bytes, a binary file, a PIL image, an array or a tensor")
     except ImageError as error:
         raise ImageError(f"{name} cannot be read as an image: {error}", error.kind, error.format) from error
-    except Exception as error:  # Damaged files make decoders raise RuntimeError, NotImplementedError and others.
+    except Exception as error:  # of files, addresses and of whatever an input does
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ImageError(f"{name} cannot be read as an image: {reason}") from error
 
@@ -146,8 +144,9 @@ def find_name(image) -> str:
     """Returns what to call an input in errors."""
     if isinstance(image, bytes | bytearray | memoryview):
         return "The file"
-    name = os.fspath(image) if isinstance(image, str | os.PathLike) else getattr(image, "name", None)
-    return name[:200] if isinstance(name, str) else f"A {type(image).__name__}"
+    if isinstance(image, str | os.PathLike):
+        return os.fsdecode(image)[:200]
+    return f"A {type(image).__name__}"
 
 
 def open_image(source: str, timeout: float | None = None) -> BinaryIO:
@@ -160,6 +159,18 @@ def open_image(source: str, timeout: float | None = None) -> BinaryIO:
     else:
         return open(source, "rb")
     return io.BytesIO(content)
+
+
+def read_pil_image(image: Image.Image) -> Image.Image:
+    """Returns a PIL image as upright RGB; reads its file once more if it is opened but damaged."""
+    try:
+        image.load()
+    except Exception:
+        file = getattr(image, "fp", None)
+        if file is None or image.tell():
+            raise
+        return read_file(file)
+    return make_upright_rgb(image, find_orientation(image))
 
 
 def read_file(file: BinaryIO) -> Image.Image:
@@ -178,34 +189,35 @@ def read_file(file: BinaryIO) -> Image.Image:
         raise ImageError(f"{name} is not supported: convert it to JPEG or PNG{hint}", "unsupported", name)
     try:
         return decode(file, name)
-    except (Image.DecompressionBombError, MemoryError) as error:
-        raise ImageError(f"it is too large: {error}", "too large", name) from error
     except ImageError as error:
         error.format = error.format or name
         raise
-    except Exception as error:
+    except Exception as error:  # Damaged files make decoders raise RuntimeError, NotImplementedError and others.
         file.seek(0)
         return decode_damaged(file.read(), name, error)
 
 
 def decode_damaged(content: bytes, name: str, error: Exception) -> Image.Image:
-    """Decodes a file whose pixels may be whole though it raised `error`."""
-    cut_off = ImageError("it is cut off, a part of its pixels is missing: fetch or save it again", "cut off", name)
+    """Decodes a file whose pixels may be whole though decoding raised `error`."""
+    is_cut_off = False
     try:
         for repaired in repair(name, content):
             try:
                 return decode(io.BytesIO(repaired), name)
-            except Exception as other:  # as `to_rgb` does
+            except Exception as other:
                 error = other
     except CutOffError:
-        raise cut_off from error
+        is_cut_off = True
     if isinstance(error, ImageError):
         raise error
-    if "truncated" in str(error).lower() or ends_early(name, content):
-        raise cut_off from error
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    if isinstance(error, Image.UnidentifiedImageError):  # which names an object in memory
-        reason = "its header cannot be read"
+    if isinstance(error, Image.DecompressionBombError | MemoryError):
+        raise ImageError(f"it is too large ({error})", "too large", name) from error
+    if is_cut_off or "truncated" in str(error).lower() or ends_early(name, content):
+        reason = "it is cut off, a part of its pixels is missing: fetch or save it again"
+        raise ImageError(reason, "cut off", name) from error
+    # Pillow's own message names an object in memory.
+    is_header = isinstance(error, Image.UnidentifiedImageError)
+    reason = "its header cannot be read" if is_header else str(error).partition("\n")[0] or type(error).__name__
     advice = "convert it to PNG or JPEG, or fetch it again"
     raise ImageError(f"this {name} is damaged or of a rare kind ({reason}): {advice}", "damaged", name) from error
 
@@ -219,7 +231,13 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
             raise ImageError(f"{misread} is not supported: convert it to JPEG or PNG", "unsupported", misread)
         image.load()
         info |= {MORE_PAGES: True} if has_more_pages(image) else {}
-        image = make_upright_rgb(image)
+        orientation = find_orientation(image)
+        if name == "HEIC":
+            file.seek(0)
+            # These properties turn it while it is decoded, and EXIF repeats them. Some programs write EXIF alone.
+            is_turned = re.search(rb"irot|imir", file.read())
+            orientation = 1 if is_turned else image.info.get("original_orientation")
+        image = make_upright_rgb(image, orientation)
     image.info = info
     return image
 
@@ -227,8 +245,6 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
 def open_jpeg(content: bytes) -> Image.Image:
     """Opens a JPEG; a very large one so that a smaller image of it is decoded, with `"reduction"` in `info`."""
     scans = count_scans(content)
-    if scans > MAX_SCANS:
-        raise ImageError(f"it is drawn in more than {MAX_SCANS} scans: save it again", "too many scans", "JPEG")
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError as error:
@@ -242,6 +258,18 @@ def open_jpeg(content: bytes) -> Image.Image:
     return image
 
 
+def count_scans(content: bytes) -> int:
+    """Counts the scans of a JPEG. Raises ImageError if there are too many, and CutOffError if it has no end."""
+    scans, marker = 0, None
+    for marker, *_ in find_markers(content):
+        scans += marker == SCAN
+        if scans > MAX_SCANS:
+            raise ImageError(f"it is drawn in more than {MAX_SCANS} scans: save it again", "too many scans", "JPEG")
+    if marker != END_OF_IMAGE:
+        raise CutOffError
+    return scans
+
+
 def reduce_jpeg(image: JpegImageFile) -> int:
     """Makes a JPEG decode to 1/2, 1/4 or 1/8 of its size, the largest within Pillow's limit; returns 2, 4 or 8."""
     for factor in (2, 4, 8):
@@ -249,11 +277,6 @@ def reduce_jpeg(image: JpegImageFile) -> int:
             break
     image.draft(None, (image.width // factor, image.height // factor))
     return factor
-
-
-def count_scans(content: bytes) -> int:
-    """Counts the scans of a JPEG up to its end, and stops counting at `MAX_SCANS + 1`."""
-    return sum(1 for _ in islice((marker for marker, *_ in find_markers(content) if marker == SCAN), MAX_SCANS + 1))
 
 
 def find_misread(image: Image.Image) -> str | None:
@@ -282,9 +305,9 @@ def find_reduction(image: Image.Image) -> int:
     return reduction if reduction in (2, 4, 8) else 1
 
 
-def make_upright_rgb(image: Image.Image) -> Image.Image:
+def make_upright_rgb(image: Image.Image, orientation: int | None) -> Image.Image:
     """Returns a loaded image as upright RGB, transparent pixels white; the image itself if it is that."""
-    turn = TURNS.get(find_orientation(image))
+    turn = TURNS.get(orientation)
     image = to_8_bits(image)
     if image.has_transparency_data:  # white as in the image processor, since transparent pixels can hide any colour
         image = image.convert("RGBA")

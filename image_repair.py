@@ -38,9 +38,12 @@ TIFF_PIXELS |= {347, *range(512, 522), 529, 530, 532, 50706}
 ORIENTATION, TIFF_SHORT = 274, 3
 # A marker with a length that libjpeg trusts, or the end of a JPEG.
 JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
+JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 END_OF_IMAGE, SCAN, APP0, APP1, APP14 = 0xD9, 0xDA, 0xE0, 0xE1, 0xEE
 JPEG_END = b"\xff\xd9"
-FILLER = bytes(range(1, 255)) * 4  # no marker, no repeated code
+EMPTY_END = bytes(4096)  # What programs that did not finish leave; too long to be pixels of a JPEG.
+# Codes that begin differently from each other and from the zeros that libjpeg takes for missing ones; no marker.
+FILLERS = [bytes((start + step * index) % 255 for index in range(1000)) for start, step in ((181, 37), (74, 91))]
 
 
 class CutOffError(ValueError):
@@ -64,7 +67,9 @@ def repair(name: str, content: bytes) -> Iterator[bytes]:
     for keep_orientation in (True, False) if name in REPAIRS else ():
         try:
             repaired = REPAIRS[name](content, keep_orientation)
-        except (IndexError, struct.error):  # The damage is not in the metadata alone.
+        except CutOffError:
+            raise
+        except Exception:  # The damage is not in the metadata alone.
             return
         yield repaired
 
@@ -121,11 +126,26 @@ def repair_jpeg(content: bytes, keep_orientation: bool) -> bytes:
     jpeg = b"".join(kept) + rest
     if has_end:
         return jpeg
+    if jpeg.endswith(EMPTY_END):
+        raise CutOffError
     jpeg = jpeg.removesuffix(b"\xff")
     # What follows the last pixel changes none.
-    if decode_small(jpeg + JPEG_END) != decode_small(jpeg + FILLER + JPEG_END):
+    if not has_all_scans(jpeg) or len({decode_small(jpeg + filler + JPEG_END) for filler in (b"", *FILLERS)}) > 1:
         raise CutOffError
     return jpeg + JPEG_END
+
+
+def has_all_scans(jpeg: bytes) -> bool:
+    """Whether the scans of a JPEG begin to bring each of 64 coefficients of each colour with all its bits."""
+    missing = set()
+    for marker, start, end in find_markers(jpeg):
+        segment = jpeg[start:end]
+        if marker in JPEG_FRAMES:
+            missing = {(colour, index) for colour in segment[10::3] for index in range(64)}
+        elif marker == SCAN and segment[-1] & 15 == 0:  # the bits that are left for a later scan
+            colours, indices = segment[5 : 5 + 2 * segment[4] : 2], range(segment[-3], segment[-2] + 1)
+            missing -= {(colour, index) for colour in colours for index in indices}
+    return not missing
 
 
 def find_markers(content: bytes) -> Iterator[tuple[int, int, int]]:
@@ -199,6 +219,8 @@ def read_exif_orientation(exif: bytes) -> int | None:
 
 def ends_early(name: str, content: bytes) -> bool:
     """Whether a damaged file ends before a part that it announces."""
+    if content.endswith(EMPTY_END):
+        return True
     if name in ("AVIF", "HEIC"):
         position = 0
         while position < len(content):
@@ -207,6 +229,9 @@ def ends_early(name: str, content: bytes) -> bool:
         return position > len(content) and size >= 8
     if name == "TIFF":  # which begins with the position of its directory
         return int.from_bytes(content[4:8], "little" if content.startswith(b"II") else "big") + 2 > len(content)
+    if name == "ICO":  # which lists the sizes and positions of its images
+        entries = [content[position : position + 16] for position in range(6, 6 + 16 * content[4], 16)]
+        return any(len(entry) < 16 or sum(struct.unpack("<II", entry[8:])) > len(content) for entry in entries)
     return name == "JPEG 2000" and not content.endswith(JPEG_END)
 
 
