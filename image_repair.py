@@ -228,9 +228,12 @@ def ends_early(name: str, content: bytes) -> bool:
             position += size if size >= 8 else len(content)  # 0 stands for the rest of the file
         return position > len(content) and size >= 8
     if name == "TIFF":  # which begins with the position of its directory
-        return int.from_bytes(content[4:8], "little" if content.startswith(b"II") else "big") + 2 > len(content)
+        order = "little" if content.startswith(b"II") else "big"
+        start = int.from_bytes(content[4:8], order)
+        return start + 2 + 12 * int.from_bytes(content[start : start + 2], order) > len(content)
     if name == "ICO":  # which lists the sizes and positions of its images
-        entries = [content[position : position + 16] for position in range(6, 6 + 16 * content[4], 16)]
+        count = int.from_bytes(content[4:6], "little")
+        entries = [content[position : position + 16] for position in range(6, 6 + 16 * count, 16)]
         return any(len(entry) < 16 or sum(struct.unpack("<II", entry[8:])) > len(content) for entry in entries)
     return name == "JPEG 2000" and not content.endswith(JPEG_END)
 
