@@ -1,11 +1,29 @@
 """Reads images: paths, addresses, files, bytes, PIL images, arrays and tensors. All files are decoded here."""
 
 try:
-    from .image_repair import END_OF_IMAGE, SCAN, CutOffError, ends_early, find_markers, read_exif_orientation, repair
+    from .image_repair import (
+        END_OF_IMAGE,
+        SCAN,
+        CutOffError,
+        ends_early,
+        find_markers,
+        has_unknown_range,
+        read_exif_orientation,
+        repair,
+    )
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it
         raise
-    from image_repair import END_OF_IMAGE, SCAN, CutOffError, ends_early, find_markers, read_exif_orientation, repair
+    from image_repair import (
+        END_OF_IMAGE,
+        SCAN,
+        CutOffError,
+        ends_early,
+        find_markers,
+        has_unknown_range,
+        read_exif_orientation,
+        repair,
+    )
 
 import base64
 import io
@@ -83,6 +101,7 @@ MAX_PIXELS_IN_SCANS = 250_000_000
 MAX_SCANS = 100
 # A block of 8 × 8 pixels takes at least one bit.
 MAX_JPEG_PIXELS_PER_BYTE = 512
+UNKNOWN_RANGE = "it holds floats, signed or 32-bit numbers, whose range is not known: convert them to 8 bits (0–255)"
 
 
 class ImageError(ValueError):
@@ -215,6 +234,8 @@ def decode_damaged(content: bytes, name: str, error: Exception) -> Image.Image:
     if is_cut_off or "truncated" in str(error).lower() or ends_early(name, content):
         reason = "it is cut off, a part of its pixels is missing: fetch or save it again"
         raise ImageError(reason, "cut off", name) from error
+    if name == "TIFF" and has_unknown_range(content):
+        raise ImageError(UNKNOWN_RANGE, "unknown range", name) from error
     # Pillow's own message names an object in memory.
     is_header = isinstance(error, Image.UnidentifiedImageError)
     reason = "its header cannot be read" if is_header else str(error).partition("\n")[0] or type(error).__name__
@@ -343,11 +364,7 @@ def to_8_bits(image: Image.Image) -> Image.Image:
     is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     if set(tags.get(ExifTags.Base.SampleFormat, (1,))) <= {1, 4} and (is_16_bit or image.mode not in ("I", "F")):
         return scale_to_8_bits(image, tags) if is_16_bit else image
-    raise ImageError(
-        f"its pixels (mode {image.mode}) are floats, signed or 32-bit numbers, whose range is not known: convert them to "
-        "8 bits (0–255)",
-        "unknown range",
-    )
+    raise ImageError(UNKNOWN_RANGE, "unknown range")
 
 
 def scale_to_8_bits(image: Image.Image, tags: dict) -> Image.Image:

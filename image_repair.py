@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 
 # Chunks and segments of pixels. tRNS, ALPH: transparency. APP0, APP14: the meaning of the colours.
@@ -35,7 +36,7 @@ TIFF_PIXELS = {
     339,
 }
 TIFF_PIXELS |= {347, *range(512, 522), 529, 530, 532, 50706}
-ORIENTATION, TIFF_SHORT = 274, 3
+ORIENTATION, BITS_PER_SAMPLE, SAMPLE_FORMAT, TIFF_SHORT = 274, 258, 339, 3
 # A marker with a length that libjpeg trusts, or the end of a JPEG.
 JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
 JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
@@ -215,6 +216,17 @@ def read_exif_orientation(exif: bytes) -> int | None:
     except struct.error:  # It ends before.
         pass
     return None
+
+
+def has_unknown_range(tiff: bytes) -> bool:
+    """Whether a TIFF that Pillow does not open holds floats, signed numbers or such of more than 16 bits."""
+    try:
+        tags, file = ImageFileDirectory_v2(tiff[:8]), io.BytesIO(tiff)
+        file.seek(tags.next)
+        tags.load(file)
+        return not set(tags.get(SAMPLE_FORMAT, (1,))) <= {1, 4} or max(tags.get(BITS_PER_SAMPLE, (1,))) > 16
+    except Exception:  # damaged
+        return False
 
 
 def ends_early(name: str, content: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import subprocess
 import sys
 import zlib
 
@@ -12,6 +13,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 
 import image_reading
 from image_reading import ImageError, find_picture_suffixes, looks_like_picture, name_format, to_rgb
+from tests.support.training import ROOT
 
 
 pillow_heif = pytest.importorskip("pillow_heif")
@@ -296,6 +298,7 @@ UNKNOWN_RANGES = [
     encode("TIFF", Image.fromarray(RAMP.astype(np.float32))),
     encode("TIFF", Image.fromarray(RAMP.astype(np.int32))),
     make_signed_tiff(),
+    encode("TIFF", tiffinfo={339: (3, 3, 3)}),
     b"Pf\n256 9\n-1.0\n" + RAMP.astype("<f4").tobytes(),
     *(RAMP.astype(dtype) for dtype in (np.float16, np.float64, np.int8, np.int32, np.int64, np.uint16, bool, complex)),
     *(torch.zeros(3, 8, 8, dtype=dtype) for dtype in (torch.float32, torch.bfloat16, torch.int32, torch.bool)),
@@ -442,6 +445,27 @@ def test_boxes_are_those_of_the_photo_as_it_was_given(monkeypatch, estimator, ph
     [face], [small] = estimator(picture), estimator(np.asarray(picture))
     assert face["box"] == pytest.approx({side: 2 * value for side, value in small["box"].items()}, abs=1)
     assert estimator(picture, detect_faces=False)[0]["box"] == {"xmin": 0, "ymin": 0, "xmax": 1024, "ymax": 1024}
+
+
+# Prints the picture's width, its reduction and the memory that reading took, in MB.
+READ_ALONE = """
+import resource, sys
+from image_reading import to_rgb
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+picture = to_rgb(sys.argv[1])
+print(picture.width, picture.info["reduction"], (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.parametrize(("progressive", "megabytes"), [(False, 400), (True, 1000)])
+def test_photo_of_200_megapixels_takes_little_memory(photo, tmp_path, progressive, megabytes):
+    photo.resize((16320, 12240), Image.Resampling.NEAREST).save(tmp_path / "phone.jpg", progressive=progressive)
+    command = [sys.executable, "-c", READ_ALONE, str(tmp_path / "phone.jpg")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=100)
+    width, reduction, memory = map(int, ended.stdout.split())
+    assert (width, reduction) == (8160, 2) and memory < megabytes
 
 
 def test_text_in_a_png_is_no_reduction(photo):
