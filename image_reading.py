@@ -3,11 +3,14 @@
 try:
     from .image_repair import (
         END_OF_IMAGE,
+        MAX_PIXELS_IN_SCANS,
         SCAN,
         CutOffError,
         ends_early,
         find_markers,
+        find_misread,
         has_unknown_range,
+        is_too_short,
         read_exif_orientation,
         repair,
     )
@@ -16,11 +19,14 @@ except ImportError:
         raise
     from image_repair import (
         END_OF_IMAGE,
+        MAX_PIXELS_IN_SCANS,
         SCAN,
         CutOffError,
         ends_early,
         find_markers,
+        find_misread,
         has_unknown_range,
+        is_too_short,
         read_exif_orientation,
         repair,
     )
@@ -55,7 +61,7 @@ except ImportError:
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO"]
 FORMATS += ["HEIF"] if pillow_heif else []
 START_BYTES = 1024  # enough to name a format
-# What a file starts with. The first that fits counts. Formats that are not read have names for their owners to know what to do.
+# What a file starts with; the first that fits counts. Formats that are not read have names too, for a useful error.
 SIGNATURES = {
     "camera raw": rb"II\*\0....CR\x02\0|....ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|FOVb|\0MRM|II\x1a\0\0\0HEAP",
     "JPEG": rb"\xff\xd8\xff",
@@ -95,12 +101,8 @@ TURNS = {
 # Keys of `info` of the images that `to_rgb` returns.
 REDUCTION, MORE_PAGES = "reduction", "more_pages"
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # above which Pillow opens nothing by default: 178 megapixels
-# Decoders hold all of a JPEG of several scans, 6 bytes a pixel at most, however small the picture that is wanted.
-MAX_PIXELS_IN_SCANS = 250_000_000
 # Each scan takes as long as decoding the whole picture and may be a few bytes long. Programs write about ten.
 MAX_SCANS = 100
-# A block of 8 × 8 pixels takes at least one bit.
-MAX_JPEG_PIXELS_PER_BYTE = 512
 UNKNOWN_RANGE = "it holds floats, signed or 32-bit numbers, whose range is not known: convert them to 8 bits (0–255)"
 
 
@@ -265,22 +267,6 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
 
 def open_jpeg(content: bytes) -> Image.Image:
     """Opens a JPEG; a very large one so that a smaller image of it is decoded, with `"reduction"` in `info`."""
-    scans = count_scans(content)
-    try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        image = JpegImageFile(io.BytesIO(content))  # which opens a file of any size
-        if scans > 1 and image.width * image.height > MAX_PIXELS_IN_SCANS:
-            raise error
-    if image.width * image.height > MAX_JPEG_PIXELS_PER_BYTE * len(content):
-        raise CutOffError
-    if image.width * image.height > MAX_PIXELS:
-        image.info[REDUCTION] = reduce_jpeg(image)
-    return image
-
-
-def count_scans(content: bytes) -> int:
-    """Counts the scans of a JPEG. Raises ImageError if there are too many, and CutOffError if it has no end."""
     scans, marker = 0, None
     for marker, *_ in find_markers(content):
         scans += marker == SCAN
@@ -288,7 +274,17 @@ def count_scans(content: bytes) -> int:
             raise ImageError(f"it is drawn in more than {MAX_SCANS} scans: save it again", "too many scans", "JPEG")
     if marker != END_OF_IMAGE:
         raise CutOffError
-    return scans
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        image = JpegImageFile(io.BytesIO(content))  # which opens a file of any size
+        if scans > 1 and image.width * image.height > MAX_PIXELS_IN_SCANS:
+            raise error
+    if is_too_short(image, content):
+        raise CutOffError
+    if image.width * image.height > MAX_PIXELS:
+        image.info[REDUCTION] = reduce_jpeg(image)
+    return image
 
 
 def reduce_jpeg(image: JpegImageFile) -> int:
@@ -298,19 +294,6 @@ def reduce_jpeg(image: JpegImageFile) -> int:
             break
     image.draft(None, (image.width // factor, image.height // factor))
     return factor
-
-
-def find_misread(image: Image.Image) -> str | None:
-    """Names the kind of a TIFF whose pixels Pillow would read wrongly, or of which it would read a preview only."""
-    tags = getattr(image, "tag_v2", {})
-    is_preview = tags.get(ExifTags.Base.NewSubfileType, 0) == 1 and ExifTags.Base.SubIFDs in tags
-    if ExifTags.Base.DNGVersion in tags or is_preview:  # DNG; NEF, ARW and others
-        return "camera raw"
-    if tags.get(ExifTags.Base.PlanarConfiguration) == 2 and max(tags.get(ExifTags.Base.BitsPerSample, (1,))) > 8:
-        return "16-bit TIFF in planes"
-    if tags.get(ExifTags.Base.PhotometricInterpretation) == 6 and tags.get(ExifTags.Base.Compression, 1) == 1:
-        return "uncompressed YCbCr TIFF"
-    return None
 
 
 def has_more_pages(image: Image.Image) -> bool:

@@ -1,4 +1,4 @@
-"""Takes metadata out of image files that cannot be decoded as they are, since damaged metadata costs no pixels."""
+"""Takes damaged metadata out of image files, since it costs no pixels; tells what Pillow would misread or misname."""
 
 import io
 import re
@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 
+from PIL import ExifTags, Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -17,30 +18,15 @@ WEBP_PIXELS = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"}
 WEBP_ORIENTATION = {b"EXIF": 0x08, b"XMP ": 0x04}  # and their flags
 WEBP_PROFILE_FLAG = 0x20
 # Tags of sizes, colours and the places of pixels, and those that tell a camera's raw image.
-TIFF_PIXELS = {
-    *range(254, 260),
-    262,
-    266,
-    273,
-    277,
-    278,
-    279,
-    284,
-    292,
-    293,
-    317,
-    *range(320, 326),
-    330,
-    332,
-    338,
-    339,
-}
-TIFF_PIXELS |= {347, *range(512, 522), 529, 530, 532, 50706}
-ORIENTATION, BITS_PER_SAMPLE, SAMPLE_FORMAT, TIFF_SHORT = 274, 258, 339, 3
+TIFF_PIXELS = {*range(254, 260), 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, *range(320, 326), 330}
+TIFF_PIXELS |= {332, 338, 339, 347, *range(512, 522), 529, 530, 532, 50706}
+TIFF_SHORT = 3
 # A marker with a length that libjpeg trusts, or the end of a JPEG.
 JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
 JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 END_OF_IMAGE, SCAN, APP0, APP1, APP14 = 0xD9, 0xDA, 0xE0, 0xE1, 0xEE
+# Decoders hold all of a JPEG of several scans, 6 bytes a pixel at most, however small the picture that is wanted.
+MAX_PIXELS_IN_SCANS = 250_000_000
 JPEG_END = b"\xff\xd9"
 EMPTY_END = bytes(4096)  # What programs that did not finish leave; too long to be pixels of a JPEG.
 # Codes that begin differently from each other and from the zeros that libjpeg takes for missing ones; no marker.
@@ -137,12 +123,12 @@ def repair_jpeg(content: bytes, keep_orientation: bool) -> bytes:
 
 
 def has_all_scans(jpeg: bytes) -> bool:
-    """Whether the scans of a JPEG begin to bring each of 64 coefficients of each colour with all its bits."""
+    """Whether a JPEG has begun to send each of the 64 coefficients of each colour with all its bits."""
     missing = set()
     for marker, start, end in find_markers(jpeg):
         segment = jpeg[start:end]
         if marker in JPEG_FRAMES:
-            missing = {(colour, index) for colour in segment[10::3] for index in range(64)}
+            missing = {(colour, index) for colour in segment[10:22:3] for index in range(64)}
         elif marker == SCAN and segment[-1] & 15 == 0:  # the bits that are left for a later scan
             colours, indices = segment[5 : 5 + 2 * segment[4] : 2], range(segment[-3], segment[-2] + 1)
             missing -= {(colour, index) for colour in colours for index in indices}
@@ -167,9 +153,16 @@ def is_jpeg_pixels(marker: int, segment: bytes) -> bool:
     return marker < APP0
 
 
+def is_too_short(image: JpegImageFile, content: bytes) -> bool:
+    """Whether a JPEG has more pixels than its bytes can hold: a block of 8 × 8 takes at least one bit."""
+    return image.width * image.height > 8 * 64 * len(content)
+
+
 def decode_small(jpeg: bytes) -> bytes:
-    """Decodes a JPEG at up to 1/8 of its size, but 2,000 pixels a side."""
+    """Decodes a JPEG at up to 1/8 of its size, but 2,000 pixels a side; refuses one that would take much memory."""
     image = JpegImageFile(io.BytesIO(jpeg))
+    if is_too_short(image, jpeg) or image.width * image.height > MAX_PIXELS_IN_SCANS:
+        raise CutOffError
     image.draft(None, (2000, 2000))
     return image.tobytes()
 
@@ -196,7 +189,7 @@ def repair_tiff(content: bytes, keep_orientation: bool) -> bytes:
     (start,) = struct.unpack_from(order + "I", content, 4)
     (count,) = struct.unpack_from(order + "H", content, start)
     entries = [content[position : position + 12] for position in range(start + 2, start + 2 + 12 * count, 12)]
-    tags = TIFF_PIXELS | ({ORIENTATION} if keep_orientation else set())
+    tags = TIFF_PIXELS | ({ExifTags.Base.Orientation} if keep_orientation else set())
     kept = [entry for entry in entries if struct.unpack_from(order + "H", entry)[0] in tags]
     directory = struct.pack(order + "H", len(kept)) + b"".join(kept) + bytes(4)  # no further page
     return content[:start] + directory + content[start + len(directory) :]  # Whatever lies behind stays where it is.
@@ -211,10 +204,23 @@ def read_exif_orientation(exif: bytes) -> int | None:
         (count,) = struct.unpack_from(order + "H", exif, start)
         for position in range(start + 2, start + 2 + 12 * count, 12):
             tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, position)
-            if (tag, kind) == (ORIENTATION, TIFF_SHORT):
+            if (tag, kind) == (ExifTags.Base.Orientation, TIFF_SHORT):
                 return value
     except struct.error:  # It ends before.
         pass
+    return None
+
+
+def find_misread(image: Image.Image) -> str | None:
+    """Names the kind of a TIFF whose pixels Pillow would read wrongly, or of which it would read a preview only."""
+    tags = getattr(image, "tag_v2", {})
+    is_preview = tags.get(ExifTags.Base.NewSubfileType, 0) == 1 and ExifTags.Base.SubIFDs in tags
+    if ExifTags.Base.DNGVersion in tags or is_preview:  # DNG; NEF, ARW and others
+        return "camera raw"
+    if tags.get(ExifTags.Base.PlanarConfiguration) == 2 and max(tags.get(ExifTags.Base.BitsPerSample, (1,))) > 8:
+        return "16-bit TIFF in planes"
+    if tags.get(ExifTags.Base.PhotometricInterpretation) == 6 and tags.get(ExifTags.Base.Compression, 1) == 1:
+        return "uncompressed YCbCr TIFF"
     return None
 
 
@@ -224,7 +230,8 @@ def has_unknown_range(tiff: bytes) -> bool:
         tags, file = ImageFileDirectory_v2(tiff[:8]), io.BytesIO(tiff)
         file.seek(tags.next)
         tags.load(file)
-        return not set(tags.get(SAMPLE_FORMAT, (1,))) <= {1, 4} or max(tags.get(BITS_PER_SAMPLE, (1,))) > 16
+        is_unsigned = set(tags.get(ExifTags.Base.SampleFormat, (1,))) <= {1, 4}
+        return not is_unsigned or max(tags.get(ExifTags.Base.BitsPerSample, (1,))) > 16
     except Exception:  # damaged
         return False
 
