@@ -1,18 +1,41 @@
 """Reads images: paths, addresses, files, bytes, PIL images, arrays and tensors. All files are decoded here."""
 
 try:
-    from .image_repair import SCAN, CutOffError, ends_early, find_markers, read_exif_orientation, repair
+    from .image_repair import (
+        END_OF_IMAGE,
+        MAX_PIXELS_IN_SCANS,
+        SCAN,
+        CutOffError,
+        ends_early,
+        find_markers,
+        find_misread,
+        has_unknown_range,
+        is_too_short,
+        read_exif_orientation,
+        repair,
+    )
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it
         raise
-    from image_repair import SCAN, CutOffError, ends_early, find_markers, read_exif_orientation, repair
+    from image_repair import (
+        END_OF_IMAGE,
+        MAX_PIXELS_IN_SCANS,
+        SCAN,
+        CutOffError,
+        ends_early,
+        find_markers,
+        find_misread,
+        has_unknown_range,
+        is_too_short,
+        read_exif_orientation,
+        repair,
+    )
 
 import base64
 import io
 import os
 import re
 from functools import cache
-from itertools import islice
 from typing import BinaryIO
 
 import numpy as np
@@ -38,7 +61,7 @@ except ImportError:
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO"]
 FORMATS += ["HEIF"] if pillow_heif else []
 START_BYTES = 1024  # enough to name a format
-# What a file starts with. The first that fits counts. Formats that are not read have names for their owners to know what to do.
+# What a file starts with; the first that fits counts. Formats that are not read have names too, for a useful error.
 SIGNATURES = {
     "camera raw": rb"II\*\0....CR\x02\0|....ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|FOVb|\0MRM|II\x1a\0\0\0HEAP",
     "JPEG": rb"\xff\xd8\xff",
@@ -46,7 +69,7 @@ SIGNATURES = {
     "WebP": rb"RIFF....WEBP",
     "GIF": rb"GIF8[79]a",
     "AVIF": rb"....ftyp(avi[fs]|(mif1|miaf).{4}(....)*?avif)",
-    "HEIC": rb"....ftyp(hei[cxms]|hev[cxms]|mif1|miaf|msf1)",
+    "HEIC": rb"....ftyp(hei[cxms]|hev[cxms]|mif[12]|miaf|msf1|avc[is]|jpeg|jpgs|j2ki)",
     "BMP": rb"BM.{12}[\x0c(48@l|]\0\0\0",
     "TIFF": rb"II(\*\0|\0\*|\+\0)|MM(\*\0|\0\*|\0\+)",
     "JPEG 2000": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n",
@@ -78,12 +101,9 @@ TURNS = {
 # Keys of `info` of the images that `to_rgb` returns.
 REDUCTION, MORE_PAGES = "reduction", "more_pages"
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # above which Pillow opens nothing by default: 178 megapixels
-# Decoders hold all of a JPEG of several scans, 6 bytes a pixel at most, however small the picture that is wanted.
-MAX_PIXELS_IN_SCANS = 250_000_000
 # Each scan takes as long as decoding the whole picture and may be a few bytes long. Programs write about ten.
 MAX_SCANS = 100
-# A block of 8 × 8 pixels takes at least one bit.
-MAX_JPEG_PIXELS_PER_BYTE = 512
+UNKNOWN_RANGE = "it holds floats, signed or 32-bit numbers, whose range is not known: convert them to 8 bits (0–255)"
 
 
 class ImageError(ValueError):
@@ -125,10 +145,9 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
         if isinstance(image, np.ndarray | torch.Tensor):
             return array_to_image(image).convert("RGB")
         if isinstance(image, Image.Image):
-            image.load()
-            return make_upright_rgb(image)
+            return read_pil_image(image)
         if isinstance(image, str | os.PathLike):
-            with open_image(os.fspath(image), timeout) as file:
+            with open_image(os.fsdecode(image), timeout) as file:
                 return read_file(file)
         if isinstance(image, bytes | bytearray | memoryview):
             return read_file(io.BytesIO(image))
@@ -137,7 +156,7 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
         raise ImageError("expected a path, an address, bytes, a binary file, a PIL image, an array or a tensor")
     except ImageError as error:
         raise ImageError(f"{name} cannot be read as an image: {error}", error.kind, error.format) from error
-    except Exception as error:  # Damaged files make decoders raise RuntimeError, NotImplementedError and others.
+    except Exception as error:  # of files, addresses and of whatever an input does
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ImageError(f"{name} cannot be read as an image: {reason}") from error
 
@@ -146,8 +165,9 @@ def find_name(image) -> str:
     """Returns what to call an input in errors."""
     if isinstance(image, bytes | bytearray | memoryview):
         return "The file"
-    name = os.fspath(image) if isinstance(image, str | os.PathLike) else getattr(image, "name", None)
-    return name[:200] if isinstance(name, str) else f"A {type(image).__name__}"
+    if isinstance(image, str | os.PathLike):
+        return os.fsdecode(image)[:200]
+    return f"A {type(image).__name__}"
 
 
 def open_image(source: str, timeout: float | None = None) -> BinaryIO:
@@ -160,6 +180,18 @@ def open_image(source: str, timeout: float | None = None) -> BinaryIO:
     else:
         return open(source, "rb")
     return io.BytesIO(content)
+
+
+def read_pil_image(image: Image.Image) -> Image.Image:
+    """Returns a PIL image as upright RGB; reads its file once more if it is opened but damaged."""
+    try:
+        image.load()
+    except Exception:
+        file = getattr(image, "fp", None)
+        if file is None or image.tell():
+            raise
+        return read_file(file)
+    return make_upright_rgb(image, find_orientation(image))
 
 
 def read_file(file: BinaryIO) -> Image.Image:
@@ -178,34 +210,37 @@ def read_file(file: BinaryIO) -> Image.Image:
         raise ImageError(f"{name} is not supported: convert it to JPEG or PNG{hint}", "unsupported", name)
     try:
         return decode(file, name)
-    except (Image.DecompressionBombError, MemoryError) as error:
-        raise ImageError(f"it is too large: {error}", "too large", name) from error
     except ImageError as error:
         error.format = error.format or name
         raise
-    except Exception as error:
+    except Exception as error:  # Damaged files make decoders raise RuntimeError, NotImplementedError and others.
         file.seek(0)
         return decode_damaged(file.read(), name, error)
 
 
 def decode_damaged(content: bytes, name: str, error: Exception) -> Image.Image:
-    """Decodes a file whose pixels may be whole though it raised `error`."""
-    cut_off = ImageError("it is cut off, a part of its pixels is missing: fetch or save it again", "cut off", name)
+    """Decodes a file whose pixels may be whole though decoding raised `error`."""
+    is_cut_off = False
     try:
         for repaired in repair(name, content):
             try:
                 return decode(io.BytesIO(repaired), name)
-            except Exception as other:  # as `to_rgb` does
+            except Exception as other:
                 error = other
     except CutOffError:
-        raise cut_off from error
+        is_cut_off = True
     if isinstance(error, ImageError):
         raise error
-    if "truncated" in str(error).lower() or ends_early(name, content):
-        raise cut_off from error
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    if isinstance(error, Image.UnidentifiedImageError):  # which names an object in memory
-        reason = "its header cannot be read"
+    if isinstance(error, Image.DecompressionBombError | MemoryError):
+        raise ImageError(f"it is too large ({error})", "too large", name) from error
+    if is_cut_off or "truncated" in str(error).lower() or ends_early(name, content):
+        reason = "it is cut off, a part of its pixels is missing: fetch or save it again"
+        raise ImageError(reason, "cut off", name) from error
+    if name == "TIFF" and has_unknown_range(content):
+        raise ImageError(UNKNOWN_RANGE, "unknown range", name) from error
+    # Pillow's own message names an object in memory.
+    is_header = isinstance(error, Image.UnidentifiedImageError)
+    reason = "its header cannot be read" if is_header else str(error).partition("\n")[0] or type(error).__name__
     advice = "convert it to PNG or JPEG, or fetch it again"
     raise ImageError(f"this {name} is damaged or of a rare kind ({reason}): {advice}", "damaged", name) from error
 
@@ -219,23 +254,33 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
             raise ImageError(f"{misread} is not supported: convert it to JPEG or PNG", "unsupported", misread)
         image.load()
         info |= {MORE_PAGES: True} if has_more_pages(image) else {}
-        image = make_upright_rgb(image)
+        orientation = find_orientation(image)
+        if name == "HEIC":
+            file.seek(0)
+            # These properties turn it while it is decoded, and EXIF repeats them. Some programs write EXIF alone.
+            is_turned = re.search(rb"irot|imir", file.read())
+            orientation = 1 if is_turned else image.info.get("original_orientation")
+        image = make_upright_rgb(image, orientation)
     image.info = info
     return image
 
 
 def open_jpeg(content: bytes) -> Image.Image:
     """Opens a JPEG; a very large one so that a smaller image of it is decoded, with `"reduction"` in `info`."""
-    scans = count_scans(content)
-    if scans > MAX_SCANS:
-        raise ImageError(f"it is drawn in more than {MAX_SCANS} scans: save it again", "too many scans", "JPEG")
+    scans, marker = 0, None
+    for marker, *_ in find_markers(content):
+        scans += marker == SCAN
+        if scans > MAX_SCANS:
+            raise ImageError(f"it is drawn in more than {MAX_SCANS} scans: save it again", "too many scans", "JPEG")
+    if marker != END_OF_IMAGE:
+        raise CutOffError
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError as error:
         image = JpegImageFile(io.BytesIO(content))  # which opens a file of any size
         if scans > 1 and image.width * image.height > MAX_PIXELS_IN_SCANS:
             raise error
-    if image.width * image.height > MAX_JPEG_PIXELS_PER_BYTE * len(content):
+    if is_too_short(image, content):
         raise CutOffError
     if image.width * image.height > MAX_PIXELS:
         image.info[REDUCTION] = reduce_jpeg(image)
@@ -251,24 +296,6 @@ def reduce_jpeg(image: JpegImageFile) -> int:
     return factor
 
 
-def count_scans(content: bytes) -> int:
-    """Counts the scans of a JPEG up to its end, and stops counting at `MAX_SCANS + 1`."""
-    return sum(1 for _ in islice((marker for marker, *_ in find_markers(content) if marker == SCAN), MAX_SCANS + 1))
-
-
-def find_misread(image: Image.Image) -> str | None:
-    """Names the kind of a TIFF whose pixels Pillow would read wrongly, or of which it would read a preview only."""
-    tags = getattr(image, "tag_v2", {})
-    is_preview = tags.get(ExifTags.Base.NewSubfileType, 0) == 1 and ExifTags.Base.SubIFDs in tags
-    if ExifTags.Base.DNGVersion in tags or is_preview:  # DNG; NEF, ARW and others
-        return "camera raw"
-    if tags.get(ExifTags.Base.PlanarConfiguration) == 2 and max(tags.get(ExifTags.Base.BitsPerSample, (1,))) > 8:
-        return "16-bit TIFF in planes"
-    if tags.get(ExifTags.Base.PhotometricInterpretation) == 6 and tags.get(ExifTags.Base.Compression, 1) == 1:
-        return "uncompressed YCbCr TIFF"
-    return None
-
-
 def has_more_pages(image: Image.Image) -> bool:
     try:
         return getattr(image, "is_animated", False)
@@ -282,9 +309,9 @@ def find_reduction(image: Image.Image) -> int:
     return reduction if reduction in (2, 4, 8) else 1
 
 
-def make_upright_rgb(image: Image.Image) -> Image.Image:
+def make_upright_rgb(image: Image.Image, orientation: int | None) -> Image.Image:
     """Returns a loaded image as upright RGB, transparent pixels white; the image itself if it is that."""
-    turn = TURNS.get(find_orientation(image))
+    turn = TURNS.get(orientation)
     image = to_8_bits(image)
     if image.has_transparency_data:  # white as in the image processor, since transparent pixels can hide any colour
         image = image.convert("RGBA")
@@ -320,11 +347,7 @@ def to_8_bits(image: Image.Image) -> Image.Image:
     is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     if set(tags.get(ExifTags.Base.SampleFormat, (1,))) <= {1, 4} and (is_16_bit or image.mode not in ("I", "F")):
         return scale_to_8_bits(image, tags) if is_16_bit else image
-    raise ImageError(
-        f"its pixels (mode {image.mode}) are floats, signed or 32-bit numbers, whose range is not known: convert them to "
-        "8 bits (0–255)",
-        "unknown range",
-    )
+    raise ImageError(UNKNOWN_RANGE, "unknown range")
 
 
 def scale_to_8_bits(image: Image.Image, tags: dict) -> Image.Image:

@@ -9,10 +9,15 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from data.loaders import make_evaluation_dataloader
 from data.utkface import load_utkface
-from tests.support.faces import FORMS, make_jpeg, make_name, write_nested, write_splits
+from image_processing_agegender import AgeGenderImageProcessor
+from photos.reading import read_picture
+from tests.support.faces import FORMS, make_image, make_jpeg, make_name, write_nested, write_splits
 from tests.support.picture_sources import write_folder, write_zip
 
 
@@ -152,6 +157,40 @@ def test_names_that_are_no_text_are_stored(tmp_path, images, warnings):
     names = [name for split in load_utkface(folder).values() for name in split["file_name"]]
     assert "30_0_0_caf\\udce9.jpg" in names and len(names) == 61
     assert "nothing \\udce9.jpg" in warnings.text
+
+
+def write_odd_pictures(folder: Path) -> list[str]:
+    """Writes pictures that `datasets.Image` cannot read as they are, or reads otherwise; returns their names."""
+    image, exif = make_image(90), Image.Exif()
+    exif[0x0112] = 6
+    image.save(folder / "40_0_0_20170116174525125.jpg")
+    jpeg = (folder / "40_0_0_20170116174525125.jpg").read_bytes()
+    (folder / "40_0_0_20170116174525125.jpg").write_bytes(jpeg[:-2])  # no end
+    text = PngInfo()
+    text.add_text("key", "text" * 2**19, zip=True)
+    image.rotate(20).save(folder / "41_0_0_20170116174525125.png", pnginfo=text)
+    deep = np.asarray(image.rotate(40).convert("L")).astype(np.uint16) * 257
+    Image.fromarray(deep).save(folder / "42_0_0_20170116174525125.png")
+    image.rotate(60).save(folder / "43_0_0_20170116174525125.heic", exif=exif.tobytes())
+    image.rotate(80).save(folder / "44_0_0_20170116174525125.jpg", exif=exif)
+    image.rotate(100).save(folder / "45_0_0_20170116174525125.gif", save_all=True, append_images=[image])
+    return [file.name for file in sorted(folder.glob("4*_0_0_20170116174525125.*"))]
+
+
+def test_the_loader_reads_what_the_page_reads(folder, warnings):
+    pytest.importorskip("pillow_heif")
+    names = write_odd_pictures(folder)
+    Image.fromarray(np.zeros((48, 48), np.float32)).save(folder / "50_0_0_20170116174525125.tif")
+    dataset = load_utkface(folder)
+    assert "50_0_0_20170116174525125.tif: The file cannot be read as an image: it holds floats" in warnings.text
+    images = datasets.concatenate_datasets(list(dataset.values()))
+    assert set(names) <= set(images["file_name"]) and "1 of 67 images" in warnings.text
+    processor = AgeGenderImageProcessor(size={"height": 32, "width": 32})
+    (batch,) = make_evaluation_dataloader(images, processor, batch_size=99, num_workers=0)
+    for name, pixels, row in zip(images["file_name"], batch["pixel_values"], images):
+        picture = read_picture(folder / name)
+        assert torch.equal(pixels, processor(picture, return_tensors="pt").pixel_values[0])
+        assert row["image"].size == picture.size  # that users of the data set see
 
 
 def test_an_unreadable_file_does_not_shadow_a_good_one_of_the_same_name(tmp_path, images):

@@ -32,6 +32,12 @@ def test_draw_faces_scales_boxes_with_a_large_picture():
     assert drawn.getpixel((2001, 300)) == BOX_COLOUR
 
 
+def test_draw_faces_scales_boxes_to_a_picture_of_a_part_of_its_size():
+    picture = Image.new("RGB", (2048, 512), "white")
+    picture.info["reduction"] = 4
+    assert draw_faces(picture, [make_face(4000, 400, 4400, 800)]).getpixel((1001, 150)) == BOX_COLOUR
+
+
 def test_draw_faces_takes_the_smallest_and_the_longest_picture():
     assert draw_faces(Image.new("RGB", (1, 1)), [make_face(0, 0, 1, 1)]).size == (1, 1)
     assert draw_faces(Image.new("RGB", (100_000, 2)), []).size == (MAX_SHOWN_SIDE, 1)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import app
-from photos.reading import CUT_OFF
+from photos.reading import DAMAGED
 from space.theme import PAGE_DESCRIPTION
 from tests.support.browser import (
     ASTRONAUT,
@@ -142,7 +142,7 @@ def test_photo_at_an_address_gets_a_card(page, monkeypatch):
 def test_photo_that_no_browser_shows_leaves_its_sentence_alone(page, tmp_path):
     (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
     upload(page, tmp_path / "phone.heic")
-    sentence = page.locator(".prose.announced", has_text=CUT_OFF)
+    sentence = page.locator(".prose.announced", has_text=DAMAGED.format("HEIC"))
     sentence.wait_for()
     page.get_by_alt_text("The photo that you chose").wait_for(state="detached")
     page.wait_for_timeout(1000)
