@@ -57,7 +57,7 @@ except ImportError:
     pillow_heif = None
 
 
-# Pillow's other formats are left out: for EPS it starts Ghostscript, which runs the program in the file.
+# Pillow's other formats are left out: for EPS, it runs the program in the file.
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO"]
 FORMATS += ["HEIF"] if pillow_heif else []
 START_BYTES = 1024  # enough to name a format
@@ -98,11 +98,12 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Keys of `info` of the images that `to_rgb` returns.
-REDUCTION, MORE_PAGES = "reduction", "more_pages"
+REDUCTION, MORE_PAGES = "reduction", "more_pages"  # keys of `info` of the images that `to_rgb` returns
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # above which Pillow opens nothing by default: 178 megapixels
 # Each scan takes as long as decoding the whole picture and may be a few bytes long. Programs write about ten.
 MAX_SCANS = 100
+MAX_WEBP_SIDE = 16_383  # of a frame; a damaged canvas takes seconds and gigabytes
+STRIP = 256  # rows of an image that are processed at a time
 UNKNOWN_RANGE = "it holds floats, signed or 32-bit numbers, whose range is not known: convert them to 8 bits (0–255)"
 
 
@@ -252,6 +253,8 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
         info = {REDUCTION: image.info[REDUCTION]} if REDUCTION in image.info else {}
         if misread := find_misread(image):
             raise ImageError(f"{misread} is not supported: convert it to JPEG or PNG", "unsupported", misread)
+        if name == "WebP" and max(image.size) > MAX_WEBP_SIDE:
+            raise Image.DecompressionBombError(f"a WebP has at most {MAX_WEBP_SIDE} pixels a side")
         image.load()
         info |= {MORE_PAGES: True} if has_more_pages(image) else {}
         orientation = find_orientation(image)
@@ -313,15 +316,23 @@ def make_upright_rgb(image: Image.Image, orientation: int | None) -> Image.Image
     """Returns a loaded image as upright RGB, transparent pixels white; the image itself if it is that."""
     turn = TURNS.get(orientation)
     image = to_8_bits(image)
-    if image.has_transparency_data:  # white as in the image processor, since transparent pixels can hide any colour
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.has_transparency_data:
+        image = lay_on_white(image)
     image = image if image.mode == "RGB" else image.convert("RGB")
     # Only if needed: it copies upright images too, which takes gigabytes for the largest ones.
     if turn is not None:
         image = image.transpose(turn)
         image.info = {}  # It may hold the orientation, which would turn the image once more.
     return image
+
+
+def lay_on_white(image: Image.Image) -> Image.Image:
+    """Makes transparent pixels white, as the image processor does, since they can hide any colour."""
+    flat = Image.new("RGB", image.size)
+    for top in range(0, image.height, STRIP):  # Whole copies of the largest images would take gigabytes.
+        strip = image.crop((0, top, image.width, min(top + STRIP, image.height))).convert("RGBA")
+        flat.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip), (0, top))
+    return flat
 
 
 def find_orientation(image: Image.Image) -> int | None:
