@@ -27,7 +27,9 @@ def test_resizing_is_that_of_torch(size, factor, dtype):
     images = 60 * torch.randn(2, 3, *size, dtype=dtype, generator=torch.Generator().manual_seed(0))
     new_size = [max(1, round(side * factor)) for side in size]
     expected = F.interpolate(images, new_size, mode="bilinear", antialias=True)
-    torch.testing.assert_close(resize(images, factor), expected, rtol=0, atol=1e-4 if dtype == torch.float32 else 1e-12)
+    torch.testing.assert_close(
+        resize(images, factor), expected, rtol=0, atol=1e-4 if dtype == torch.float32 else 1e-12
+    )
 
 
 @pytest.mark.parametrize("dtype", HALF)
@@ -100,7 +102,9 @@ def test_half_precision_pipeline(estimator, noise, tmp_path):
         assert face["gender_score"] == pytest.approx(expected["gender_score"], abs=0.02)
 
 
-@pytest.mark.parametrize("pixels", [torch.zeros(1, 3, SIDE, SIDE, dtype=dtype) for dtype in (torch.uint8, torch.int64)])
+@pytest.mark.parametrize(
+    "pixels", [torch.zeros(1, 3, SIDE, SIDE, dtype=dtype) for dtype in (torch.uint8, torch.int64)]
+)
 def test_integers_are_refused(model, pixels):
     with pytest.raises(ValueError, match=f"must be floats.*{pixels.dtype}.*AgeGenderImageProcessor"):
         model(pixels)
@@ -113,7 +117,9 @@ def test_return_dict(model, pixel_values, noise):
     assert all(torch.equal(value, other) for value, other in zip(values, expected.to_tuple(), strict=True))
     model.config.return_dict = False
     assert type(model(pixel_values)) is tuple
-    assert len(AgeGenderPipeline(model=model, image_processor=AgeGenderImageProcessor())(noise, detect_faces=False)) == 1
+    assert (
+        len(AgeGenderPipeline(model=model, image_processor=AgeGenderImageProcessor())(noise, detect_faces=False)) == 1
+    )
 
 
 def test_traced_model(pixel_values):
