@@ -11,6 +11,7 @@ except ImportError:
     from face_detection import FaceDetector, align_face
     from image_reading import to_rgb
 
+import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -59,6 +60,11 @@ class AgeGenderPipeline(ChunkPipeline):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.face_detector = FaceDetector()
+        # transformers leaves the modules of remote code out of their package, where `Dataset.map` looks for them to hash.
+        for part in (self, self.model, self.model.config, self.image_processor):
+            package, _, name = type(part).__module__.rpartition(".")
+            if package:
+                setattr(importlib.import_module(package), name, importlib.import_module(type(part).__module__))
 
     def __getstate__(self) -> dict:
         # Without the number of calls, so that each call leaves the hash by which `Dataset.map` finds its cache.

@@ -24,7 +24,9 @@ CODE = {f"{name}.py" for name in MODEL_FILES}
 JSON_FILES = {"config.json", "preprocessor_config.json"}
 # Each folder, then a copy that its model saves, then that copy: without this folder on the path and with its own code cache.
 LOAD = """
+import copy
 import json
+import pickle
 import shutil
 import sys
 
@@ -35,7 +37,7 @@ torch.set_num_threads(1)
 picture, *folders = sys.argv[1:]
 answers = []
 for folder in folders:
-    loaded = pipeline(model=folder, trust_remote_code=True)
+    loaded = pickle.loads(pickle.dumps(copy.deepcopy(pipeline(model=folder, trust_remote_code=True))))
     answers.append(loaded(picture, detect_faces=False)[0])
     loaded.model.save_pretrained(f"{folder}/copy")
     shutil.move(f"{folder}/copy", f"{folder}-copy")
