@@ -82,6 +82,8 @@ def test_worker_process(estimator, paths, answers):
     options = {"detect_faces": False, "num_workers": 1, "batch_size": 2}
     assert_same(estimator(paths, **options), answers)
     assert_same(list(estimator((path for path in paths), **options)), answers)
+    (error,) = estimator(["nowhere.png"], on_error="return", **options)
+    assert isinstance(error, ValueError) and str(error).startswith("nowhere.png cannot be read")
 
 
 def test_hash_is_that_before_a_call(estimator, paths):
@@ -200,7 +202,7 @@ def test_each_refusal_is_a_value_error(estimator, value):
         estimator(value)
     refusal = estimator(value, on_error="return")
     refusal = refusal[0] if isinstance(refusal, list) else refusal
-    assert type(refusal) is ValueError and "cannot be read as an image" in str(refusal)
+    assert isinstance(refusal, ValueError) and "cannot be read as an image" in str(refusal)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
@@ -209,7 +211,8 @@ def test_one_bad_picture_does_not_end_the_others(estimator, portrait, paths, bat
     expected = estimator(portrait)
     for given in (pictures, tuple(pictures), iter(pictures)):
         found = list(estimator(given, on_error="return", batch_size=batch_size))
-        assert [type(answer) for answer in found] == [ValueError, list, ValueError, list, list]
+        for answer, kind in zip(found, (ValueError, list, ValueError, list, list), strict=True):
+            assert isinstance(answer, kind)
         assert str(found[0]).startswith("nowhere.png cannot be read as an image") and "NoneType" in str(found[2])
         for answer in (found[1], found[4]):
             assert answer[0]["age"] == pytest.approx(expected[0]["age"], abs=1e-3)
