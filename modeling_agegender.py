@@ -115,7 +115,7 @@ class AgeGenderOutput(ModelOutput):
 class AgeGenderBatchNorm(nn.BatchNorm2d):
     """Batch normalization that stays in float32 in a model of half precision: the variance of pixels exceeds float16."""
 
-    def _apply(self, fn, recurse: bool = True):
+    def _apply(self, fn, recurse: bool = True):  # through which all casts of a module go: `to`, `half`, `bfloat16`
         def apply(tensor: torch.Tensor) -> torch.Tensor:
             result = fn(tensor)
             is_half = result.dtype in (torch.float16, torch.bfloat16)
@@ -186,7 +186,10 @@ class AgeGenderSeparableBlock(GradientCheckpointingLayer):
 
 
 class AgeGenderResidualBlock(GradientCheckpointingLayer):
-    """Two convolution layers and a shortcut, average-pooled and with zeros for new channels (option A of ResNet)."""
+    """
+    Two convolution layers and a shortcut without weights (option A of ResNet, https://huggingface.co/papers/1512.03385):
+    average-pooled at a stride and filled up with zero channels if the width grows.
+    """
 
     def __init__(self, config: AgeGenderConfig, in_channels: int, out_channels: int, kernel_size: int, stride: int):
         super().__init__()
