@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from transformers.utils.versions import require_version
 
 
-MINIMUM_TRANSFORMERS = "5.4.0"
+MINIMUM_TRANSFORMERS = "5.10.1"  # earlier ones miss files that an imported file of a local folder imports
 require_version(
     f"transformers>={MINIMUM_TRANSFORMERS}",
     f"AgeGender models need it: pip install --upgrade 'transformers>={MINIMUM_TRANSFORMERS}'",
