@@ -1,12 +1,14 @@
 """AgeGender model configuration."""
 
+import copy
 import functools
+from pathlib import Path
 from typing import Any, ClassVar
 
 from transformers.utils.versions import require_version
 
 
-MINIMUM_TRANSFORMERS = "5.4.0"
+MINIMUM_TRANSFORMERS = "5.10.1"  # earlier ones miss files that an imported file of a local folder imports
 require_version(
     f"transformers>={MINIMUM_TRANSFORMERS}",
     f"AgeGender models need it: pip install --upgrade 'transformers>={MINIMUM_TRANSFORMERS}'",
@@ -24,6 +26,9 @@ except ImportError as error:
         "AgeGender models need a newer huggingface_hub: pip install --upgrade huggingface_hub"
     ) from error
 
+
+TASK = "age-gender-estimation"
+CUSTOM_PIPELINES = {TASK: {"impl": "pipeline_agegender.AgeGenderPipeline", "pt": ["AutoModel"]}}
 
 # A rule, its check of a number, and the fields it applies to. For a list, each number is checked.
 RANGES = (
@@ -196,7 +201,31 @@ class AgeGenderConfig(PreTrainedConfig):
             self.id2label = {0: "male", 1: "female"}
         if self.label2id is None:
             self.label2id = {label: int(index) for index, label in self.id2label.items()}
+        kwargs.setdefault("custom_pipelines", copy.deepcopy(CUSTOM_PIPELINES))
         super().__post_init__(**kwargs)
+
+    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
+        """
+        Saves the configuration with what it names: the code of model and pipeline and, where there is none, the
+        configuration of the image processor. Each way to save a model saves its configuration, so its folder works alone.
+        """
+        # Here, because these files import this one. transformers copies the files of relative imports along with this one.
+        try:
+            from .image_processing_agegender import AgeGenderImageProcessor
+            from .modeling_agegender import AgeGenderModel  # noqa: F401 - `auto_map` may name it
+        except ImportError:
+            if __package__:
+                raise
+            from image_processing_agegender import AgeGenderImageProcessor
+            from modeling_agegender import AgeGenderModel  # noqa: F401
+
+        self.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)
+        # A configuration from the Hub names its repo, `user/repo--modeling_agegender.AgeGenderModel`.
+        references = getattr(self, "auto_map", None) or {}
+        self.auto_map = {auto_class: reference.split("--")[-1] for auto_class, reference in references.items()}
+        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        if not (Path(save_directory) / "preprocessor_config.json").exists():
+            AgeGenderImageProcessor.of_model(self).save_pretrained(save_directory)
 
     def validate_stages(self):
         """Checks that the lists describe the same number of valid stages and that at least one pixel remains."""

@@ -95,6 +95,13 @@ class FaceDetector:
         self._lock = threading.Lock()
         self._yunet = None
 
+    def __getstate__(self) -> dict:
+        # Neither the lock nor the network can be pickled or copied.
+        return self.__dict__ | {"_lock": None, "_yunet": None}
+
+    def __setstate__(self, state: dict):
+        self.__dict__ |= state | {"_lock": threading.Lock()}
+
     def detect(self, image: Image.Image) -> list[DetectedFace]:
         """Detects the faces in an image.
 

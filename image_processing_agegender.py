@@ -1,4 +1,4 @@
-"""Image processor class for AgeGender."""
+"""Image processor class for AgeGender, and the resizing of the tensors that it returns."""
 
 try:
     from .configuration_agegender import AgeGenderConfig
@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import PILImageResampling
+from transformers.utils.generic import maybe_autocast
 
 
 class AgeGenderImageProcessor(PilBackend):
@@ -42,6 +43,16 @@ class AgeGenderImageProcessor(PilBackend):
     image_mean = [123.68 / 255, 116.779 / 255, 103.939 / 255]
     image_std = [1 / 255, 1 / 255, 1 / 255]
 
+    @classmethod
+    def of_model(cls, config: AgeGenderConfig) -> "AgeGenderImageProcessor":
+        """Returns the image processor of the folder or repo that a model comes from, or one for a new model's image size."""
+        try:
+            if config.name_or_path:
+                return cls.from_pretrained(config.name_or_path)
+        except (OSError, ValueError):  # a folder of weights alone, or one that is gone
+            pass
+        return cls(size={"height": config.image_size, "width": config.image_size})
+
     def preprocess(self, images, *args, **kwargs):
         if isinstance(images, list | tuple) and not images:
             raise ValueError("There is no image to process: got an empty list.")
@@ -62,6 +73,27 @@ class AgeGenderImageProcessor(PilBackend):
         if isinstance(image, Image.Image):
             image = to_8_bits(image)
         return super().process_image(image, do_rescale=do_rescale, **kwargs)
+
+
+def make_resizing_matrix(size: int, new_size: int, like: torch.Tensor) -> torch.Tensor:
+    """Returns the weight of each of `size` pixels in each of `new_size` pixels, with dtype and device of `like`."""
+    pixels, new_pixels = (torch.arange(n, dtype=like.dtype, device=like.device) + 0.5 for n in (size, new_size))
+    distance = (pixels - new_pixels[:, None] * (size / new_size)).abs()
+    weights = (1 - distance / max(size / new_size, 1)).clamp(min=0)
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+def resize(images: torch.Tensor, factor: float) -> torch.Tensor:
+    """
+    Resizes images by `factor`, at least in float32.
+
+    The result is that of `F.interpolate(mode="bilinear", antialias=True)`, which CPUs do not have in half precision and ONNX
+    does not have at all.
+    """
+    images = images.to(torch.promote_types(images.dtype, torch.float32))
+    rows, columns = (make_resizing_matrix(n, max(1, round(int(n) * factor)), images) for n in images.shape[-2:])
+    with maybe_autocast(images.device.type, enabled=False):  # it would round the pixels
+        return rows @ images @ columns.T
 
 
 AgeGenderImageProcessor.register_for_auto_class("AutoImageProcessor")

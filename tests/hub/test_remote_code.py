@@ -114,6 +114,64 @@ def test_an_empty_environment_loads_a_pinned_revision_and_then_without_network(h
     assert second["face"] == first["face"]
 
 
+PUSH = """
+import sys
+
+from transformers import pipeline
+
+from image_processing_agegender import AgeGenderImageProcessor
+from modeling_agegender import AgeGenderModel
+from pipeline_agegender import AgeGenderPipeline
+
+source, folder = sys.argv[1:]
+model, image_processor = AgeGenderModel.from_pretrained(source), AgeGenderImageProcessor.from_pretrained(source)
+model.push_to_hub("somebody/model")
+AgeGenderPipeline(model=model, image_processor=image_processor).push_to_hub("somebody/pipeline")
+model.save_pretrained(folder, push_to_hub=True, repo_id="somebody/saved")
+image_processor.push_to_hub("somebody/parts")
+model.config.push_to_hub("somebody/parts")
+"""
+LOAD_AND_SAVE = """
+import json
+import sys
+
+import torch
+from transformers import pipeline
+
+torch.set_num_threads(1)
+picture, name, folder = sys.argv[1:]
+loaded = pipeline(model=name, trust_remote_code=True)
+print(json.dumps(loaded(picture, detect_faces=False)))
+loaded.model.save_pretrained(folder)
+"""
+
+
+def test_whatever_is_pushed_loads_alone_and_is_saved_again(hub, pushed, pictures, tmp_path):
+    """A folder saved from the Hub needs the Hub no more."""
+    process = run_program(["-c", PUSH, pushed.folder, tmp_path / "saved"], make_environment(hub, tmp_path / "home"))
+    assert process.returncode == 0, process.stderr
+    files = {
+        name: set(hub.repo(f"somebody/{name}").read()["files"]) for name in ("model", "pipeline", "saved", "parts")
+    }
+    assert {"modeling_agegender.py", "pipeline_agegender.py", "image_reading.py"} <= files["model"]
+    assert files["model"] - {"model.safetensors"} <= files["parts"]
+    assert files["pipeline"] == files["model"] == files["saved"] | {"README.md"}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    def load(name, folder: Path, **changes: str) -> list[dict]:
+        home = tmp_path / f"home of {folder.name}"
+        command = ["-c", LOAD_AND_SAVE, pictures[0], name, folder]
+        process = run_program(command, make_environment(hub, home, **changes), cwd=elsewhere)
+        assert process.returncode == 0, process.stderr
+        return json.loads(process.stdout.splitlines()[-1])
+
+    face = load("somebody/model", tmp_path / "model")
+    assert "somebody" not in (tmp_path / "model" / "config.json").read_text()
+    with hub.unreachable():
+        assert load(tmp_path / "model", tmp_path / "again", HF_HUB_OFFLINE="1") == face
+
+
 def start_app(environment: dict):
     """Starts the page, requests it and stops it."""
     process = subprocess.Popen(

@@ -36,9 +36,10 @@ def test_temperature_divides_the_scores_of_gender(pixel_values):
 
 
 def test_mirror_images_look_the_same_in_eval_mode_only(pixel_values):
-    model = make_model(age_head_dropout=0, gender_head_dropout=0)
+    fields = {"second_encoder": None, "age_head_dropout": 0, "gender_head_dropout": 0}
+    model = make_model(**fields)
     torch.testing.assert_close(model(pixel_values).age_logits, model(pixel_values.flip(-1)).age_logits)
-    alone = make_model(mirror_averaging=False, age_head_dropout=0, gender_head_dropout=0)
+    alone = make_model(mirror_averaging=False, **fields)
     one, other = alone(pixel_values).gender_logits, alone(pixel_values.flip(-1)).gender_logits
     assert (one - other).abs().max() > 1e-3
     # The gender head is linear here, so that averaged features are averaged scores.
@@ -120,7 +121,7 @@ def test_residual_stages_of_any_side(side):
 
 def test_without_batch_normalisation(pixel_values):
     torch.manual_seed(0)
-    model = AgeGenderModel(make_config(use_batch_norm=False)).eval()
+    model = AgeGenderModel(make_config(use_batch_norm=False, second_encoder=None)).eval()
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     assert convolutions and all(convolution.bias.abs().max() == 0 for convolution in convolutions)
@@ -141,7 +142,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(pixel_values):
         if checkpointing:
             model.activation_checkpointing_enable()
         calls = []
-        model.encoder.stages[1].blocks[0].depthwise.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        model.encoder.stages[1].blocks[0].first.register_forward_hook(lambda *_, calls=calls: calls.append(1))
         model(pixel_values, age_labels=AGE_LABELS, gender_labels=GENDER_LABELS).loss.backward()
         assert len(calls) == (2 if checkpointing else 1)
         gradients.append([parameter.grad for parameter in model.parameters()])
@@ -199,7 +200,9 @@ def test_initialisation():
     def build(seed: int) -> AgeGenderModel:
         torch.manual_seed(seed)
         return AgeGenderModel(
-            make_config(hidden_sizes=[64, 128], depths=[2, 2], block_types=["conv", "depthwise_separable"])
+            make_config(
+                second_encoder=None, hidden_sizes=[64, 128], depths=[2, 2], block_types=["conv", "depthwise_separable"]
+            )
         )
 
     model = build(0)

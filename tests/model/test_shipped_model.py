@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from skimage import data
@@ -26,14 +27,14 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "shipped_logits.json"
 FACE_BOX = (166, 68, 278, 180)
 
 
-def compute_outputs() -> dict:
+def compute_outputs(dtype: torch.dtype = torch.float32) -> dict:
     """Scores of uniform noise and of a face, the first eight ages, and what they amount to."""
     images = {
         "noise": Image.fromarray(np.random.RandomState(0).randint(0, 256, (200, 200, 3), dtype=np.uint8)),
         "astronaut": Image.fromarray(data.astronaut()).crop(FACE_BOX),
     }
     processor = AgeGenderImageProcessor.from_pretrained(ROOT)
-    model = AgeGenderModel.from_pretrained(ROOT).eval()
+    model = AgeGenderModel.from_pretrained(ROOT, dtype=dtype).eval()
     with torch.no_grad():
         output = model(processor(list(images.values()), return_tensors="pt").pixel_values)
     return {
@@ -52,6 +53,19 @@ def test_outputs_are_the_recorded_ones():
     for name, expected in golden.items():
         for key, value in expected.items():
             np.testing.assert_allclose(outputs[name][key], value, rtol=1e-3, atol=1e-3, err_msg=f"{name} {key}")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.bfloat16, 0.3), pytest.param(torch.float16, 0.03, marks=pytest.mark.slow)]
+)
+def test_half_precision_is_close(dtype, tolerance):
+    outputs, golden = compute_outputs(dtype), json.loads(GOLDEN.read_text())
+    for name, expected in golden.items():
+        for key in ("age_logits", "gender_logits"):
+            np.testing.assert_allclose(
+                outputs[name][key], expected[key], rtol=0, atol=tolerance, err_msg=f"{name} {key}"
+            )
+        assert abs(outputs[name]["age"] - expected["age"]) <= 1
 
 
 def test_the_astronaut():

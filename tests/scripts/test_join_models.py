@@ -22,7 +22,7 @@ SECOND = {
 
 
 def save(folder, seed: int, processor: dict | None = None, **changes) -> str:
-    model = make_model(seed, **{"age_head_sizes": []} | changes)
+    model = make_model(seed, **{"age_head_sizes": [], "second_encoder": None} | changes)
     model.save_pretrained(folder)
     size = {"height": model.config.image_size, "width": model.config.image_size}
     AgeGenderImageProcessor(size=size, **(processor or {})).save_pretrained(folder)

@@ -13,18 +13,30 @@ SIDE = 32
 FACE_BOX = (166, 68, 278, 180)
 
 
-def make_config(**changes) -> AgeGenderConfig:
-    """Returns a network with two types of blocks, pooling and a hidden layer in one head."""
-    fields = {
-        "image_size": SIDE,
+# As shipped: residual blocks in the first body, and a second body for smaller images.
+BODIES = {
+    "image_size": SIDE,
+    "block_types": ["conv", "residual"],
+    "hidden_sizes": [8, 16],
+    "depths": [1, 2],
+    "strides": [2, 2],
+    "kernel_sizes": [7, 3],
+    "pool_sizes": [1, 2],
+    "hidden_act": "relu",
+    "second_encoder": {
+        "image_size": 26,
         "block_types": ["conv", "depthwise_separable"],
-        "hidden_sizes": [8, 16],
-        "depths": [1, 2],
+        "hidden_sizes": [4, 8],
+        "depths": [1, 1],
         "strides": [2, 2],
-        "pool_sizes": [1, 2],
-        "age_head_sizes": [16],
-    }
-    return AgeGenderConfig(**fields | changes)
+        "pool_sizes": [1, 1],
+    },
+}
+
+
+def make_config(**changes) -> AgeGenderConfig:
+    """Returns a network of the form of the shipped one, with a hidden layer in one head."""
+    return AgeGenderConfig(**BODIES | {"age_head_sizes": [16]} | changes)
 
 
 def make_model(seed: int = 0, **changes) -> AgeGenderModel:

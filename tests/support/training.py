@@ -16,20 +16,12 @@ from data.utkface import load_utkface
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.prediction import evaluate_model
 from modeling_agegender import AgeGenderModel
+from tests.support.models import BODIES
 from training.checkpoints import find_checkpoints
 
 
 ROOT = Path(__file__).parents[2]
-NETWORK = {
-    "image_size": 32,
-    "block_types": ["conv", "depthwise_separable"],
-    "hidden_sizes": [8, 16],
-    "depths": [1, 1],
-    "strides": [2, 2],
-    "pool_sizes": [1, 1],
-    "age_head_dropout": 0.3,
-    "gender_head_dropout": 0.3,
-}
+NETWORK = BODIES | {"depths": [1, 1], "age_head_dropout": 0.3, "gender_head_dropout": 0.3}
 TRAIN_IMAGES, BATCH_SIZE = 30, 4
 SCHEDULER, STATE, AVERAGE = (f"custom_checkpoint_{index}.pkl" for index in range(3))
 BATCHES = TRAIN_IMAGES // BATCH_SIZE
