@@ -21,6 +21,7 @@ os.environ.setdefault("PILLOW_BLOCK_SIZE", "64m")
 gc.disable()
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from hub.errors import run
 from hub.loading import load_pipeline, split_revision
@@ -31,6 +32,7 @@ from space.files_tab import build_files_tab
 from space.gradio_patches import CALL_HANDLERS, Page
 from space.model_tab import build_model_tab
 from space.photo_tab import build_photo_tab
+from space.reverse_proxy import RootPath, find_root_path
 from space.theme import CSS, HEAD, INTRODUCTION, PRIVACY, THEME, TITLE
 from space.uploads import keep_page_files, use_own_folder
 
@@ -70,7 +72,7 @@ def make_mcp_options(pipe: AgeGenderPipeline) -> dict:
     except ImportError:
         print(NO_MCP)
         return {}
-    print(f"MCP server at {PATH}/")
+    print(f"MCP server at {find_root_path()}{PATH}/")
     return make_app_options(pipe)
 
 
@@ -86,14 +88,15 @@ def make_launch_options(pipe: AgeGenderPipeline) -> dict:
         "head": HEAD,
         "css": CSS,
         "mcp_server": False,  # see space/mcp_server.py
-        "app_kwargs": {"exception_handlers": CALL_HANDLERS} | make_mcp_options(pipe),
+        "app_kwargs": {"exception_handlers": CALL_HANDLERS, "middleware": [Middleware(RootPath)]}
+        | make_mcp_options(pipe),
     }
 
 
 def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, so that no photo is left
     pipe = load_pipeline(*split_revision(os.environ.get("AGEGENDER_MODEL") or str(FOLDER)))
-    build_page(pipe).launch(**make_launch_options(pipe))
+    build_page(pipe).launch(root_path=find_root_path(), **make_launch_options(pipe))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,8 @@ async def explain_call(request: Request, error: Exception) -> JSONResponse:
     if not any(f"/gradio_api/{way}" in request.url.path for way in WAYS_TO_CALL):
         return JSONResponse({"detail": "Internal Server Error"}, status_code=500)
     reason = str(error).split(" Please click")[0].rstrip(".")
-    sentence = f"There is no such call: {reason}. /gradio_api/info lists the endpoints and their parameters."
+    root = request.scope["root_path"].rstrip("/")
+    sentence = f"There is no such call: {reason}. {root}/gradio_api/info lists the endpoints and their parameters."
     return JSONResponse({"detail": sentence}, status_code=422 if isinstance(error, TypeError) else 404)
 
 
