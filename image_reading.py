@@ -1,19 +1,17 @@
 """Reads images: paths, addresses, PIL images, arrays and tensors."""
 
-import base64
-import io
+try:
+    from .image_addresses import httpx, is_address, open_address
+except ImportError:
+    if __package__:  # remote code: the file is there, so this is an error in it
+        raise
+    from image_addresses import httpx, is_address, open_address
+
 import os
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
-
-
-# In `try`: transformers requires the packages of all other imports to be installed before it loads remote code.
-try:
-    from huggingface_hub.utils import httpx  # the HTTP library of transformers
-except ImportError:
-    import httpx  # before huggingface_hub 2
 
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -24,9 +22,9 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
     Converts an image to an upright RGB image, transparent pixels to white.
 
     Args:
-        image: A path, an http(s) or data: address, a PIL image, or a uint8 array or tensor of shape `(height, width)`,
+        image: A path, an http(s), data: or file: address, a PIL image, or a uint8 array or tensor of shape `(height, width)`,
             `(height, width, 3)` or `(3, height, width)`.
-        timeout: Timeout in seconds for addresses.
+        timeout: Seconds to wait for an http(s) address that sends nothing, by default 60.
 
     Raises:
         ValueError: if the input cannot be read as an image.
@@ -58,14 +56,7 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
 
 def open_image(source: str, timeout: float | None = None) -> Image.Image:
     """Opens the image at a path or an address without decoding it."""
-    if source.startswith("data:"):
-        content = base64.b64decode(source.partition(",")[2])
-    elif source.startswith(("http://", "https://")):
-        response = httpx.get(source, timeout=timeout, follow_redirects=True)
-        content = response.raise_for_status().content
-    else:
-        return Image.open(source)
-    return Image.open(io.BytesIO(content))
+    return Image.open(open_address(source, timeout) if is_address(source) else source)
 
 
 def array_to_image(array: np.ndarray) -> Image.Image:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 MODEL_FILES = {
     "configuration_agegender",
     "face_detection",
+    "image_addresses",
     "image_processing_agegender",
     "image_reading",
     "modeling_agegender",
@@ -23,7 +24,8 @@ ALLOWED = {
     "configuration_agegender": set(),
     "face_detection": set(),
     "image_processing_agegender": {"configuration_agegender", "image_reading"},
-    "image_reading": set(),
+    "image_addresses": set(),
+    "image_reading": {"image_addresses"},
     "modeling_agegender": {"configuration_agegender"},
     "pipeline_agegender": {"face_detection", "image_reading"},
     "metrics": MODEL_FILES,
