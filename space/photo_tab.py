@@ -5,6 +5,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from image_addresses import is_data
 from photos.drawing import draw_faces
 from pipeline_agegender import AgeGenderPipeline
 from space.face_cards import CARDS_STYLE, CARDS_TEMPLATE, make_cards
@@ -59,7 +60,10 @@ def update_tab(
         return None, error.message, None, button, None, None
     cards = make_cards("photo", faces)
     photo = None if isinstance(source, str) else gr.skip()
-    return draw_faces(picture, faces), count_faces(len(faces)), cards, gr.Button(visible=not faces), source, photo
+    if isinstance(source, str) and is_data(source):
+        source = None  # it holds the photo, which the state of the page must not keep
+    button = gr.Button(visible=not faces and source is not None)
+    return draw_faces(picture, faces), count_faces(len(faces)), cards, button, source, photo
 
 
 def count_faces(count: int) -> str:

@@ -85,5 +85,5 @@ def test_page_names_itself(url):
 def test_without_the_mcp_package_the_app_says_so_once(monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "space.mcp_server", raising=False)
     monkeypatch.setitem(sys.modules, "mcp.server.fastmcp", None)  # its import is an ImportError now
-    assert set(app.make_launch_options(None)["app_kwargs"]) == {"exception_handlers"}
+    assert set(app.make_launch_options(None)["app_kwargs"]) == {"exception_handlers", "middleware"}
     assert capsys.readouterr().out.count(app.NO_MCP) == 1
