@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 import time
 from contextlib import AbstractContextManager, suppress
@@ -10,8 +11,10 @@ from pathlib import Path
 from threading import Thread
 
 from PIL import Image
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 
-from hub.errors import plain_errors
+from hub.errors import DISK_ERRORS, explain, plain_errors
 
 
 try:
@@ -22,6 +25,7 @@ except ImportError:  # on Windows, where the folders of killed processes stay
 VARIABLE = "GRADIO_TEMP_DIR"  # Gradio reads it whenever it writes a file
 PREFIX = "age-gender-page-"
 REMEDY = f"Set {VARIABLE} to a folder that can be written to and has room for visitors' files."
+NO_ROOM = "The disk of this page is full: try again in some minutes."  # when old files are deleted
 MAX_AGE, INTERVAL = 600, 60  # seconds: the age at which files are deleted, and the time between two rounds
 LOCKS: dict[str, int | None] = {}  # the folders of this process, with the descriptors that lock them
 PAGE_FILES: set[Path] = set()  # files of the page itself, such as its examples, which are never deleted
@@ -54,6 +58,14 @@ def use_own_folder():
 def explain_disk(folder: str) -> AbstractContextManager:
     """Returns a context that raises ValueError if the files of the page cannot be written to a folder."""
     return plain_errors(f"The page cannot write to {folder}", REMEDY, errors=(OSError,))
+
+
+async def explain_no_room(request: Request, error: OSError) -> PlainTextResponse:
+    """Answers an upload that cannot be written with a sentence, and tells the log why. Raises any other error."""
+    if error.errno not in DISK_ERRORS:
+        raise error
+    print(f"An upload failed: {explain(error)}.", file=sys.stderr)
+    return PlainTextResponse(NO_ROOM, status_code=507)
 
 
 def find_own_folder() -> Path:
