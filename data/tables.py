@@ -13,6 +13,7 @@ from datasets.exceptions import DatasetGenerationError
 
 from data.labels import UTKFACE_NAME
 from hub.errors import plain_errors
+from image_addresses import is_address
 
 
 SPLIT_NAMES = ("train", "validation", "test")
@@ -53,7 +54,11 @@ def rename_splits(by_split: dict) -> dict:
 
 
 def explain_absence(source: str) -> AbstractContextManager:
-    """Returns a context that raises ValueError if a data set of the Hub cannot be loaded."""
+    """Returns a context that raises ValueError if a data set of the Hub cannot be loaded. Raises it for an address."""
+    if is_address(source):
+        raise ValueError(
+            f"{source!r} is an address, of which only the page and the pipeline read photos: download it first."
+        )
     return plain_errors(
         f"{source!r} is no file or folder here, and it could not be loaded from the Hub either",
         "Give a folder of images, its .tar.gz or .zip, a folder of Parquet files, or a data set id.",

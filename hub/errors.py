@@ -67,14 +67,14 @@ def explain(error: BaseException) -> str:
 
 
 def find_remedy(error: OSError) -> str:
-    """Returns the variable to set if a library cannot write its cache, or an empty text."""
-    if error.errno in DISK_ERRORS and isinstance(error.filename, str):
+    """Returns what to change if a file cannot be written: the variable of a library's cache, or another folder."""
+    if error.errno != errno.ENOENT and isinstance(error.filename, str):
         file = Path(error.filename)
         for name in CACHES:
             folder = Path(os.environ.get(name) or (constants.HF_HOME if name == "HF_HOME" else os.devnull))
             if file.is_relative_to(folder) or folder.is_relative_to(file):
                 return f"; set {name} to a folder that can be written to"
-    return ""
+    return "; choose a folder that can be written to" if error.errno == errno.EROFS else ""
 
 
 @contextmanager

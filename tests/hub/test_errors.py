@@ -29,7 +29,10 @@ RESPONSE = httpx2.Response(401, request=httpx2.Request("GET", "http://127.0.0.1/
         (HfHubHTTPError("Invalid credentials", response=RESPONSE), "you are not logged in to the Hub"),
         (LocalTokenNotFoundError("Token is required."), "you are not logged in to the Hub"),
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full (No space left"),
-        (OSError(errno.EROFS, "Read-only file system", "/out"), "Read-only file system: /out"),
+        (
+            OSError(errno.EROFS, "Read-only file system", "/out"),
+            "Read-only file system: /out; choose a folder that can be written to",
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "/out"), "Permission denied: /out"),
         (httpx2.ReadTimeout(""), "the connection to the Hub failed (ReadTimeout)"),
         (OSError("The first line.\nAnd another"), "The first line"),
@@ -47,7 +50,7 @@ def test_the_variable_of_a_cache_that_cannot_be_written_is_named(monkeypatch, tm
     for path in ("cache", "cache/library", "cache/library/hub/models--a--b"):
         reason = explain(OSError(code, "It failed", str(tmp_path / path)))
         assert reason.endswith(f"; set {name} to a folder that can be written to")
-    assert "set" not in explain(OSError(code, "It failed", str(tmp_path / "runs")))
+    assert "; set" not in explain(OSError(code, "It failed", str(tmp_path / "runs")))
 
 
 def test_default_of_a_cache_is_known(monkeypatch):
