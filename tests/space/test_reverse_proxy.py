@@ -10,6 +10,7 @@ import httpx2
 import pytest
 import trustme
 from gradio_client import Client, handle_file
+from PIL import Image
 
 import app
 from hub.loading import load_pipeline
@@ -64,26 +65,31 @@ def own_uploads(monkeypatch, tmp_path):
         ("http://127.0.0.1:{port}/faces/", "/faces", False),
     ],
 )
-def test_programs_find_what_they_ask_for(own_uploads, estimator, root, prefix, names_itself):
-    port = find_free_port()
+def test_all_addresses_lie_below_the_path(own_uploads, estimator, root, prefix, names_itself):
+    port, icon = find_free_port(), (app.FOLDER / "assets" / "favicon.png").read_bytes()
     with run_page(estimator, root.format(port=port)) as target:
         for strips in (True, False):
-            with run_proxy(target, prefix, strips, port, names_itself=names_itself) as url:
-                assert httpx2.get(f"{url}/").status_code == 200
-                assert httpx2.get(f"{url}/config").json()["root"] == url
-                assert set(httpx2.get(f"{url}/gradio_api/info").json()["named_endpoints"]) > {"/predict"}
-                assert httpx2.get(f"{url}/favicon.ico").content == (app.FOLDER / "assets/favicon.png").read_bytes()
-                client = Client(url, verbose=False)
-                annotated, faces = client.predict(handle_file(ASTRONAUT), api_name="/predict")
-                assert len(faces) == 1 and annotated
-                [answer] = client.predict([handle_file(ASTRONAUT)], api_name="/predict_files")
-                assert answer["faces"] == faces
-                wrong = httpx2.post(f"{url}/gradio_api/call/nothing", json={"data": []})
+            with run_proxy(target, prefix, strips, port, names_itself=names_itself) as url, httpx2.Client() as client:
+                assert client.get(f"{url}/").status_code == 200
+                assert client.get(f"{url}/config").json()["root"] == url
+                assert "/predict" in client.get(f"{url}/gradio_api/info").json()["named_endpoints"]
+                assert client.get(f"{url}/favicon.ico").content == icon
+                wrong = client.post(f"{url}/gradio_api/call/nothing", json={"data": []})
                 path = httpx2.URL(url).path
                 assert wrong.status_code == 404 and f"{path}/gradio_api/info lists" in wrong.json()["detail"]
                 assert count_tools(url) == 3
-        # Who is beside the page, such as a check of its health, needs no path.
+        # A check of the page's health asks the page itself and needs no path.
         assert httpx2.get(f"{target}gradio_api/info").status_code == 200
+
+
+@pytest.mark.parametrize("strips", [True, False])
+def test_programs_get_answers(own_uploads, estimator, strips):
+    with run_page(estimator, "/faces") as target, run_proxy(target, "/faces", strips) as url:
+        client = Client(url, verbose=False)
+        annotated, faces = client.predict(handle_file(ASTRONAUT), api_name="/predict")
+        assert len(faces) == 1 and Image.open(annotated).size == Image.open(ASTRONAUT).size
+        [answer] = client.predict([handle_file(ASTRONAUT)], api_name="/predict_files")
+        assert answer["faces"] == faces
 
 
 @pytest.mark.parametrize("strips", [True, False])
