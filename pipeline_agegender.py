@@ -59,8 +59,8 @@ class AgeGenderPipeline(ChunkPipeline):
                 Whether to return the probabilities of the ages 0, 1, 2, … years as a list, `age_distribution`.
             batch_size (`int`, *optional*, defaults to 1):
                 Number of faces per forward pass.
-            timeout (`float`, *optional*):
-                Timeout in seconds for addresses.
+            timeout (`float`, *optional*, defaults to 60):
+                Seconds to wait for an address that sends nothing.
 
         Returns:
             A list of faces from left to right, or a list of such lists for several images. Each face is a dict with `age`

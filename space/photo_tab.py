@@ -18,6 +18,7 @@ EXAMPLES = {
     "Grace Hopper (US Navy, public domain)": ASSETS / "hopper.jpg",
     "Both portraits side by side (a collage)": ASSETS / "collage.jpg",
 }
+MAX_ADDRESS_CHARACTERS = 3_000_000  # a data: address holds the photo
 
 NO_FACE = "No face was found in this photo."
 HINT = "Drop, paste or take a photo, or give its address."
@@ -84,7 +85,11 @@ def build_inputs() -> tuple[gr.Image, gr.Textbox]:
         sources=["upload", "webcam", "clipboard"],
     )
     address = gr.Textbox(
-        label="Address of a photo", placeholder="https://…", max_lines=1, max_length=2000, submit_btn="Open"
+        label="Address of a photo",
+        placeholder="https://…",
+        max_lines=1,
+        max_length=MAX_ADDRESS_CHARACTERS,
+        submit_btn="Open",
     )
     gr.Examples(
         [[str(path)] for path in EXAMPLES.values()],
