@@ -1,9 +1,10 @@
 """Serves the page below a path of another site."""
 
 import os
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class RootPath:
@@ -20,9 +21,38 @@ class RootPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send):
         if scope["type"] == "http" and (root := unquote(urlsplit(scope.get("root_path", "")).path).strip("/")):
             root, path = f"/{root}", scope["path"]
-            is_stripped = path != root and not path.startswith(f"{root}/")
-            scope = scope | {"root_path": root, "path": root + path if is_stripped else path}
+            if path != root and not path.startswith(f"{root}/"):
+                path = root + path
+            scope = scope | {"root_path": root, "path": path}
+            if path == f"{root}/":
+                send = write_base(send, quote(root))
         await self.app(scope, receive, send)
+
+
+def write_base(send: Send, root: str) -> Send:
+    """
+    Returns a `send` that writes into the page where its relative links begin.
+
+    With Gradio 6.31 they begin at the page itself. If the visitor's address lacks the slash at its end, scripts would be asked
+    for above the path, and a proxy that strips the path asks for the same page with and without that slash.
+    """
+    start, parts = {}, []
+
+    async def send_page(message: Message):
+        if message["type"] == "http.response.start":
+            start.update(message)
+            return
+        parts.append(message.get("body", b""))
+        if message.get("more_body"):
+            return
+        body = b"".join(parts).replace(b'<base href="./"', f'<base href="{root}/"'.encode())
+        headers = MutableHeaders(scope=start)
+        if "content-length" in headers and parts != [b""]:
+            headers["content-length"] = str(len(body))
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+    return send_page
 
 
 def find_root_path() -> str:

@@ -122,6 +122,17 @@ def shipped():
     return load_pipeline(str(app.FOLDER))
 
 
+@pytest.mark.parametrize("strips", [True, False])
+def test_scripts_are_found_from_an_address_without_a_slash(own_uploads, estimator, strips):
+    with run_page(estimator, "/faces") as target, run_proxy(target, "/faces", strips) as url:
+        for address in (url, f"{url}/"):
+            page = httpx2.get(address, follow_redirects=True).text
+            assert page.count('<base href="/faces/"') == page.count("<base ") == 1
+            assert len(httpx2.head(address, follow_redirects=True).content) == 0
+    with run_page(estimator, "") as target:
+        assert '<base href="./"' in httpx2.get(target).text
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("strips", [True, False])
 @pytest.mark.parametrize("form", ["{path}", "{address}"])
@@ -138,10 +149,10 @@ def test_visitor_finds_all_tabs_over_https(own_uploads, shipped, browser, tmp_pa
     page = context.new_page()
     page.set_default_timeout(TIMEOUT)
     with run_page(shipped, root) as target, run_proxy(target, "/faces", strips, **proxy) as url:
-        page.goto(f"{url}/")
+        page.goto(url if form == "{path}" else f"{url}/")
         visit_all_tabs(page, url, tmp_path)
         context.close()
-    assert [address for address in asked if not address.startswith((f"{url}/", "data:", "blob:"))] == []
+    assert [address for address in asked if not f"{address}/".startswith((f"{url}/", "data:", "blob:"))] == []
     assert failed == errors == []
 
 
