@@ -1,6 +1,7 @@
 """Reads images: paths, addresses, files, bytes, PIL images, arrays and tensors. All files are decoded here."""
 
 try:
+    from .image_addresses import is_address, open_address
     from .image_repair import (
         END_OF_IMAGE,
         MAX_PIXELS_IN_SCANS,
@@ -17,6 +18,7 @@ try:
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it
         raise
+    from image_addresses import is_address, open_address
     from image_repair import (
         END_OF_IMAGE,
         MAX_PIXELS_IN_SCANS,
@@ -31,7 +33,6 @@ except ImportError:
         repair,
     )
 
-import base64
 import io
 import os
 import re
@@ -45,10 +46,6 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 
 # In `try`: transformers requires the packages of all other imports to be installed before it loads remote code.
-try:
-    from huggingface_hub.utils import httpx  # the HTTP library of transformers
-except ImportError:
-    import httpx  # before huggingface_hub 2
 try:
     import pillow_heif  # optional: photos of telephones
 
@@ -129,10 +126,10 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
     Of a file with several pages the first is read. A JPEG of more than 178 megapixels is read at 1/2, 1/4 or 1/8 of its size.
 
     Args:
-        image: A path, an http(s) or data: address, the content of a file as bytes, a binary file, a PIL image, or a uint8
-            array or tensor of shape `(height, width)`, `(height, width, 3)` or `(3, height, width)`, channels in the order
-            RGB.
-        timeout: Timeout in seconds for addresses.
+        image: A path, an http(s), data: or file: address, the content of a file as bytes, a binary file, a PIL image, or a
+            uint8 array or tensor of shape `(height, width)`, `(height, width, 3)` or `(3, height, width)`, channels in the
+            order RGB.
+        timeout: Seconds to wait for an http(s) address that sends nothing, by default 60.
 
     Returns:
         The image. For a file, its `info` holds `"reduction"`, 2, 4 or 8, if it was read at a part of its size, and
@@ -173,14 +170,7 @@ def find_name(image) -> str:
 
 def open_image(source: str, timeout: float | None = None) -> BinaryIO:
     """Opens the file at a path or an address."""
-    if source.startswith("data:"):
-        content = base64.b64decode(source.partition(",")[2])
-    elif source.startswith(("http://", "https://")):
-        response = httpx.get(source, timeout=timeout, follow_redirects=True)
-        content = response.raise_for_status().content
-    else:
-        return open(source, "rb")
-    return io.BytesIO(content)
+    return open_address(source, timeout) if is_address(source) else open(source, "rb")
 
 
 def read_pil_image(image: Image.Image) -> Image.Image:

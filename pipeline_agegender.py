@@ -90,8 +90,8 @@ class AgeGenderPipeline(ChunkPipeline):
                 that one input does not end the others.
             batch_size (`int`, *optional*, defaults to 1):
                 Number of faces per forward pass.
-            timeout (`float`, *optional*):
-                Timeout in seconds for addresses.
+            timeout (`float`, *optional*, defaults to 60):
+                Seconds to wait for an address that sends nothing.
 
         Returns:
             A list of faces from left to right. For several images, a list of such lists; for a generator, another iterator or

@@ -14,6 +14,7 @@ from datasets.exceptions import DatasetGenerationError
 
 from data.labels import GENDER_NAMES, UTKFACE_NAME, find_labels, read_word
 from hub.errors import plain_errors
+from image_addresses import is_address
 
 
 logger = datasets.logging.get_logger(__name__)
@@ -62,7 +63,11 @@ def rename_splits(by_split: dict) -> dict:
 
 
 def explain_absence(source: str) -> AbstractContextManager:
-    """Returns a context that raises ValueError if a data set of the Hub cannot be loaded."""
+    """Returns a context that raises ValueError if a data set of the Hub cannot be loaded. Raises it for an address."""
+    if is_address(source):
+        raise ValueError(
+            f"{source!r} is an address, of which only the page and the pipeline read photos: download it first."
+        )
     return plain_errors(
         f"{source!r} is no file or folder here, and it could not be loaded from the Hub either",
         "Give a folder of images, its .tar.gz or .zip, a folder of Parquet files, or a data set id.",

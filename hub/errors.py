@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from httpx2 import HTTPError
+from huggingface_hub import constants
 from huggingface_hub.errors import (
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
@@ -24,14 +25,17 @@ REASONS = {
     429: "the Hub has received too many requests; wait some minutes",
 }
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DISK_ERRORS = FULL_DISK | {errno.EROFS, errno.EACCES, errno.EPERM}
+# Variables that say where libraries write.
+CACHES = ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE", "HF_ASSETS_CACHE", "HF_XET_CACHE")
 # Connection errors are not an OSError, and a failed upload of a large file is a RuntimeError.
 HUB_ERRORS = (OSError, HTTPError, RuntimeError)
 
 
 def find_cause(error: BaseException) -> BaseException | None:
-    """Returns the error of the Hub, of the connection or of a full disk that led to `error`, or None."""
+    """Returns the error of the Hub, of the connection or of the disk that led to `error`, or None."""
     while error is not None:
-        if isinstance(error, HTTPError) or (isinstance(error, OSError) and error.errno in FULL_DISK):
+        if isinstance(error, HTTPError) or (isinstance(error, OSError) and error.errno in DISK_ERRORS):
             return error
         error = error.__cause__ or error.__context__
     return None
@@ -57,8 +61,21 @@ def explain(error: BaseException) -> str:
     if isinstance(cause, HTTPError) and status is None:
         return f"the connection to the Hub failed ({str(cause) or type(cause).__name__})"
     if isinstance(cause, OSError) and cause.errno in FULL_DISK:
-        return f"the disk is full ({os.strerror(cause.errno)})"
+        return f"the disk is full ({os.strerror(cause.errno)}){find_remedy(cause)}"
+    if isinstance(cause, OSError) and cause.filename and cause.strerror:
+        return f"{cause.strerror}: {os.fsdecode(cause.filename)}{find_remedy(cause)}"
     return str(cause).strip().partition("\n")[0].removesuffix(".")
+
+
+def find_remedy(error: OSError) -> str:
+    """Returns what to change if a file cannot be written: the variable of a library's cache, or another folder."""
+    if error.errno != errno.ENOENT and isinstance(error.filename, str):
+        file = Path(error.filename)
+        for name in CACHES:
+            folder = Path(os.environ.get(name) or (constants.HF_HOME if name == "HF_HOME" else os.devnull))
+            if file.is_relative_to(folder) or folder.is_relative_to(file):
+                return f"; set {name} to a folder that can be written to"
+    return "; choose a folder that can be written to" if error.errno == errno.EROFS else ""
 
 
 @contextmanager

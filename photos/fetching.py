@@ -1,18 +1,25 @@
 """Fetches photos from addresses that visitors give: public sites only, within limits of size and time."""
 
 import asyncio
-import base64
 import ipaddress
 import re
 import socket
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import aclosing
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote
 
 import httpx2
 
+from image_addresses import HEADERS, clean_address, decode_data, is_data, read_location, strip_quotes
 from photos.reading import NOT_A_PICTURE, PhotoError
+
+
+try:
+    import brotli  # comes with Gradio
+except ImportError:
+    brotli = None
 
 
 NOT_AN_ADDRESS = (
@@ -20,16 +27,18 @@ NOT_AN_ADDRESS = (
 )
 REFUSED_ADDRESS = "This address is refused: only public sites are read."
 UNREACHABLE = "This address cannot be reached."
+BROKEN_OFF = "This address does not send its whole answer."
 TOO_SLOW = "This address takes too long to answer."
 TOO_MANY_REDIRECTS = "This address redirects too many times."
 MAX_REDIRECTS = 5
+MAX_CODINGS = 2  # compressions of an answer, one upon the other
 MAX_ADDRESSES = 4  # IP addresses of one name that are tried
 # Networks that `is_global` of Python 3.11 lets pass: protocol assignments (the metadata of some clouds), IPv4-compatible,
 # local NAT64 and site-local addresses.
 REFUSED_NETWORKS = [
     ipaddress.ip_network(network) for network in ("192.0.0.0/24", "::/96", "64:ff9b:1::/48", "fec0::/10")
 ]
-REQUEST_HEADERS = {"User-Agent": "agegender", "Accept": "image/*", "Accept-Encoding": "identity"}
+REQUEST_HEADERS = HEADERS | {"Accept-Encoding": "identity"}
 
 
 def is_public(address: str) -> bool:
@@ -47,29 +56,35 @@ def is_public(address: str) -> bool:
 
 def fetch(address: str, max_bytes: int = 20 * 2**20, seconds: float = 10.0) -> bytes:
     """
-    Reads the content of an http(s) address of a public site.
+    Reads the content of a data: address, or of an http(s) address of a public site.
 
     Args:
-        address: Blanks around it are ignored. Up to `MAX_REDIRECTS` redirects are followed.
-        max_bytes: Maximum size of the content.
+        address: As a browser takes it; blanks and quotes around it are ignored. Up to `MAX_REDIRECTS` redirects are followed.
+        max_bytes: Maximum size of the content, packed and unpacked.
         seconds: Maximum time of the request. Only the look-up of a name can exceed it, as it cannot be interrupted.
 
     Raises:
         PhotoError: if there is no content within these limits.
     """
+    if is_data(address):
+        return check_size(read_data(address), max_bytes)
     try:
-        return asyncio.run(follow_redirects(address.strip(), max_bytes, seconds))
-    except httpx2.InvalidURL as error:
-        raise PhotoError(NOT_AN_ADDRESS) from error
+        return asyncio.run(follow_redirects(address, max_bytes, seconds))
+    except PhotoError:
+        raise
     except (httpx2.TimeoutException, TimeoutError) as error:
         raise PhotoError(TOO_SLOW) from error
-    except (httpx2.TransportError, OSError, UnicodeError) as error:
+    except (httpx2.ProtocolError, httpx2.ReadError) as error:
+        raise PhotoError(BROKEN_OFF) from error
+    except (httpx2.TransportError, OSError) as error:
         raise PhotoError(UNREACHABLE) from error
+    except (httpx2.InvalidURL, ValueError) as error:
+        raise PhotoError(NOT_AN_ADDRESS) from error
 
 
 async def follow_redirects(address: str, max_bytes: int, seconds: float) -> bytes:
     """Reads the content of an address or of the one that it redirects to."""
-    url = httpx2.URL(address)
+    url = httpx2.URL(clean_address(address))
     async with asyncio.timeout(seconds), httpx2.AsyncHTTPTransport(trust_env=False) as transport:
         for _ in range(MAX_REDIRECTS + 1):
             # The body of a redirect is not read: it has no limit, and a connection that was not read to its end is closed,
@@ -77,7 +92,7 @@ async def follow_redirects(address: str, max_bytes: int, seconds: float) -> byte
             async with aclosing(await send_request(transport, url, seconds)) as response:
                 if not response.has_redirect_location:
                     return await read_body(response, max_bytes)
-                url = url.join(response.headers["location"])
+                url = url.join(read_location(response))
     raise PhotoError(TOO_MANY_REDIRECTS)
 
 
@@ -115,30 +130,49 @@ def find_addresses(url: httpx2.URL) -> list[str]:
 
 
 async def read_body(response: httpx2.Response, max_bytes: int) -> bytes:
-    """Reads the body of a response as it was sent. Raises PhotoError if it has none or exceeds `max_bytes`."""
+    """Reads and unpacks the body of a response. Raises PhotoError if it has none or exceeds `max_bytes`."""
     if not response.is_success:
         raise PhotoError(f"This address answers with an error ({response.status_code}).")
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise PhotoError(NOT_A_PICTURE)  # Compression was not requested, and unpacked content has no limit.
     content = bytearray()
     async for chunk in response.aiter_raw():
         content += chunk
-        if len(content) > max_bytes:
-            raise PhotoError(f"This file is too large: at most {max_bytes // 2**20} MB are read.")
-    return bytes(content)
+        check_size(content, max_bytes)
+    # Compression was not requested, but some servers send files as they keep them.
+    codings = [coding.strip().lower() for coding in response.headers.get("content-encoding", "").split(",")]
+    if len(codings) > MAX_CODINGS:
+        raise PhotoError(NOT_A_PICTURE)
+    content = bytes(content)
+    for coding in reversed(codings):
+        content = check_size(unpack(content, coding, max_bytes), max_bytes)
+    return content
 
 
-def is_data(address: str) -> bool:
-    """Returns whether an address is a data: address."""
-    return address.strip().startswith("data:")
+def check_size(content: bytes | bytearray, max_bytes: int) -> bytes | bytearray:
+    """Returns the content. Raises PhotoError if it exceeds `max_bytes`."""
+    if len(content) > max_bytes:
+        raise PhotoError(f"This file is too large: at most {max_bytes // 2**20} MB are read.")
+    return content
+
+
+def unpack(content: bytes, coding: str, max_bytes: int) -> bytes:
+    """Undoes a compression of HTTP, up to one byte above `max_bytes`. Ignores an unknown one, as browsers do."""
+    try:
+        if coding == "br" and brotli:
+            return brotli.Decompressor().process(content, output_buffer_limit=max_bytes + 1)
+        if coding in ("gzip", "x-gzip", "deflate"):
+            try:
+                return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(content, max_bytes + 1)
+            except zlib.error:  # "deflate" without its header
+                return zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, max_bytes + 1)
+    except Exception as error:  # brotli's is no class of its own in each version
+        raise PhotoError(NOT_A_PICTURE) from error
+    return content
 
 
 def read_data(address: str) -> bytes:
     """Decodes the content of a data: address. Raises PhotoError if it is malformed."""
     try:
-        header, content = address.strip().split(",", maxsplit=1)
-        content = unquote_to_bytes(content)
-        return base64.b64decode(content) if header.endswith(";base64") else content
+        return decode_data(address)
     except ValueError as error:
         raise PhotoError(NOT_A_PICTURE) from error
 
@@ -157,10 +191,10 @@ def fetch_files(sources: Iterable[Path | str]) -> Iterator[tuple[str, Path | byt
         if isinstance(source, Path):
             yield source.name, source
             continue
-        path = "" if is_data(source) else re.split("[?#]", source.strip())[0]
-        name = PurePosixPath(path).name or f"file {number}"
+        address = "" if is_data(source) else re.split("[?#]", strip_quotes(source))[0]
+        name = PurePosixPath(unquote(address)).name or f"file {number}"
         try:
-            content = read_data(source) if is_data(source) else fetch(source)
+            content = fetch(source)
         except ValueError as error:
             yield name, error
         else:

@@ -7,7 +7,9 @@ import gradio as gr
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from hub.errors import DISK_ERRORS, find_cause
 from space.inference import find_address
+from space.uploads import NO_ROOM
 
 
 USE_PREDICT_URL = "Addresses are not read here: call /predict_url for a photo at an address."
@@ -31,6 +33,10 @@ class Page(gr.Blocks):
     async def process_api(self, block_fn, inputs, state=None, **options):
         try:
             return await super().process_api(block_fn, inputs, state, **options)
+        except gr.Error:
+            raise
+        except Exception as error:  # Gradio wraps errors of the disk
+            raise gr.Error(NO_ROOM) if getattr(find_cause(error), "errno", None) in DISK_ERRORS else error
         finally:
             if state is not None:
                 state.config_values.clear()
@@ -64,7 +70,8 @@ async def explain_call(request: Request, error: Exception) -> JSONResponse:
     if not any(f"/gradio_api/{way}" in request.url.path for way in WAYS_TO_CALL):
         return JSONResponse({"detail": "Internal Server Error"}, status_code=500)
     reason = str(error).split(" Please click")[0].rstrip(".")
-    sentence = f"There is no such call: {reason}. /gradio_api/info lists the endpoints and their parameters."
+    root = request.scope["root_path"].rstrip("/")
+    sentence = f"There is no such call: {reason}. {root}/gradio_api/info lists the endpoints and their parameters."
     return JSONResponse({"detail": sentence}, status_code=422 if isinstance(error, TypeError) else 404)
 
 

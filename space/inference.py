@@ -7,6 +7,7 @@ from threading import Lock
 import gradio as gr
 from PIL import Image
 
+from image_addresses import is_address
 from photos.archives import read_pictures
 from photos.drawing import draw_faces
 from photos.fetching import fetch, fetch_files
@@ -80,9 +81,9 @@ def answer_photo(pipe: AgeGenderPipeline, source: dict | str | None) -> tuple[Im
 
 
 def find_address(file: object) -> str | None:
-    """Returns the http(s) address that a program sends as the path of an upload, or None."""
+    """Returns the address that a program sends as the path of an upload, or None."""
     path = file.get("path") if isinstance(file, dict) else None
-    return path if isinstance(path, str) and path.startswith(("http://", "https://")) else None
+    return path if isinstance(path, str) and is_address(path) else None
 
 
 def find_sources(files: object, with_addresses: bool = False) -> list[Path | str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from image_addresses import is_data
 from photos.drawing import draw_faces
 from pipeline_agegender import AgeGenderPipeline
 from space.face_cards import CARDS_STYLE, CARDS_TEMPLATE, make_cards
@@ -17,6 +18,7 @@ EXAMPLES = {
     "Grace Hopper (US Navy, public domain)": ASSETS / "hopper.jpg",
     "Both portraits side by side (a collage)": ASSETS / "collage.jpg",
 }
+MAX_ADDRESS_CHARACTERS = 3_000_000  # a data: address holds the photo
 
 NO_FACE = "No face was found in this photo."
 HINT = "Drop, paste or take a photo, or give its address."
@@ -59,7 +61,10 @@ def update_tab(
         return None, error.message, None, button, None, None
     cards = make_cards("photo", faces)
     photo = None if isinstance(source, str) else gr.skip()
-    return draw_faces(picture, faces), count_faces(len(faces)), cards, gr.Button(visible=not faces), source, photo
+    if isinstance(source, str) and is_data(source):
+        source = None  # it holds the photo, which the state of the page must not keep
+    button = gr.Button(visible=not faces and source is not None)
+    return draw_faces(picture, faces), count_faces(len(faces)), cards, button, source, photo
 
 
 def count_faces(count: int) -> str:
@@ -80,7 +85,11 @@ def build_inputs() -> tuple[gr.Image, gr.Textbox]:
         sources=["upload", "webcam", "clipboard"],
     )
     address = gr.Textbox(
-        label="Address of a photo", placeholder="https://…", max_lines=1, max_length=2000, submit_btn="Open"
+        label="Address of a photo",
+        placeholder="https://…",
+        max_lines=1,
+        max_length=MAX_ADDRESS_CHARACTERS,
+        submit_btn="Open",
     )
     gr.Examples(
         [[str(path)] for path in EXAMPLES.values()],

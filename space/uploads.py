@@ -3,13 +3,18 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from threading import Thread
 
 from PIL import Image
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+
+from hub.errors import DISK_ERRORS, explain, plain_errors
 
 
 try:
@@ -19,6 +24,8 @@ except ImportError:  # on Windows, where the folders of killed processes stay
 
 VARIABLE = "GRADIO_TEMP_DIR"  # Gradio reads it whenever it writes a file
 PREFIX = "age-gender-page-"
+REMEDY = f"Set {VARIABLE} to a folder that can be written to and has room for visitors' files."
+NO_ROOM = "The disk of this page is full: try again in some minutes."  # when old files are deleted
 MAX_AGE, INTERVAL = 600, 60  # seconds: the age at which files are deleted, and the time between two rounds
 LOCKS: dict[str, int | None] = {}  # the folders of this process, with the descriptors that lock them
 PAGE_FILES: set[Path] = set()  # files of the page itself, such as its examples, which are never deleted
@@ -30,18 +37,35 @@ def use_own_folder():
 
     The folder lies in `GRADIO_TEMP_DIR`, or else where the system keeps temporary files. It is deleted when the process
     ends. Folders of killed processes are deleted now.
+
+    Raises:
+        ValueError: if nothing can be written there.
     """
     parent = os.environ.get(VARIABLE) or tempfile.gettempdir()
     if parent in LOCKS:
         return
-    Path(parent).mkdir(parents=True, exist_ok=True)
-    delete_left_folders(Path(parent))
-    folder = tempfile.mkdtemp(prefix=PREFIX, dir=Path(parent).resolve())  # as Gradio writes its paths
+    with explain_disk(parent):
+        Path(parent).mkdir(parents=True, exist_ok=True)
+        delete_left_folders(Path(parent))
+        folder = tempfile.mkdtemp(prefix=PREFIX, dir=Path(parent).resolve())  # as Gradio writes its paths
     LOCKS[folder] = lock(Path(folder))
     os.environ[VARIABLE] = folder
     # Not earlier: threads that still answer a call would create the folder again.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     Thread(target=keep_deleting, args=[Path(folder)], daemon=True).start()
+
+
+def explain_disk(folder: str) -> AbstractContextManager:
+    """Returns a context that raises ValueError if the files of the page cannot be written to a folder."""
+    return plain_errors(f"The page cannot write to {folder}", REMEDY, errors=(OSError,))
+
+
+async def explain_no_room(request: Request, error: OSError) -> PlainTextResponse:
+    """Answers an upload that cannot be written with a sentence, and tells the log why. Raises any other error."""
+    if error.errno not in DISK_ERRORS:
+        raise error
+    print(f"An upload failed: {explain(error)}.", file=sys.stderr)
+    return PlainTextResponse(NO_ROOM, status_code=507)
 
 
 def find_own_folder() -> Path:
@@ -78,6 +102,7 @@ def make_file(path: str) -> dict:
 
 def save_picture(picture: Image.Image) -> dict:
     """Saves a picture as a JPEG that is deleted as uploads are; returns it as `make_file` does."""
+    find_own_folder().mkdir(exist_ok=True)  # programs that tidy up may have deleted it
     descriptor, path = tempfile.mkstemp(dir=find_own_folder(), suffix=".jpg")
     with open(descriptor, "wb") as file:
         picture.save(file, "JPEG")

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 MODEL_FILES = {
     "configuration_agegender",
     "face_detection",
+    "image_addresses",
     "image_processing_agegender",
     "image_reading",
     "image_repair",
@@ -24,7 +25,8 @@ ALLOWED = {
     "configuration_agegender": {"image_processing_agegender", "modeling_agegender"},  # when it saves them
     "face_detection": set(),
     "image_processing_agegender": {"configuration_agegender", "image_reading"},
-    "image_reading": {"image_repair"},
+    "image_addresses": set(),
+    "image_reading": {"image_addresses", "image_repair"},
     "image_repair": set(),
     "modeling_agegender": {"configuration_agegender", "image_processing_agegender", "pipeline_agegender"},
     "pipeline_agegender": {"configuration_agegender", "face_detection", "image_reading"},

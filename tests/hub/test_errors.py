@@ -3,9 +3,11 @@
 import errno
 import io
 import sys
+from pathlib import Path
 
 import httpx2
 import pytest
+from huggingface_hub import constants
 from huggingface_hub.errors import (
     HfHubHTTPError,
     LocalTokenNotFoundError,
@@ -28,12 +30,33 @@ RESPONSE = httpx2.Response(401, request=httpx2.Request("GET", "http://127.0.0.1/
         (HfHubHTTPError("Invalid credentials", response=RESPONSE), "you are not logged in to the Hub"),
         (LocalTokenNotFoundError("Token is required."), "you are not logged in to the Hub"),
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full (No space left"),
+        (
+            OSError(errno.EROFS, "Read-only file system", "/out"),
+            "Read-only file system: /out; choose a folder that can be written to",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "/out"), "Permission denied: /out"),
         (httpx2.ReadTimeout(""), "the connection to the Hub failed (ReadTimeout)"),
         (OSError("The first line.\nAnd another"), "The first line"),
     ],
 )
 def test_reasons(error, reason):
     assert explain(error).startswith(reason)
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+@pytest.mark.parametrize("name", ["HF_HOME", "HF_DATASETS_CACHE", "HF_MODULES_CACHE"])
+def test_the_variable_of_a_cache_that_cannot_be_written_is_named(monkeypatch, tmp_path, code, name):
+    """Whether the folder itself, one above it or a file in it is the one that fails."""
+    monkeypatch.setenv(name, str(tmp_path / "cache" / "library"))
+    for path in ("cache", "cache/library", "cache/library/hub/models--a--b"):
+        reason = explain(OSError(code, "It failed", str(tmp_path / path)))
+        assert reason.endswith(f"; set {name} to a folder that can be written to")
+    assert "; set" not in explain(OSError(code, "It failed", str(tmp_path / "runs")))
+
+
+def test_default_of_a_cache_is_known(monkeypatch):
+    monkeypatch.delenv("HF_HOME", raising=False)
+    assert "set HF_HOME" in explain(OSError(errno.EROFS, "It failed", str(Path(constants.HF_HOME).parent)))
 
 
 def test_the_cause_is_found_behind_the_error_of_a_library():

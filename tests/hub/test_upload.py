@@ -28,6 +28,7 @@ MODEL_FILES = {
     "image_processing_agegender.py",
     "model.safetensors",
     "modeling_agegender.py",
+    "image_addresses.py",
     "image_reading.py",
     "image_repair.py",
     "pipeline_agegender.py",

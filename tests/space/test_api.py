@@ -20,13 +20,13 @@ from pydantic import TypeAdapter
 
 import app
 from photos.drawing import BOX_COLOUR, MAX_SHOWN_PIXELS
-from photos.fetching import REFUSED_ADDRESS
+from photos.fetching import NOT_AN_ADDRESS, REFUSED_ADDRESS
 from photos.reading import CUT_OFF, EMPTY, NOT_A_PICTURE, UNSUPPORTED
 from space.api import EXAMPLE_ADDRESS, FaceAnswer, FileAnswer
 from space.gradio_patches import USE_PREDICT_URL
 from space.inference import NO_FILES, NO_PHOTO
 from space.uploads import make_file
-from tests.support.browser import ASTRONAUT
+from tests.support.browser import ASTRONAUT, encode_photo
 from tests.support.models import make_face
 
 
@@ -88,6 +88,16 @@ def test_address_gets_the_same_answer(client, serve_astronaut):
 def test_address_that_is_not_public_is_refused(client):
     with pytest.raises(AppError, match=REFUSED_ADDRESS):
         client.predict("http://127.0.0.1:9/a.jpg", api_name="/predict_url")
+
+
+def test_address_that_holds_the_photo_gets_the_same_answer(client, url):
+    address = encode_photo(ASTRONAUT).replace("data:", " DATA:")
+    _, [face] = client.predict(address, api_name="/predict_url")
+    assert_astronaut(face)
+    answer = call(url, "predict_files", [[make_file(address), make_file("file:///etc/hostname")]])
+    first, second = json.loads(answer.partition("data: ")[2])[0]
+    assert first == {"file": "file 1", "faces": [face]}
+    assert second == {"file": "hostname", "error": NOT_AN_ADDRESS}
 
 
 def test_files_endpoint_answers_for_each_file(client, tmp_path, serve_astronaut):
@@ -297,6 +307,8 @@ def test_examples_of_the_api_page_work(url, endpoints, serve_astronaut):
         ("predict", [{"url": "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///ywAAAAAAQABAAACAUwAOw=="}], NO_PHOTO),
         ("predict", [make_file(ADDRESS)], USE_PREDICT_URL),
         ("predict", [make_file(ADDRESS) | {"url": ADDRESS}], USE_PREDICT_URL),
+        ("predict", [make_file(f" {ADDRESS.upper()}")], USE_PREDICT_URL),
+        ("predict", [make_file("file:///etc/hostname")], USE_PREDICT_URL),
         ("predict_url", [], EXAMPLE_ADDRESS),
         ("predict_url", [5], NO_PHOTO),
         ("predict_url", [make_file(ADDRESS)], USE_PREDICT_URL),

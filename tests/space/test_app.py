@@ -68,6 +68,19 @@ def test_revision_reaches_the_hub(monkeypatch):
     assert asked == [("me/model", "v1")]
 
 
+def test_start_with_a_cache_that_cannot_be_written_names_its_variable(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "file"))
+
+    def download(repo, **options):
+        (tmp_path / "file" / "hub").mkdir()
+
+    monkeypatch.setenv("AGEGENDER_MODEL", "me/model")
+    monkeypatch.setattr("hub.loading.snapshot_download", download)
+    with pytest.raises(SystemExit, match="me/model.*Not a directory: .*; set HF_HOME to a folder"):
+        run(app.main)
+
+
 def test_page_shows_no_results_of_other_weights(own_folder, tmp_path):
     """Those of this folder are not those of the tiny random model."""
     write_model(tmp_path)
@@ -85,5 +98,5 @@ def test_page_names_itself(url):
 def test_without_the_mcp_package_the_app_says_so_once(monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "space.mcp_server", raising=False)
     monkeypatch.setitem(sys.modules, "mcp.server.fastmcp", None)  # its import is an ImportError now
-    assert set(app.make_launch_options(None)["app_kwargs"]) == {"exception_handlers"}
+    assert set(app.make_launch_options(None)["app_kwargs"]) == {"exception_handlers", "middleware"}
     assert capsys.readouterr().out.count(app.NO_MCP) == 1

@@ -139,6 +139,13 @@ def test_photo_at_an_address_gets_a_card(page, monkeypatch):
     assert page.locator(".card").count() == 1
 
 
+def test_photo_in_a_data_address_gets_a_card(page):
+    page.get_by_label("Address of a photo").fill(encode_photo(ASTRONAUT, "PNG"))
+    page.keyboard.press("Enter")
+    page.locator(".card").wait_for()
+    assert page.get_by_text("1 face was found.").is_visible()
+
+
 def test_photo_that_no_browser_shows_leaves_its_sentence_alone(page, tmp_path):
     (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
     upload(page, tmp_path / "phone.heic")

@@ -48,7 +48,7 @@ def test_no_function_of_the_page_keeps_a_picture_or_downloads_an_address(demo, m
     monkeypatch.setattr("photos.fetching.fetch", lambda address: ASTRONAUT.read_bytes())
     picture = encode_photo(ASTRONAUT)
     addresses = "https://a.example/b.jpg", f"{demo.local_url}favicon.ico"
-    values = [picture, {"url": picture}, {"value": picture}, [[picture]], *map(make_file, addresses)]
+    values = [picture, {"url": picture}, {"value": picture}, [[picture]], *map(make_file, (*addresses, picture))]
     names = {name for function in demo.fns.values() if (name := function.api_name)}
     assert {"predict", "predict_url", "predict_files"} <= names
     for number, function in demo.fns.items():

@@ -1,5 +1,6 @@
 """Photos are gone within eleven minutes and when the page ends, whatever visitors do."""
 
+import errno
 import os
 import signal
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -17,6 +19,7 @@ from PIL import Image
 import app
 from space import uploads
 from space.uploads import (
+    NO_ROOM,
     PREFIX,
     VARIABLE,
     delete_left_folders,
@@ -118,6 +121,52 @@ def test_user_may_choose_where_the_folder_lies(monkeypatch, tmp_path):
     use_own_folder()  # for another page of the same process
     assert os.environ[VARIABLE] == str(own)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["theirs", own.name])
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "not writable", "full"])
+def test_start_without_a_folder_to_write_to_ends_with_a_sentence(monkeypatch, tmp_path, estimator, kind):
+    parent, code = tmp_path / "parent", {"not writable": errno.EROFS, "full": errno.ENOSPC}.get(kind)
+    if code is None:
+        parent.touch()
+        parent = parent / "uploads" if kind == "below a file" else parent
+    else:
+
+        def fail(folder, *rest, **options):
+            raise OSError(code, os.strerror(code), str(folder))
+
+        monkeypatch.setattr(os, "mkdir" if kind == "not writable" else "open", fail)
+    monkeypatch.setenv(VARIABLE, str(parent))
+    with pytest.raises(ValueError, match=f"cannot write to {parent}.*: .*Set GRADIO_TEMP_DIR to a folder"):
+        app.build_page(estimator)
+
+
+@contextmanager
+def full_disk():
+    """Lets no file become larger than 20 kB, which a program cannot tell from a full disk."""
+    resource = pytest.importorskip("resource", reason="needs Linux")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_full_disk_during_a_visit_gets_a_sentence_and_the_page_goes_on(url, client):
+    with ASTRONAUT.open("rb") as file:
+        [path] = httpx2.post(f"{url}gradio_api/upload", files={"files": file}).json()
+        file.seek(0)
+        with full_disk():
+            answer = httpx2.post(f"{url}gradio_api/upload", files={"files": ("other.jpg", file.read() + b"more")})
+            assert (answer.status_code, answer.text) == (507, NO_ROOM)
+            call = httpx2.post(f"{url}gradio_api/call/predict", json={"data": [make_file(path)]}).json()["event_id"]
+            assert NO_ROOM in httpx2.get(f"{url}gradio_api/call/predict/{call}", timeout=60).text
+    assert len(client.predict(handle_file(ASTRONAUT), api_name="/predict")[1]) == 1
+
+
+def test_folder_that_was_tidied_away_comes_back(own_folder):
+    own_folder.rmdir()
+    assert Path(save_picture(Image.new("RGB", (8, 8)))["path"]).is_file()
 
 
 def read_memory(process: subprocess.Popen) -> int:
