@@ -64,7 +64,9 @@ ROUGH_SCORE = 0.8
 # face, a motorcycle scored 0.81.
 TURNED_SCORE = 0.9
 MIN_LEAD = 0.02
-SAME_ANGLE = 30  # degrees; tells the looks at upright faces from those at others in 99 % of the cases
+SAME_ANGLE = (
+    15  # degrees between two looks at a face that is as upright as it was taken to be; 20 for one turned by 45
+)
 MIN_SIDE = 16  # pixels; smaller images are not searched
 MAX_OVERLAP = 0.5
 # Correlation of the landmarks with the template, 1 for the same shape: at least 0.9 on UTKFace, 0.7 for a profile reduced
@@ -181,14 +183,14 @@ class FaceDetector:
         if turned is None or turned.score < ROUGH_SCORE:
             return found
         found_score = 0 if found is None else found.score
-        if found_score >= TURNED_SCORE and _have_same_angle(found, turned):
+        if found_score >= TURNED_SCORE and _compare_angles(found, turned) < SAME_ANGLE:
             return found
         for _ in range(2):  # the second time with landmarks that were found upright
             turned = self._look(image, turned.landmarks) or turned
         if turned.score >= max(TURNED_SCORE, found_score + MIN_LEAD):
             return turned
-        is_clear = found_score >= turned.score + MIN_LEAD or (found is not None and _have_same_angle(found, turned))
-        return found if is_clear else None
+        has_lead = found_score >= turned.score + MIN_LEAD
+        return found if has_lead or (found is not None and _compare_angles(found, turned) < 45) else None
 
     def _look(
         self, image: Image.Image, landmarks: np.ndarray, angle: float = 0, side: int = SECOND_PASS_SIDE
@@ -366,9 +368,10 @@ def _compute_angle(landmarks: np.ndarray) -> float:
     return math.degrees(cmath.phase(_fit_to_template(landmarks)[0]))
 
 
-def _have_same_angle(first: DetectedFace, second: DetectedFace) -> bool:
+def _compare_angles(first: DetectedFace, second: DetectedFace) -> float:
+    """Returns the angle between two faces, 0 to 180 degrees."""
     difference = _compute_angle(first.landmarks) - _compute_angle(second.landmarks)
-    return abs((difference + 180) % 360 - 180) < SAME_ANGLE
+    return abs((difference + 180) % 360 - 180)
 
 
 def _is_apart(face: DetectedFace, others: Sequence[DetectedFace]) -> bool:

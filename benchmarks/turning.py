@@ -1,8 +1,8 @@
 """
 Compares predictions for photos that lie on their side or stand on their head with those for the upright photos.
 
-Validation images of UTKFace are pasted into photos of 640×480 pixels, which are then turned in steps of 15°. No EXIF tag tells
-the pipeline so.
+Validation images of UTKFace are pasted into photos of 480×360 pixels, which are then turned in steps of 15°. No EXIF tag tells
+of the turn.
 
     python -m benchmarks.turning --data_dir PATH --output benchmarks/turning.json
 
@@ -25,9 +25,9 @@ from hub.loading import load_pipeline
 from metrics.results import compute_weights_sha256, describe_machine, name_data, write_json
 
 
-PHOTO_SIZE = (640, 480)
-SIDES = (80, 300)  # of the crop, in pixels
-STEP = 15  # degrees
+PHOTO_SIZE = (480, 360)
+SURE = 0.7  # probability of the gender in the upright photo; below, a shift by a pixel can change it
+SIDES = (60, 220)  # of the crop, in pixels
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -38,6 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", default=str(root), help="Model folder or Hub id. Default: this folder.")
     parser.add_argument("--data_dir", required=True, help="UTKFace: folder, archive, Parquet folder or data set id.")
     parser.add_argument("--num_faces", type=int, default=60, help="Photos, of one face each.")
+    parser.add_argument("--step", type=int, default=15, help="Degrees from one angle to the next.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the faces, sizes and positions.")
     parser.add_argument("--output", type=Path, help="JSON file for the results.")
     return parser.parse_args()
@@ -83,6 +84,9 @@ def measure_angle(pipeline, photos: list, upright: list[dict], angle: int) -> di
         "photos": len(photos),
         "found": len(pairs),
         "other_gender": sum(answer["gender"] != first["gender"] for answer, first in pairs),
+        "other_gender_where_sure": sum(
+            answer["gender"] != first["gender"] and first["gender_score"] >= SURE for answer, first in pairs
+        ),
         "age_difference": float(np.mean(differences)) if differences else None,
         "age_off_by_more_than_5": sum(difference > 5 for difference in differences),
         "false_faces": sum(others for _, others, _ in answers),
@@ -90,14 +94,14 @@ def measure_angle(pipeline, photos: list, upright: list[dict], angle: int) -> di
     }
 
 
-def measure(pipeline, chips: list[dict], seed: int) -> dict:
+def measure(pipeline, chips: list[dict], seed: int, step: int) -> dict:
     """Returns a row for each angle, for the photos whose face is found upright."""
     photos = make_photos(chips, seed)
     upright = [estimate(pipeline, *photo)[0] for photo in photos]
     photos = [photo for photo, answer in zip(photos, upright, strict=True) if answer is not None]
     upright = [answer for answer in upright if answer is not None]
     rows = []
-    for angle in range(0, 360, STEP):
+    for angle in range(0, 360, step):
         rows.append(measure_angle(pipeline, photos, upright, angle))
         print(json.dumps(rows[-1]), flush=True)
     return {"found_upright": len(photos) / len(chips), "by_angle": rows}
@@ -112,7 +116,7 @@ def main():
         "data_dir": name_data(arguments.data_dir),
         "seed": arguments.seed,
         "num_faces": len(chips),
-        **measure(load_pipeline(arguments.model), chips, arguments.seed),
+        **measure(load_pipeline(arguments.model), chips, arguments.seed, arguments.step),
         "weights_sha256": compute_weights_sha256(arguments.model),
         **describe_machine(),
     }
