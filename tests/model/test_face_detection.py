@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
-from skimage.data import page
+from skimage.data import chelsea, coffee, gravel, page
 
 import face_detection
 from face_detection import UTKFACE_TEMPLATE, FaceDetector, align_face, find_weights, load_yunet
@@ -50,6 +50,82 @@ def test_aligned_face_lies_on_the_template(detector, photo, angle):
     np.testing.assert_allclose((again.landmarks / 200).mean(axis=0), UTKFACE_TEMPLATE.mean(axis=0), atol=0.04)
     x, y = again.landmarks[1] - again.landmarks[0]
     assert abs(np.degrees(np.arctan2(y, x))) < 8
+
+
+def turn(picture: Image.Image, angle: float, points: np.ndarray) -> tuple[Image.Image, np.ndarray]:
+    """Turns a picture anticlockwise by an angle in degrees; returns it with the new places of points."""
+    turned = picture.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+    cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    offsets = np.asarray(points) - np.array(picture.size) / 2
+    return turned, offsets @ np.array([(cosine, -sine), (sine, cosine)]) + np.array(turned.size) / 2
+
+
+@pytest.mark.parametrize("angle", range(15, 360, 15))
+def test_a_turned_face_is_found_the_right_way_up(detector, portrait, angle):
+    turned, expected = turn(portrait, angle, ASTRONAUT_LANDMARKS - (135, 20))
+    (face,) = detector.detect(turned)
+    np.testing.assert_allclose(face.landmarks, expected, atol=7)
+    assert face.score > 0.9
+
+
+@pytest.mark.parametrize("angle", [90, 180, 270])
+def test_the_box_of_a_turned_face_is_that_of_the_photo_as_it_is(detector, portrait, angle):
+    (upright,) = detector.detect(portrait)
+    turned, corners = turn(portrait, angle, np.reshape(upright.box, (2, 2)))
+    (face,) = detector.detect(turned)
+    np.testing.assert_allclose(face.box, (*corners.min(axis=0), *corners.max(axis=0)), atol=8)
+
+
+def test_faces_of_one_photo_may_lie_in_several_ways(detector, portrait):
+    picture, angles = Image.new("RGB", (900, 300), (120, 120, 120)), (0, 180, 90)
+    for index, angle in enumerate(angles):
+        picture.paste(portrait.rotate(angle, expand=True), (60 + 300 * index, 60))
+    faces = detector.detect(picture)
+    assert len(faces) == 3
+    for index, (face, angle) in enumerate(zip(faces, angles, strict=True)):
+        _, expected = turn(portrait, angle, ASTRONAUT_LANDMARKS - (135, 20))
+        np.testing.assert_allclose(face.landmarks, expected + (60 + 300 * index, 60), atol=7)
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list[tuple[int, int]]:
+    """The sizes of the pictures that the network is shown."""
+    sizes = []
+
+    class Recorder:
+        def __init__(self, yunet):
+            self.yunet = yunet
+
+        def setInputSize(self, size):
+            sizes.append(tuple(size))
+            self.yunet.setInputSize(size)
+
+        def detect(self, pixels):
+            return self.yunet.detect(pixels)
+
+    monkeypatch.setattr(face_detection, "load_yunet", lambda path: Recorder(load_yunet(path)))
+    return sizes
+
+
+def test_a_photo_with_an_upright_face_is_not_searched_turned(shown, photo):
+    detector = FaceDetector()
+    assert len(detector.detect(photo)) == 1
+    assert shown == [*detector.compute_sizes(*photo.size), (320, 320)]
+
+
+@pytest.mark.parametrize("search_turned", [True, False])
+def test_a_picture_without_a_face_is_searched_turned_at_the_small_sizes(shown, search_turned):
+    detector = FaceDetector(search_turned=search_turned)
+    assert detector.detect(Image.new("RGB", (800, 600))) == []
+    first = detector.compute_sizes(800, 600)
+    sideways = [(height, width) for width, height in first[1:]]
+    assert len(first) == 3
+    assert shown == [*first, *(sideways * 2 + first[1:] if search_turned else [])]
+
+
+@pytest.mark.parametrize("picture", [chelsea, coffee, gravel])
+def test_pictures_without_a_face_have_none_turned_either(detector, picture):
+    assert detector.detect(Image.fromarray(picture()).convert("RGB")) == []
 
 
 def test_faces_come_from_left_to_right(detector, portrait):

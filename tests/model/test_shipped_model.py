@@ -19,6 +19,7 @@ from image_processing_agegender import AgeGenderImageProcessor
 from metrics.calibration import CALIBRATED_FIELDS
 from metrics.results import compute_weights_sha256
 from modeling_agegender import AgeGenderModel
+from pipeline_agegender import AgeGenderPipeline
 
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +74,19 @@ def test_the_astronaut():
     face = compute_outputs()["astronaut"]
     assert face["gender_logits"][1] > face["gender_logits"][0]
     assert 20 < face["age"] < 50
+
+
+@pytest.mark.slow
+def test_the_astronaut_turned():
+    """Neither the gender nor the age depends on how the photo lies."""
+    model, processor = AgeGenderModel.from_pretrained(ROOT), AgeGenderImageProcessor.from_pretrained(ROOT)
+    pipeline = AgeGenderPipeline(model=model, image_processor=processor)
+    photo = Image.fromarray(data.astronaut())
+    (upright,) = pipeline(photo)
+    for angle in range(30, 360, 30):
+        (face,) = pipeline(photo.rotate(angle, Image.Resampling.BICUBIC, expand=True))
+        assert face["gender"] == upright["gender"] == "female", angle
+        assert abs(face["age"] - upright["age"]) <= 4, angle
 
 
 def test_files_in_the_root_are_of_one_training():
