@@ -129,7 +129,7 @@ def test_two_processes_follow_one_with_batches_twice_as_large(faces, network, tm
     assert len(alone["rates"]) == 1 + 3 * (TRAIN_IMAGES // 8)  # the scheduler begins with a step
     assert [a + b for a, b in zip(first["images"], second["images"])] == alone["images"]
     for ours, theirs in zip(first["gradients"], alone["gradients"], strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(ours, theirs, atol=5e-4, rtol=1e-5)
     histories = [read_results(tmp_path / name)["history"] for name in ("two", "one")]
     for ours, theirs in zip(*histories, strict=True):
         for key, value in theirs.items():
