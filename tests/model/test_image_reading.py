@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image, ImageCms, TiffImagePlugin
 
+import image_formats
 import image_reading
-from image_reading import ImageError, find_picture_suffixes, looks_like_picture, name_format, to_rgb
+from image_formats import ImageError, find_picture_suffixes, looks_like_picture, name_format
+from image_reading import to_rgb
 from tests.support.training import ROOT
 
 
@@ -298,7 +300,6 @@ UNKNOWN_RANGES = [
     encode("TIFF", Image.fromarray(RAMP.astype(np.float32))),
     encode("TIFF", Image.fromarray(RAMP.astype(np.int32))),
     make_signed_tiff(),
-    encode("TIFF", tiffinfo={339: (3, 3, 3)}),
     b"Pf\n256 9\n-1.0\n" + RAMP.astype("<f4").tobytes(),
     *(RAMP.astype(dtype) for dtype in (np.float16, np.float64, np.int8, np.int32, np.int64, np.uint16, bool, complex)),
     *(torch.zeros(3, 8, 8, dtype=dtype) for dtype in (torch.float32, torch.bfloat16, torch.int32, torch.bool)),
@@ -331,7 +332,6 @@ UNSUPPORTED = {
     "PostScript": [b"%!PS-Adobe"],
     "video": [b"\0\0\0\x20ftypisom", b"\0\0\0\x14ftypqt  ", b"\x1aE\xdf\xa3\1", b"RIFF\1\1\1\1AVI LIST"],
     "archive": [b"PK\3\4\x14\0", b"\x1f\x8b\x08\0", b"7z\xbc\xaf\x27\x1c\0\4", b"Rar!\x1a\7\0"],
-    "text PPM": [b"P3 1 1 255\n1 2 3"],
 }
 
 
@@ -345,18 +345,18 @@ def test_known_formats_that_are_not_read_are_named(name):
 
 def test_heic_without_its_library_is_named(monkeypatch):
     content = encode("HEIF")
-    monkeypatch.setattr(image_reading, "pillow_heif", None)
+    monkeypatch.setattr(image_formats, "pillow_heif", None)
     with pytest.raises(ImageError, match="HEIC is not supported: convert it to JPEG or PNG, or install pillow-heif"):
         to_rgb(content)
 
 
 def test_the_file_needs_no_pillow_heif(monkeypatch):
-    source = image_reading.__spec__.loader.get_source("image_reading")
+    source = image_formats.__spec__.loader.get_source("image_formats")
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    names = {"__name__": "image_reading", "__package__": ""}
-    exec(compile(source, "image_reading.py", "exec"), names)
+    names = {"__name__": "image_formats", "__package__": ""}
+    exec(compile(source, "image_formats.py", "exec"), names)
     assert names["pillow_heif"] is None and "HEIF" not in names["FORMATS"]
-    assert names["to_rgb"](encode("JPEG")).size == PICTURE.size
+    assert names["open_image"](io.BytesIO(encode("JPEG")), "JPEG").size == PICTURE.size
 
 
 def test_pictures_are_known_by_their_start_and_their_suffix():
@@ -415,7 +415,7 @@ def test_damaged_avif_is_a_value_error():
 def low_limit(monkeypatch):
     """The largest picture has 100,000 pixels."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)
-    monkeypatch.setattr(image_reading, "MAX_PIXELS", 100_000)
+    monkeypatch.setattr(image_formats, "MAX_PIXELS", 100_000)
 
 
 @pytest.mark.parametrize(("side", "factor"), [(300, 1), (317, 2), (601, 2), (640, 4), (2500, 8)])
@@ -430,7 +430,7 @@ def test_other_very_large_pictures_are_refused(low_limit, monkeypatch, photo):
     with pytest.raises(ImageError, match="too large") as error:
         to_rgb(encode("PNG", photo))
     assert error.value.kind == "too large"
-    monkeypatch.setattr(image_reading, "MAX_PIXELS_IN_SCANS", 250_000)
+    monkeypatch.setattr(image_formats, "MAX_PIXELS_IN_SCANS", 250_000)
     with pytest.raises(ImageError, match="too large"):
         to_rgb(encode("JPEG", photo, progressive=True))
     assert to_rgb(encode("JPEG", photo)).info == {"reduction": 2}
@@ -439,7 +439,7 @@ def test_other_very_large_pictures_are_refused(low_limit, monkeypatch, photo):
 def test_boxes_are_those_of_the_photo_as_it_was_given(monkeypatch, estimator, photo):
     content = encode("JPEG", photo.resize((1024, 1024)), quality=95)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200_000)
-    monkeypatch.setattr(image_reading, "MAX_PIXELS", 400_000)
+    monkeypatch.setattr(image_formats, "MAX_PIXELS", 400_000)
     picture = to_rgb(content)
     assert picture.size == (512, 512)
     [face], [small] = estimator(picture), estimator(np.asarray(picture))

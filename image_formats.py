@@ -1,15 +1,60 @@
-"""Takes damaged metadata out of image files, since it costs no pixels; tells what Pillow would misread or misname."""
+"""Knows image formats: recognises and opens files, takes damaged metadata out of them and tells why one cannot be read."""
 
 import io
 import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cache
+from typing import BinaryIO
 
 from PIL import ExifTags, Image
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+
+# In `try`: transformers requires the packages of all other imports to be installed before it loads remote code.
+try:
+    import pillow_heif  # optional: photos of telephones
+
+    pillow_heif.register_heif_opener()
+except ImportError:
+    pillow_heif = None
+
+
+# Pillow's other formats are left out: for EPS, it runs the program in the file.
+FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO"]
+FORMATS += ["HEIF"] if pillow_heif else []
+START_BYTES = 1024  # enough to name a format
+# What a file starts with; the first that fits counts. Formats that are not read have names too, for a useful error.
+SIGNATURES = {
+    "camera raw": rb"II\*\0....CR\x02\0|....ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|FOVb|\0MRM|II\x1a\0\0\0HEAP",
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WebP": rb"RIFF....WEBP",
+    "GIF": rb"GIF8[79]a",
+    "AVIF": rb"....ftyp(avi[fs]|(mif1|miaf).{4}(....)*?avif)",
+    "HEIC": rb"....ftyp(hei[cxms]|hev[cxms]|mif[12]|miaf|msf1|avc[is]|jpeg|jpgs|j2ki)",
+    "BMP": rb"BM.{12}[\x0c(48@l|]\0\0\0",
+    "TIFF": rb"II(\*\0|\0\*|\+\0)|MM(\*\0|\0\*|\0\+)",
+    "JPEG 2000": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n",
+    "PPM": rb"P[4-6Ff]\s+[#\d]",  # Pillow parses others, of text, slowly.
+    "ICO": rb"\0\0\x01\0",
+    "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
+    "SVG": rb"(?i)(\xef\xbb\xbf)?\s*<(svg|(\?xml|!--|!doctype svg).*<svg)",
+    "Photoshop": rb"8BPS",
+    "PDF": rb"\s*%PDF",
+    "PostScript": rb"%!|\xc5\xd0\xd3\xc6",
+    "OpenEXR": rb"v/1\x01",
+    "Radiance HDR": rb"#\?R",
+    "video": rb"....(ftyp|moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|RIFF....AVI |FLV|\0\0\x01[\xb3\xba]|0&\xb2u|OggS",
+    "archive": rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|7z\xbc\xaf\x27\x1c|Rar!|BZh|\xfd7zXZ|.{257}ustar",
+}
+READABLE = {"JPEG", "PNG", "WebP", "GIF", "AVIF", "HEIC", "BMP", "TIFF", "JPEG 2000", "PPM", "ICO"}
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # above which Pillow opens nothing by default: 178 megapixels
+# Each scan takes as long as decoding the whole picture and may be a few bytes long. Programs write about ten.
+MAX_SCANS = 100
+CUT_OFF = "it is cut off, a part of its pixels is missing: fetch or save it again"
+MAX_WEBP_SIDE = 16_383  # of a frame; a damaged canvas takes seconds and gigabytes
 
 # Chunks and segments of pixels. tRNS, ALPH: transparency. APP0, APP14: the meaning of the colours.
 PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
@@ -33,32 +78,96 @@ EMPTY_END = bytes(4096)  # What programs that did not finish leave; too long to 
 FILLERS = [bytes((start + step * index) % 255 for index in range(1000)) for start, step in ((181, 37), (74, 91))]
 
 
-class CutOffError(ValueError):
-    """A file that ends before its pixels do."""
-
-    def __init__(self):
-        super().__init__("truncated")
-
-
-def repair(name: str, content: bytes) -> Iterator[bytes]:
+class ImageError(ValueError):
     """
-    Yields files of the same pixels without metadata: first with the orientation, then without.
+    An image that cannot be read.
 
     Args:
-        name: Name of the format, as of `image_reading.name_format`. Formats without damage of this kind yield nothing.
-        content: The whole file.
-
-    Raises:
-        CutOffError: if pixels are missing.
+        reason: What was given and what to do.
+        kind: "empty", "cut off", "too large", "too many scans", "unknown range", "unsupported", "damaged" or "unknown".
+        format: Name of the file's format, if it is known.
     """
-    for keep_orientation in (True, False) if name in REPAIRS else ():
-        try:
-            repaired = REPAIRS[name](content, keep_orientation)
-        except CutOffError:
-            raise
-        except Exception:  # The damage is not in the metadata alone.
-            return
-        yield repaired
+
+    def __init__(self, reason: str, kind: str = "unknown", format: str | None = None):
+        super().__init__(reason)
+        self.reason, self.kind, self.format = reason, kind, format
+
+
+def name_format(start: bytes) -> str | None:
+    """Returns the name of the format that a file has by its first 1,024 bytes, for instance "JPEG" or "video"."""
+    return next((name for name, pattern in SIGNATURES.items() if re.match(pattern, start, re.DOTALL)), None)
+
+
+def looks_like_picture(start: bytes) -> bool:
+    """Whether a file is a picture by its first 1,024 bytes. HEIC is one even if it cannot be read here."""
+    return name_format(start) in READABLE
+
+
+@cache
+def find_picture_suffixes() -> frozenset[str]:
+    """Returns the lower-case suffixes of pictures, as ".jpg"; HEIC's even if it cannot be read here."""
+    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO")}
+    return frozenset(suffixes | {".heic", ".heif", ".hif"})
+
+
+def find_format(start: bytes) -> str:
+    """Returns the name of a file's format by its first 1,024 bytes. Raises ImageError if it cannot be read here."""
+    name = name_format(start)
+    if not start:
+        raise ImageError("it is empty", "empty")
+    if name is None:
+        raise ImageError("it is of no known format: give a JPEG, PNG, WebP or GIF, for instance")
+    if name not in READABLE or (name == "HEIC" and not pillow_heif):
+        hint = ", or install pillow-heif" if name == "HEIC" else ""
+        raise ImageError(f"{name} is not supported: convert it to JPEG or PNG{hint}", "unsupported", name)
+    return name
+
+
+def open_image(file: BinaryIO, name: str) -> Image.Image:
+    """Opens an undamaged file of a format. Raises ImageError if Pillow would misread it."""
+    image = open_jpeg(file.read()) if name == "JPEG" else Image.open(file, formats=FORMATS)
+    if misread := find_misread(image):
+        raise ImageError(f"{misread} is not supported: convert it to JPEG or PNG", "unsupported", misread)
+    if name == "WebP" and max(image.size) > MAX_WEBP_SIDE:
+        raise Image.DecompressionBombError(f"a WebP has at most {MAX_WEBP_SIDE} pixels a side")
+    return image
+
+
+def open_jpeg(content: bytes) -> Image.Image:
+    """Opens a JPEG; a very large one so that a smaller image of it is decoded, with the factor as `"reduction"` in `info`."""
+    scans, marker = 0, None
+    for marker, *_ in find_markers(content):
+        scans += marker == SCAN
+        if scans > MAX_SCANS:
+            raise ImageError(f"it is drawn in more than {MAX_SCANS} scans: save it again", "too many scans", "JPEG")
+    if marker != END_OF_IMAGE:
+        raise OSError("truncated")
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        image = JpegImageFile(io.BytesIO(content))  # which opens a file of any size
+        if scans > 1 and image.width * image.height > MAX_PIXELS_IN_SCANS:
+            raise error
+    if is_too_short(image, content):
+        raise OSError("truncated")
+    factor = next((factor for factor in (1, 2, 4) if image.width * image.height <= factor**2 * MAX_PIXELS), 8)
+    if factor > 1:
+        image.draft(None, (image.width // factor, image.height // factor))
+        image.info["reduction"] = factor
+    return image
+
+
+def find_misread(image: Image.Image) -> str | None:
+    """Names the kind of a TIFF whose pixels Pillow would read wrongly, or of which it would read a preview only."""
+    tags = getattr(image, "tag_v2", {})
+    is_preview = tags.get(ExifTags.Base.NewSubfileType, 0) == 1 and ExifTags.Base.SubIFDs in tags
+    if ExifTags.Base.DNGVersion in tags or is_preview:  # DNG; NEF, ARW and others
+        return "camera raw"
+    if tags.get(ExifTags.Base.PlanarConfiguration) == 2 and max(tags.get(ExifTags.Base.BitsPerSample, (1,))) > 8:
+        return "16-bit TIFF in planes"
+    if tags.get(ExifTags.Base.PhotometricInterpretation) == 6 and tags.get(ExifTags.Base.Compression, 1) == 1:
+        return "uncompressed YCbCr TIFF"
+    return None
 
 
 def repair_png(content: bytes, keep_orientation: bool) -> bytes:
@@ -76,7 +185,7 @@ def repair_png(content: bytes, keep_orientation: bool) -> bytes:
         found.add(chunk)
         position = end
     if b"IDAT" not in found:
-        raise CutOffError
+        raise ImageError(CUT_OFF, "cut off")
     return b"".join(kept)
 
 
@@ -87,7 +196,7 @@ def repair_webp(content: bytes, keep_orientation: bool) -> bytes:
         data = content[position + 8 : position + 8 + length]
         position += 8 + length + length % 2
         if chunk in WEBP_PIXELS and len(data) < length:
-            raise CutOffError
+            raise ImageError(CUT_OFF, "cut off")
         if chunk == b"VP8X":
             dropped = WEBP_PROFILE_FLAG | (0 if keep_orientation else sum(WEBP_ORIENTATION.values()))
             data = bytes([data[0] & ~dropped]) + data[1:]
@@ -95,7 +204,7 @@ def repair_webp(content: bytes, keep_orientation: bool) -> bytes:
             kept.append(struct.pack("<4sI", chunk, length) + data + bytes(length % 2))
             has_pixels |= chunk in (b"VP8 ", b"VP8L", b"ANMF")
     if not has_pixels:
-        raise CutOffError
+        raise ImageError(CUT_OFF, "cut off")
     body = b"WEBP" + b"".join(kept)
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
@@ -109,16 +218,16 @@ def repair_jpeg(content: bytes, keep_orientation: bool) -> bytes:
             rest = content[end:]
         has_end = marker == END_OF_IMAGE
     if rest is None:
-        raise CutOffError
+        raise ImageError(CUT_OFF, "cut off")
     jpeg = b"".join(kept) + rest
     if has_end:
         return jpeg
     if jpeg.endswith(EMPTY_END):
-        raise CutOffError
+        raise ImageError(CUT_OFF, "cut off")
     jpeg = jpeg.removesuffix(b"\xff")
     # What follows the last pixel changes none.
     if not has_all_scans(jpeg) or len({decode_small(jpeg + filler + JPEG_END) for filler in (b"", *FILLERS)}) > 1:
-        raise CutOffError
+        raise ImageError(CUT_OFF, "cut off")
     return jpeg + JPEG_END
 
 
@@ -162,7 +271,7 @@ def decode_small(jpeg: bytes) -> bytes:
     """Decodes a JPEG at up to 1/8 of its size, but 2,000 pixels a side; refuses one that would take much memory."""
     image = JpegImageFile(io.BytesIO(jpeg))
     if is_too_short(image, jpeg) or image.width * image.height > MAX_PIXELS_IN_SCANS:
-        raise CutOffError
+        raise ImageError(CUT_OFF, "cut off")
     image.draft(None, (2000, 2000))
     return image.tobytes()
 
@@ -173,10 +282,6 @@ def repair_gif(content: bytes, keep_orientation: bool) -> bytes:
     frame = content.find(b",\0\0\0\0" + content[6:10], start)  # of the size of the whole image
     control = re.findall(rb"!\xf9\x04.{4}\0", content[start:frame], re.DOTALL)[-1:]  # transparency
     return content[:start] + b"".join(control) + content[frame:] if frame > 0 else content
-
-
-def repair_jpeg_2000(content: bytes, keep_orientation: bool) -> bytes:
-    return content.removesuffix(b"\xff") + JPEG_END
 
 
 def repair_avif(content: bytes, keep_orientation: bool) -> bytes:
@@ -195,6 +300,35 @@ def repair_tiff(content: bytes, keep_orientation: bool) -> bytes:
     return content[:start] + directory + content[start + len(directory) :]  # Whatever lies behind stays where it is.
 
 
+REPAIRS: dict[str, Callable[[bytes, bool], bytes]] = {
+    "TIFF": repair_tiff,
+    "PNG": repair_png,
+    "JPEG": repair_jpeg,
+    "WebP": repair_webp,
+    "GIF": repair_gif,
+    "JPEG 2000": lambda content, keep_orientation: content.removesuffix(b"\xff") + JPEG_END,
+    "AVIF": repair_avif,
+    "HEIC": repair_avif,
+}
+
+
+def repair(name: str, content: bytes) -> Iterator[bytes]:
+    """
+    Yields files of the same pixels without metadata: first with the orientation, then without.
+
+    Raises:
+        ImageError: if pixels are missing.
+    """
+    for keep_orientation in (True, False) if name in REPAIRS else ():
+        try:
+            repaired = REPAIRS[name](content, keep_orientation)
+        except ImageError:
+            raise
+        except Exception:  # The damage is not in the metadata alone.
+            return
+        yield repaired
+
+
 def read_exif_orientation(exif: bytes) -> int | None:
     """Reads the orientation out of damaged EXIF, of which Pillow reads nothing behind the first damaged entry."""
     exif = exif.removeprefix(b"Exif\0\0")
@@ -209,31 +343,6 @@ def read_exif_orientation(exif: bytes) -> int | None:
     except struct.error:  # It ends before.
         pass
     return None
-
-
-def find_misread(image: Image.Image) -> str | None:
-    """Names the kind of a TIFF whose pixels Pillow would read wrongly, or of which it would read a preview only."""
-    tags = getattr(image, "tag_v2", {})
-    is_preview = tags.get(ExifTags.Base.NewSubfileType, 0) == 1 and ExifTags.Base.SubIFDs in tags
-    if ExifTags.Base.DNGVersion in tags or is_preview:  # DNG; NEF, ARW and others
-        return "camera raw"
-    if tags.get(ExifTags.Base.PlanarConfiguration) == 2 and max(tags.get(ExifTags.Base.BitsPerSample, (1,))) > 8:
-        return "16-bit TIFF in planes"
-    if tags.get(ExifTags.Base.PhotometricInterpretation) == 6 and tags.get(ExifTags.Base.Compression, 1) == 1:
-        return "uncompressed YCbCr TIFF"
-    return None
-
-
-def has_unknown_range(tiff: bytes) -> bool:
-    """Whether a TIFF that Pillow does not open holds floats, signed numbers or such of more than 16 bits."""
-    try:
-        tags, file = ImageFileDirectory_v2(tiff[:8]), io.BytesIO(tiff)
-        file.seek(tags.next)
-        tags.load(file)
-        is_unsigned = set(tags.get(ExifTags.Base.SampleFormat, (1,))) <= {1, 4}
-        return not is_unsigned or max(tags.get(ExifTags.Base.BitsPerSample, (1,))) > 16
-    except Exception:  # damaged
-        return False
 
 
 def ends_early(name: str, content: bytes) -> bool:
@@ -257,13 +366,14 @@ def ends_early(name: str, content: bytes) -> bool:
     return name == "JPEG 2000" and not content.endswith(JPEG_END)
 
 
-REPAIRS: dict[str, Callable[[bytes, bool], bytes]] = {
-    "TIFF": repair_tiff,
-    "PNG": repair_png,
-    "JPEG": repair_jpeg,
-    "WebP": repair_webp,
-    "GIF": repair_gif,
-    "JPEG 2000": repair_jpeg_2000,
-    "AVIF": repair_avif,
-    "HEIC": repair_avif,
-}
+def explain(error: Exception, name: str, content: bytes) -> ImageError:
+    """Returns the reason why a file cannot be decoded although it was repaired."""
+    if isinstance(error, Image.DecompressionBombError | MemoryError):
+        return ImageError(f"it is too large ({error})", "too large", name)
+    if "truncated" in str(error).lower() or ends_early(name, content):
+        return ImageError(CUT_OFF, "cut off", name)
+    # Pillow's own message names an object in memory.
+    is_header = isinstance(error, Image.UnidentifiedImageError)
+    reason = "its header cannot be read" if is_header else str(error).partition("\n")[0] or type(error).__name__
+    advice = "convert it to PNG or JPEG, or fetch it again"
+    return ImageError(f"this {name} is damaged or of a rare kind ({reason}): {advice}", "damaged", name)
