@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from PIL import ExifTags, Image
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 
 # In `try`: transformers requires the packages of all other imports to be installed before it loads remote code.
@@ -37,9 +38,10 @@ SIGNATURES = {
     "BMP": rb"BM.{12}[\x0c(48@l|]\0\0\0",
     "TIFF": rb"II(\*\0|\0\*|\+\0)|MM(\*\0|\0\*|\0\+)",
     "JPEG 2000": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n",
-    "PPM": rb"P[4-6Ff]\s+[#\d]",  # Pillow parses others, of text, slowly.
+    "PPM": rb"P[4-6Ff]\s+[#\d]",
     "ICO": rb"\0\0\x01\0",
     "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
+    "text PPM": rb"P[123]\s+[#\d]",  # Pillow parses it slowly, in Python.
     "SVG": rb"(?i)(\xef\xbb\xbf)?\s*<(svg|(\?xml|!--|!doctype svg).*<svg)",
     "Photoshop": rb"8BPS",
     "PDF": rb"\s*%PDF",
@@ -53,6 +55,7 @@ READABLE = {"JPEG", "PNG", "WebP", "GIF", "AVIF", "HEIC", "BMP", "TIFF", "JPEG 2
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # above which Pillow opens nothing by default: 178 megapixels
 # Each scan takes as long as decoding the whole picture and may be a few bytes long. Programs write about ten.
 MAX_SCANS = 100
+UNKNOWN_RANGE = "it holds floats, signed or 32-bit numbers, whose range is not known: convert them to 8 bits (0–255)"
 CUT_OFF = "it is cut off, a part of its pixels is missing: fetch or save it again"
 MAX_WEBP_SIDE = 16_383  # of a frame; a damaged canvas takes seconds and gigabytes
 
@@ -60,8 +63,7 @@ MAX_WEBP_SIDE = 16_383  # of a frame; a damaged canvas takes seconds and gigabyt
 PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 PNG_ORIENTATION = re.compile(rb"eXIf|(iTXtXML:com\.adobe\.xmp|[tz][ET]XtRaw profile type exif)\0", re.DOTALL)
 WEBP_PIXELS = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"}
-WEBP_ORIENTATION = {b"EXIF": 0x08, b"XMP ": 0x04}  # and their flags
-WEBP_PROFILE_FLAG = 0x20
+WEBP_ORIENTATION = {b"EXIF", b"XMP "}
 # Tags of sizes, colours and the places of pixels, and those that tell a camera's raw image.
 TIFF_PIXELS = {*range(254, 260), 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, *range(320, 326), 330}
 TIFF_PIXELS |= {332, 338, 339, 347, *range(512, 522), 529, 530, 532, 50706}
@@ -75,7 +77,7 @@ MAX_PIXELS_IN_SCANS = 250_000_000
 JPEG_END = b"\xff\xd9"
 EMPTY_END = bytes(4096)  # What programs that did not finish leave; too long to be pixels of a JPEG.
 # Codes that begin differently from each other and from the zeros that libjpeg takes for missing ones; no marker.
-FILLERS = [bytes((start + step * index) % 255 for index in range(1000)) for start, step in ((181, 37), (74, 91))]
+FILLERS = [b"", *(bytes((a + b * index) % 255 for index in range(1000)) for a, b in ((181, 37), (74, 91)))]
 
 
 class ImageError(ValueError):
@@ -110,8 +112,10 @@ def find_picture_suffixes() -> frozenset[str]:
     return frozenset(suffixes | {".heic", ".heif", ".hif"})
 
 
-def find_format(start: bytes) -> str:
-    """Returns the name of a file's format by its first 1,024 bytes. Raises ImageError if it cannot be read here."""
+def find_format(file: BinaryIO) -> str:
+    """Returns the name of a file's format. Raises ImageError if it cannot be read here."""
+    file.seek(0)
+    start = file.read(START_BYTES)
     name = name_format(start)
     if not start:
         raise ImageError("it is empty", "empty")
@@ -197,9 +201,6 @@ def repair_webp(content: bytes, keep_orientation: bool) -> bytes:
         position += 8 + length + length % 2
         if chunk in WEBP_PIXELS and len(data) < length:
             raise ImageError(CUT_OFF, "cut off")
-        if chunk == b"VP8X":
-            dropped = WEBP_PROFILE_FLAG | (0 if keep_orientation else sum(WEBP_ORIENTATION.values()))
-            data = bytes([data[0] & ~dropped]) + data[1:]
         if chunk in WEBP_PIXELS or (keep_orientation and chunk in WEBP_ORIENTATION and len(data) == length):
             kept.append(struct.pack("<4sI", chunk, length) + data + bytes(length % 2))
             has_pixels |= chunk in (b"VP8 ", b"VP8L", b"ANMF")
@@ -222,11 +223,9 @@ def repair_jpeg(content: bytes, keep_orientation: bool) -> bytes:
     jpeg = b"".join(kept) + rest
     if has_end:
         return jpeg
-    if jpeg.endswith(EMPTY_END):
-        raise ImageError(CUT_OFF, "cut off")
-    jpeg = jpeg.removesuffix(b"\xff")
+    is_empty, jpeg = jpeg.endswith(EMPTY_END), jpeg.removesuffix(b"\xff")
     # What follows the last pixel changes none.
-    if not has_all_scans(jpeg) or len({decode_small(jpeg + filler + JPEG_END) for filler in (b"", *FILLERS)}) > 1:
+    if is_empty or not has_all_scans(jpeg) or len({decode_small(jpeg + filler + JPEG_END) for filler in FILLERS}) > 1:
         raise ImageError(CUT_OFF, "cut off")
     return jpeg + JPEG_END
 
@@ -257,7 +256,7 @@ def find_markers(content: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def is_jpeg_pixels(marker: int, segment: bytes) -> bool:
-    if marker in (APP0, APP14):  # which tell how the colours are stored
+    if marker in (APP0, APP14):
         return segment[4:9] in (b"JFIF\0", b"Adobe") and len(segment) >= 16
     return marker < APP0
 
@@ -329,7 +328,7 @@ def repair(name: str, content: bytes) -> Iterator[bytes]:
         yield repaired
 
 
-def read_exif_orientation(exif: bytes) -> int | None:
+def read_orientation(exif: bytes) -> int | None:
     """Reads the orientation out of damaged EXIF, of which Pillow reads nothing behind the first damaged entry."""
     exif = exif.removeprefix(b"Exif\0\0")
     order = "<" if exif.startswith(b"II") else ">"
@@ -343,6 +342,18 @@ def read_exif_orientation(exif: bytes) -> int | None:
     except struct.error:  # It ends before.
         pass
     return None
+
+
+def has_unknown_range(tiff: bytes) -> bool:
+    """Whether a TIFF that Pillow does not open holds floats, signed numbers or such of more than 16 bits."""
+    try:
+        tags, file = ImageFileDirectory_v2(tiff[:8]), io.BytesIO(tiff)
+        file.seek(tags.next)
+        tags.load(file)
+        is_unsigned = set(tags.get(ExifTags.Base.SampleFormat, (1,))) <= {1, 4}
+        return not is_unsigned or max(tags.get(ExifTags.Base.BitsPerSample, (1,))) > 16
+    except Exception:  # damaged
+        return False
 
 
 def ends_early(name: str, content: bytes) -> bool:
@@ -370,6 +381,8 @@ def explain(error: Exception, name: str, content: bytes) -> ImageError:
     """Returns the reason why a file cannot be decoded although it was repaired."""
     if isinstance(error, Image.DecompressionBombError | MemoryError):
         return ImageError(f"it is too large ({error})", "too large", name)
+    if name == "TIFF" and has_unknown_range(content):
+        return ImageError(UNKNOWN_RANGE, "unknown range", name)
     if "truncated" in str(error).lower() or ends_early(name, content):
         return ImageError(CUT_OFF, "cut off", name)
     # Pillow's own message names an object in memory.

@@ -1,11 +1,11 @@
 """Reads images as upright RGB: paths, addresses, files, bytes, PIL images, arrays and tensors. All are read here."""
 
 try:
-    from .image_formats import START_BYTES, ImageError, explain, find_format, open_image, read_exif_orientation, repair
+    from .image_formats import UNKNOWN_RANGE, ImageError, explain, find_format, open_image, read_orientation, repair
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it
         raise
-    from image_formats import START_BYTES, ImageError, explain, find_format, open_image, read_exif_orientation, repair
+    from image_formats import UNKNOWN_RANGE, ImageError, explain, find_format, open_image, read_orientation, repair
 
 import base64
 import io
@@ -45,7 +45,6 @@ NO_HOST = re.compile(r"[\x00- /?#@\\<>^|%\"`{}]")  # what the name of a site nev
 # Some sites refuse requests that do not name their sender.
 HEADERS = {"User-Agent": "agegender", "Accept": "image/*,*/*;q=0.8"}
 STRIP = 256  # rows of an image that are processed at a time
-UNKNOWN_RANGE = "it holds floats, signed or 32-bit numbers, whose range is not known: convert them to 8 bits (0–255)"
 
 
 def to_rgb(image, timeout: float | None = None) -> Image.Image:
@@ -114,8 +113,7 @@ def read_file(file: BinaryIO) -> Image.Image:
     """Reads the first page of an image file as an upright RGB image, as `to_rgb` describes it."""
     if not hasattr(file, "seekable") or not file.seekable():
         file = io.BytesIO(file.read())
-    file.seek(0)
-    name = find_format(file.read(START_BYTES))
+    name = find_format(file)
     try:
         return decode(file, name)
     except ImageError as error:
@@ -171,14 +169,13 @@ def find_reduction(image: Image.Image) -> int:
 
 def make_upright_rgb(image: Image.Image, orientation: int | None) -> Image.Image:
     """Returns a loaded image as upright RGB, transparent pixels white; the image itself if it is that."""
-    turn = TURNS.get(orientation)
     image = to_8_bits(image)
     if image.has_transparency_data:
         image = lay_on_white(image)
     image = image if image.mode == "RGB" else image.convert("RGB")
     # Only if needed: it copies upright images too, which takes gigabytes for the largest ones.
-    if turn is not None:
-        image = image.transpose(turn)
+    if orientation in TURNS:
+        image = image.transpose(TURNS[orientation])
         image.info = {}  # It may hold the orientation, which would turn the image once more.
     return image
 
@@ -195,13 +192,12 @@ def lay_on_white(image: Image.Image) -> Image.Image:
 def find_orientation(image: Image.Image) -> int | None:
     """Returns the EXIF orientation, 1–8; another value or None if there is none."""
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        if orientation := image.getexif().get(ExifTags.Base.Orientation):
+            return orientation
     except Exception:  # Damaged EXIF raises SyntaxError, struct.error and others, and costs no photo.
-        orientation = None
+        pass
     # In other formats, EXIF does not decide.
-    if orientation is None and image.format in ("JPEG", "MPO", "PNG", "WEBP"):
-        orientation = read_exif_orientation(image.info.get("exif") or b"")
-    return orientation
+    return read_orientation(image.info.get("exif") or b"") if image.format in ("JPEG", "MPO", "PNG", "WEBP") else None
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:

@@ -300,6 +300,7 @@ UNKNOWN_RANGES = [
     encode("TIFF", Image.fromarray(RAMP.astype(np.float32))),
     encode("TIFF", Image.fromarray(RAMP.astype(np.int32))),
     make_signed_tiff(),
+    encode("TIFF", tiffinfo={339: (3, 3, 3)}),
     b"Pf\n256 9\n-1.0\n" + RAMP.astype("<f4").tobytes(),
     *(RAMP.astype(dtype) for dtype in (np.float16, np.float64, np.int8, np.int32, np.int64, np.uint16, bool, complex)),
     *(torch.zeros(3, 8, 8, dtype=dtype) for dtype in (torch.float32, torch.bfloat16, torch.int32, torch.bool)),
@@ -331,6 +332,7 @@ UNSUPPORTED = {
     "PDF": [b"%PDF-1.7"],
     "PostScript": [b"%!PS-Adobe"],
     "video": [b"\0\0\0\x20ftypisom", b"\0\0\0\x14ftypqt  ", b"\x1aE\xdf\xa3\1", b"RIFF\1\1\1\1AVI LIST"],
+    "text PPM": [b"P3 1 1 255\n1 2 3"],
     "archive": [b"PK\3\4\x14\0", b"\x1f\x8b\x08\0", b"7z\xbc\xaf\x27\x1c\0\4", b"Rar!\x1a\7\0"],
 }
 
