@@ -4,23 +4,17 @@ import json
 import os
 import signal
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-
-import trustme
 
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Else the last bit of a matrix product hangs on where in memory the weights lie, another place after loading.
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
-# One authority in the place of the world's: HTTP clients read them all whenever they are made.
-AUTHORITY = NamedTemporaryFile(suffix=".pem")
-trustme.CA().cert_pem.write_to_path(AUTHORITY.name)
-os.environ["SSL_CERT_FILE"] = AUTHORITY.name
 
 import datasets
 import numpy as np
 import pytest
 import torch
+import trustme
 from PIL import Image
 from skimage import data
 
@@ -36,6 +30,16 @@ from tests.support.training import NETWORK, TRAINED, make_command, write_faces
 
 # Networks as small as these lose more by sharing their work between threads than they gain.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_authority(tmp_path_factory):
+    """One certificate authority instead of the world's, which HTTP clients read one by one whenever they are made."""
+    file = tmp_path_factory.mktemp("certificates") / "authority.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(file))
+        yield
 
 
 @pytest.fixture

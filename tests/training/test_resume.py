@@ -64,6 +64,7 @@ def test_resuming_within_an_epoch_equals_an_uninterrupted_training(run_train, tr
     assert_resumes_bit_for_bit(run_train, trained, tmp_path / "copy", start=1, **TRAINED)
 
 
+@pytest.mark.slow
 def test_resuming_with_extra_faces_a_teacher_and_accumulation_equals_an_uninterrupted_training(
     run_train, one_epoch, tmp_path
 ):
