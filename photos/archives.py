@@ -9,14 +9,15 @@ from pathlib import Path
 from PIL import Image
 
 from files.archives import ARCHIVE_ERRORS, ZIP_STARTS, Member, find_pictures, read_zip
-from files.pictures import FileError, PassedOver, is_system_file, read_start
+from files.pictures import PassedOver, PhotoError, is_system_file, read_start
 from image_reading import name_format
-from photos.reading import PhotoError, read_picture
+from photos.reading import read_picture
 
 
 NOT_A_ZIP = "This archive is broken."
 OTHER_ARCHIVE = "Of archives, only zip files are read here: pack the photos as a zip."
 NO_MEMBERS = "This archive holds no files."
+TOO_MUCH_DATA = "This file is too large: at most {} MB of one are read."
 TOO_MUCH_IN_ALL = "This file and all after it are not read: one upload may hold at most {} GB."
 TOO_MANY_FILES = "Only the first {:,} files are read."
 TOO_LONG = "The files from here on are not read: one upload may take at most {:.0f} minutes."
@@ -30,10 +31,6 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 FileOrReason = Path | bytes | ValueError
 
 
-class Note(ValueError):
-    """What is to be said about a file that has been read."""
-
-
 def read_pictures(
     files: Iterable[str | Path | tuple[str, FileOrReason]], max_files: int = 1000
 ) -> Iterator[tuple[str, Image.Image | ValueError]]:
@@ -45,9 +42,9 @@ def read_pictures(
         max_files: Number of pictures after which reading stops.
 
     Yields:
-        The name to show, and the picture or a ValueError with a sentence for the visitor, which is a `Note` if it counts
-        the files of an archive that are no pictures. The last pair carries such an error if there are more
-        than `max_files` pictures, or if reading and the caller's work on the pictures take longer than `MAX_SECONDS`.
+        The name to show, and the picture or a ValueError with a sentence for the visitor, for an archive also about its
+        files that are no pictures. The last pair carries such an error if there are more than `max_files` others, or if
+        reading and the caller's work on the pictures take longer than `MAX_SECONDS`.
     """
     end = time.monotonic() + MAX_SECONDS
     for name, source in take_pictures(files, max_files):
@@ -55,29 +52,25 @@ def read_pictures(
             yield "…", PhotoError(TOO_LONG.format(MAX_SECONDS / 60))
             return
         try:
-            if isinstance(source, ValueError):
-                raise source
-            picture = read_picture(source() if callable(source) else source)
+            answer = (
+                source if isinstance(source, ValueError) else read_picture(source() if callable(source) else source)
+            )
         except ValueError as error:
-            yield name, error
-        else:
-            yield name, picture
+            answer = error
+        yield name, answer
 
 
 def count_pictures(paths: Iterable[str | Path], max_files: int = 1000) -> int:
-    """Counts what `read_pictures` yields within `MAX_SECONDS`, without notes and without decoding a picture."""
-    return sum(not isinstance(source, Note) for _, source in take_pictures(paths, max_files))
+    """Counts what `read_pictures` yields within `MAX_SECONDS`, without decoding a picture."""
+    return sum(1 for _ in take_pictures(paths, max_files))
 
 
 def take_pictures(files: Iterable, max_files: int) -> Iterator[tuple[str, FileOrReason | Callable[[], bytes]]]:
-    """Yields what `expand_archives` does, up to `max_files` besides notes; then an error if there is more."""
-    count = 0
-    for name, source in expand_archives(files):
-        is_note = isinstance(source, Note)
-        if count == max_files and not is_note:
+    """Yields what `expand_archives` does, up to `max_files`; then an error if there is more."""
+    for count, (name, source) in enumerate(expand_archives(files)):
+        if count == max_files:
             yield "…", PhotoError(TOO_MANY_FILES.format(max_files))
             return
-        count += not is_note
         yield name, source
 
 
@@ -87,7 +80,7 @@ def expand_archives(
     """
     Yields the name and the source of each file, including the pictures in archives.
 
-    The source of a member is a function that reads it. Call it before advancing the iterator. A `Note` after the members
+    The source of a member is a function that reads it. Call it before advancing the iterator. An error after the members
     counts those that are no pictures.
 
     The declared sizes of members count towards `MAX_TOTAL_BYTES`, and no member is unpacked beyond its own. So the number
@@ -107,8 +100,16 @@ def expand_archives(
                 yield member_name, PhotoError(TOO_MUCH_IN_ALL.format(MAX_TOTAL_BYTES // 10**9))
                 return
             else:
-                yield member_name, partial(member.read, max_bytes=min(left, MAX_MEMBER_BYTES))
+                yield member_name, partial(read_bounded, member, min(left, MAX_MEMBER_BYTES))
                 left -= min(member.size, MAX_MEMBER_BYTES)
+
+
+def read_bounded(member: Member, max_bytes: int) -> bytes:
+    """Reads a member, whose declared size may be wrong. Raises PhotoError if it exceeds `max_bytes`."""
+    content = member.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise PhotoError(TOO_MUCH_DATA.format(max_bytes // 10**6))
+    return content
 
 
 def try_start(source: FileOrReason) -> bytes:
@@ -129,12 +130,12 @@ def list_members(name: str, source: Path | bytes) -> Iterator[tuple[str, Member 
         for member in find_pictures(members, passed_over):
             is_empty = False
             yield member.name, member
-    except FileError as error:
+    except PhotoError as error:
         yield name, error
     except ARCHIVE_ERRORS:
         yield name, PhotoError(NOT_A_ZIP)
     else:
         if passed_over.count:
-            yield name, Note(passed_over)
+            yield name, PhotoError(passed_over)
         elif is_empty:
             yield name, PhotoError(NO_MEMBERS)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from files.pictures import PhotoError
 from image_reading import MAX_PIXELS, ImageError, to_rgb
 
 
@@ -32,10 +33,6 @@ SENTENCES = {
     "damaged": DAMAGED,
     "unknown": NOT_A_PICTURE,
 }
-
-
-class PhotoError(ValueError):
-    """A photo, archive or address that cannot be read. The message is a sentence for the visitor."""
 
 
 def read_picture(source: str | Path | bytes) -> Image.Image:

@@ -105,7 +105,7 @@ def test_what_is_left_out_is_summarized_by_reason(folder, images, warnings):
         assert re.match(r"  180, such as UTKFace/.*, .*: a copy of another image$", lines[1])
         assert sum("the age 13" in line for line in lines) == sum("not of the form" in line for line in lines) == 1
         assert f"z/{make_name(1)}: another image has the same name" in warnings.text
-        assert "4 files are no pictures and were passed over, such as UTKFace/notes.txt" in lines[-2]
+        assert "4 other files were passed over, such as UTKFace/notes.txt" in lines[-2]
         file = re.match("(.*left_out.txt) lists all images", lines[-1]).group(1)
         assert all(f"nameless{index}.jpg" in Path(file).read_text(encoding="utf-8") for index in range(9))
 
