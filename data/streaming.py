@@ -23,7 +23,7 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
 from data.labels import LABELS, check_labels, find_labels, is_utkface, read_labels
-from data.sources import Source
+from data.sources import READING_ERRORS, Source
 from data.splits import read_list
 from data.tables import (
     SPLIT_NAMES,
@@ -39,7 +39,7 @@ from data.tables import (
     rename_splits,
 )
 from data.transforms import to_model_inputs
-from data.utkface import FEATURES, UNUSABLE, load_utkface
+from data.utkface import FEATURES, load_utkface
 from files.folders import expand_home, find_files
 from hub.errors import plain_errors
 
@@ -222,8 +222,8 @@ def read_row(row: dict, features: datasets.Features, processor, strict: bool) ->
     try:
         labels = check_labels(read_labels(row, features))
         rows = {name: [value] for name, value in labels.items()} | {"image": [row["image"]]}
-        return to_model_inputs(processor, do_normalize=False)(rows)
-    except UNUSABLE as error:
+        return to_model_inputs(rows, processor, do_normalize=False)
+    except READING_ERRORS as error:
         name = read_name(row | {"image.path": row["image"]["path"]}, "an image")
         if strict:
             raise ValueError(f"{name}: {error}") from error

@@ -134,7 +134,7 @@ def test_files_that_cannot_be_read_are_left_out_with_their_reason(folder, warnin
     dataset = load_utkface(folder)
     assert sum(dataset.num_rows.values()) == 59 and len(calls) == 2
     assert "1 of 61 images are left out" in warnings.text and "No such file or directory" in warnings.text
-    assert f"{make_name(7)}: [Errno 2] No such file or directory; it is left out." in warnings.text
+    assert f"{make_name(7)} is left out: [Errno 2] No such file or directory" in warnings.text
     with pytest.raises(ValueError, match="cannot be opened"):
         load_utkface(folder, strict=True)
 
