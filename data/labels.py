@@ -25,15 +25,10 @@ GENDER_NAMES = {"": None, "-1": None, "u": None} | {
 }
 RACE_NAMES = {name: index for index, race in enumerate(RACES) for name in (race.lower(), str(index))}
 NUMBER = r"(\d+(?:\.\d+)?)"
-# Bands in words, and what they hold. FairFace's "more than 70" follows its 60-69.
-AGE_PATTERNS = (
-    (NUMBER, lambda age: (age, age)),
-    (rf"(?:from |between )?{NUMBER} ?(?:-|to|and|_) ?{NUMBER}", lambda low, high: (low, high)),
-    (rf"(?:more than|older than|over|above|at least|from|>=?|≥) ?{NUMBER}", lambda low: (low, MAXIMUM_AGE)),
-    (rf"{NUMBER} ?(?:\+|plus|(?:or|and) (?:older|more|over|above|up))", lambda low: (low, MAXIMUM_AGE)),
-    (rf"(?:less than|younger than|under|below|<) ?{NUMBER}", lambda end: (0.0, end - 1)),
-    (rf"(?:up to|at most|<=|≤) ?{NUMBER}", lambda high: (0.0, high)),
-    (rf"{NUMBER} (?:or|and) (?:younger|less|under|below)", lambda high: (0.0, high)),
+# Ages in words. FairFace's "more than 70" follows its 60-69.
+AGES = re.compile(rf"{NUMBER}(?: ?(?:-|to|and|_) ?{NUMBER})?")
+FIRST_AGE = re.compile(
+    rf"(?:more than|older than|over|from|>=?) ?{NUMBER}|{NUMBER} ?(?:\+|(?:or|and) (?:older|more|over|above))"
 )
 FILE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\w+)")
 # Names in UTKFace itself end in a date and time with milliseconds.
@@ -118,9 +113,10 @@ def read_age(value) -> tuple[float | None, float | None]:
     if text[0] + text[-1] in ("()", "[]"):
         text = text[1:-1].replace(",", "-")
     text = " ".join(re.sub(r"(?<![a-z])(aged?|years?|yrs?|yo?|of|old)(?![a-z])", " ", text).split())
-    for pattern, make_band in AGE_PATTERNS:
-        if match := re.fullmatch(pattern, text):
-            return make_band(*(float(number) for number in match.groups()))
+    if match := AGES.fullmatch(text):
+        return float(match[1]), float(match[2] or match[1])
+    if match := FIRST_AGE.fullmatch(text):
+        return float(match[1] or match[2]), float(MAXIMUM_AGE)
     raise ValueError(f"the age {value!r} is neither a number of years nor a band such as 25-32")
 
 

@@ -106,12 +106,9 @@ def test_bands_in_columns_and_names_of_columns(tmp_path, warnings):
 def test_columns_that_leave_it_open_are_refused(tmp_path):
     two = make_table(range(4), Sex=["M"] * 4, gender=[1] * 4)
     with pytest.raises(
-        ValueError, match=r"has two columns for the label gender, \['Sex', 'gender'\]: keep one of them"
+        ValueError, match="has two columns for one label, {.*'Sex': 'gender', 'gender': 'gender'}: keep one"
     ):
         load_utkface(write_splits(tmp_path / "two", faces=two))
-    for name, codes in (("numbers", [1, 2, 1, 2]), ("text", ["1", "2", "1", "2"])):
-        with pytest.raises(ValueError, match="numbers the genders of its column 'sex' 1, 2. Here 0 is male"):
-            load_utkface(write_splits(tmp_path / name, faces=make_table(range(4), sex=codes)))
     with pytest.raises(ValueError, match=r"has the columns \['Years', 'image'\], but lacks \['age'\]"):
         load_utkface(write_splits(tmp_path / "none", faces=make_table(range(4)).rename_column("age", "Years")))
 
