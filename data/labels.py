@@ -2,8 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from decimal import Decimal
-from numbers import Real
 from typing import NamedTuple
 
 import datasets
@@ -104,8 +102,6 @@ def read_age(value) -> tuple[float | None, float | None]:
     Raises:
         ValueError: if the value is no age in years, for instance one in months.
     """
-    if isinstance(value, Real | Decimal) and not isinstance(value, bool):
-        return (None, None) if value != value else (float(value), float(value))  # NaN
     text = read_word(value)
     if not text:
         return None, None

@@ -7,21 +7,12 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from files.pictures import (
-    START_BYTES,
-    PassedOver,
-    PhotoError,
-    is_picture,
-    is_system_file,
-    read_start,
-    refuse,
-    to_text,
-)
+from files.pictures import START_BYTES, PassedOver, PhotoError, is_picture, is_system_file, read_start, refuse, to_text
 
 
 NESTED = "Archives inside archives are not read."
@@ -36,6 +27,8 @@ ARCHIVE_ERRORS = (
     tarfile.TarError, zipfile.BadZipFile,
 )  # fmt: skip
 ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")  # with files, empty, and written in several parts
+# Other methods cannot be limited: a few bytes of bzip2 become hundreds of megabytes in one step.
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ARCHIVE_NAME = re.compile(r"\.(zip|7z|rar|tar(\.\w+)?|t(gz|bz2?|xz|zst))$", re.IGNORECASE)
 
 
@@ -44,8 +37,7 @@ class Member(NamedTuple):
 
     name: str  # text with slashes; nothing in it leads out of the archive
     size: int  # declared, in bytes
-    # Takes the number of bytes to read from the beginning, all if -1. Call it before the next member is taken. Raises
-    # PhotoError.
+    # Reads so many bytes from the beginning, all if -1. Call it before the next member is taken. Raises PhotoError.
     read: Callable[..., bytes]
 
 
@@ -67,9 +59,7 @@ class BoundedReader(io.BufferedReader):
         return super().read(size)
 
 
-def read_zip(
-    source: str | Path | bytes, max_directory_bytes: int | None = None, methods: Collection[int] | None = None
-) -> Iterator[Member]:
+def read_zip(source: str | Path | bytes, max_directory_bytes: int | None = None) -> Iterator[Member]:
     """
     Yields the files of a zip archive.
 
@@ -77,7 +67,6 @@ def read_zip(
         source: Path or content.
         max_directory_bytes: Maximum size of the directory, which zipfile reads into memory, where it takes about ten
             times its size.
-        methods: Methods of compression to unpack; all that zipfile knows if None.
 
     Raises:
         PhotoError: if the directory is too large.
@@ -90,21 +79,17 @@ def read_zip(
         for member in archive.infolist():
             name = clean_name(member.filename)
             if name and not member.filename.endswith(("/", "\\")):
-                yield Member(name, member.file_size, partial(read_zip_member, archive, member, methods))
+                yield Member(name, member.file_size, partial(read_zip_member, archive, member))
 
 
-def read_zip_member(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, methods: Collection[int] | None, size: int = -1
-) -> bytes:
+def read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int = -1) -> bytes:
     if member.flag_bits & 1:
         raise PhotoError(ENCRYPTED)
-    if methods is not None and member.compress_type not in methods:
+    if member.compress_type not in METHODS:
         raise PhotoError(UNKNOWN_PACKING)
     try:
         with archive.open(member) as file:
             return file.read(size)
-    except NotImplementedError as error:
-        raise PhotoError(UNKNOWN_PACKING) from error
     except ARCHIVE_ERRORS as error:
         raise PhotoError(DAMAGED.format(error)) from error
 

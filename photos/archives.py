@@ -1,10 +1,10 @@
 """Reads the photos in files and zip archives, without unpacking archives to the disk."""
 
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from PIL import Image
@@ -26,8 +26,6 @@ MAX_MEMBER_BYTES = 50 * 10**6
 MAX_TOTAL_BYTES = 2 * 10**9
 MAX_SECONDS = 1800.0
 MAX_DIRECTORY_BYTES = 2 * 10**6
-# Other methods cannot be limited: a few bytes of bzip2 become hundreds of megabytes in one step.
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # The path or the content of a file, or the reason why there is no content.
 FileOrReason = Path | bytes | ValueError
 
@@ -48,9 +46,10 @@ def read_pictures(
         reading and the caller's work on the pictures take longer than `MAX_SECONDS`.
     """
     end = time.monotonic() + MAX_SECONDS
-    for name, read in take_pictures(files, max_files):
-        if time.monotonic() > end:
-            yield "…", PhotoError(TOO_LONG.format(MAX_SECONDS / 60))
+    for count, (name, read) in enumerate(expand_archives(files)):
+        if count == max_files or time.monotonic() > end:
+            reason = TOO_MANY_FILES.format(max_files) if count == max_files else TOO_LONG.format(MAX_SECONDS / 60)
+            yield "…", PhotoError(reason)
             return
         try:
             answer = read()
@@ -61,16 +60,7 @@ def read_pictures(
 
 def count_pictures(paths: Iterable[str | Path], max_files: int = 1000) -> int:
     """Counts what `read_pictures` yields within `MAX_SECONDS`, without decoding a picture."""
-    return sum(1 for _ in take_pictures(paths, max_files))
-
-
-def take_pictures(files: Iterable, max_files: int) -> Iterator[tuple[str, Callable[[], Image.Image]]]:
-    """Yields what `expand_archives` does, up to `max_files`; then an error if there is more."""
-    for count, (name, read) in enumerate(expand_archives(files)):
-        if count == max_files:
-            yield "…", partial(refuse, TOO_MANY_FILES.format(max_files))
-            return
-        yield name, read
+    return sum(1 for _ in islice(expand_archives(paths), max_files + 1))
 
 
 def expand_archives(
@@ -88,11 +78,14 @@ def expand_archives(
     for file in files:
         name, source = file if isinstance(file, tuple) else (Path(file).name, Path(file))
         start = b""
+        if isinstance(source, ValueError):
+            yield name, partial(refuse, str(source))
+            continue
         with suppress(OSError):  # which its reader explains
-            start = b"" if isinstance(source, ValueError) else read_start(source)
+            start = read_start(source)
         if not start.startswith(ZIP_STARTS):
             is_archive = name_format(start) == "archive"
-            yield name, partial(refuse, OTHER_ARCHIVE) if is_archive else partial(read_file, source)
+            yield name, partial(refuse, OTHER_ARCHIVE) if is_archive else partial(read_picture, source)
             continue
         for member in list_members(name, source):
             if left <= 0:
@@ -100,12 +93,6 @@ def expand_archives(
                 return
             yield member.name, partial(read_member, member, min(left, MAX_MEMBER_BYTES))
             left -= min(member.size, MAX_MEMBER_BYTES)
-
-
-def read_file(source: FileOrReason) -> Image.Image:
-    if isinstance(source, ValueError):
-        raise source
-    return read_picture(source)
 
 
 def read_member(member: Member, max_bytes: int) -> Image.Image:
@@ -120,7 +107,7 @@ def list_members(name: str, source: Path | bytes) -> Iterator[Member]:
     """Yields the pictures of a zip archive, then one that raises what is to be said about the archive itself."""
     passed_over, sentence = PassedOver(), NO_MEMBERS
     try:
-        members = read_zip(source, MAX_DIRECTORY_BYTES, METHODS)
+        members = read_zip(source, MAX_DIRECTORY_BYTES)
         # What a system added is no file of the visitor, who need not hear of it.
         for member in find_pictures((member for member in members if not is_system_file(member.name)), passed_over):
             sentence = ""
