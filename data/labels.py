@@ -14,13 +14,9 @@ LABELS = ("age", "age_low", "age_high", "gender", "race")
 LABEL_COLUMNS = {label.replace("_", ""): label for label in LABELS} | {"sex": "gender"}
 UNKNOWN = {"none", "nan", "nat", "null", "<na>", "na", "n/a", "unknown", "?"}
 # -1 is the unknown of ClassLabel, u that of Adience.
-GENDER_NAMES = {"": None, "-1": None, "u": None} | {
-    word: gender
-    for gender, words in enumerate(
-        ("0 m male males man men boy boys".split(), "1 f female females w woman women girl girls".split())
-    )
-    for word in words
-}
+GENDER_NAMES = dict.fromkeys(("", "-1", "u"))
+GENDER_NAMES |= dict.fromkeys("0 m male males man men boy boys".split(), 0)
+GENDER_NAMES |= dict.fromkeys("1 f female females w woman women girl girls".split(), 1)
 RACE_NAMES = {name: index for index, race in enumerate(RACES) for name in (race.lower(), str(index))}
 NUMBER = r"(\d+(?:\.\d+)?)"
 # Ages in words. FairFace's "more than 70" follows its 60-69.
