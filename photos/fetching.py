@@ -66,9 +66,9 @@ def fetch(address: str, max_bytes: int = 20 * 2**20, seconds: float = 10.0) -> b
     Raises:
         PhotoError: if there is no content within these limits.
     """
-    if is_data(address):
-        return check_size(read_data(address), max_bytes)
     try:
+        if is_data(address):
+            return check_size(decode_data(address), max_bytes)
         return asyncio.run(follow_redirects(address, max_bytes, seconds))
     except PhotoError:
         raise
@@ -79,7 +79,7 @@ def fetch(address: str, max_bytes: int = 20 * 2**20, seconds: float = 10.0) -> b
     except (httpx2.TransportError, OSError) as error:
         raise PhotoError(UNREACHABLE) from error
     except (httpx2.InvalidURL, ValueError) as error:
-        raise PhotoError(NOT_AN_ADDRESS) from error
+        raise PhotoError(NOT_A_PICTURE if is_data(address) else NOT_AN_ADDRESS) from error
 
 
 async def follow_redirects(address: str, max_bytes: int, seconds: float) -> bytes:
@@ -164,14 +164,6 @@ def unpack(content: bytes, coding: str, max_bytes: int) -> bytes:
     except Exception as error:  # brotli's is no class of its own in each version
         raise PhotoError(NOT_A_PICTURE) from error
     return content
-
-
-def read_data(address: str) -> bytes:
-    """Decodes the content of a data: address. Raises PhotoError if it is malformed."""
-    try:
-        return decode_data(address)
-    except ValueError as error:
-        raise PhotoError(NOT_A_PICTURE) from error
 
 
 def fetch_files(sources: Iterable[Path | str]) -> Iterator[tuple[str, Path | bytes | ValueError]]:
