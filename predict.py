@@ -87,10 +87,8 @@ def read_entry(entry: Entry) -> Image.Image | ValueError:
     """Reads a picture, or returns the reason why there is none."""
     try:
         return read_picture(entry.read())
-    except PhotoError as error:
-        return error
     except READING_ERRORS as error:
-        return ValueError(f"This file cannot be read: {error}")
+        return error if isinstance(error, PhotoError) else ValueError(f"This file cannot be read: {error}")
 
 
 def label_pictures(
@@ -152,7 +150,7 @@ def report(parts: Parts, passed_over: PassedOver):
     )
     if counts["more_pages"]:
         print(f"Only the first page or frame was used of {name_count(counts['more_pages'], 'picture')} with several.")
-    if passed_over.count:
+    if passed_over:
         print(passed_over)
     print(f"Wrote {parts.output}")
 

@@ -70,7 +70,7 @@ class Source:
         left_out: Prefix of paths to leave out, for instance of results that are written beside the images.
 
     Attributes:
-        passed_over: Counts the files that are no images; complete once `entries` has been iterated.
+        passed_over: Names of the files that are no images; complete once `entries` has been iterated.
 
     Raises:
         ValueError: if the path is none of these, or if images and tables are mixed and `labelled` is False.
@@ -102,8 +102,7 @@ class Source:
             )
         if tables:
             self.files = tables
-            for file in images:
-                self._others.add(to_text(file.path))
+            self._others += [to_text(file.path) for file in images]
         if tables or not (found or table or os.path.exists(self.data_dir)):
             self._load_table(labelled)
         self.passed_over = copy(self._others)
@@ -126,7 +125,7 @@ class Source:
             return True
         if is_given:
             raise ValueError(f"{path} is neither an image, a tar or zip archive nor a Parquet file.")
-        self._others.add(to_text(name))
+        self._others.append(to_text(name))
         return False
 
     def _load_table(self, labelled: bool):

@@ -74,7 +74,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         summary = summarize_refused(refused, len(refused) + len(faces))
         if None in splits:
             summary.append(f"{splits.count(None)} near-duplicates of validation or test images belong to no split.")
-        if self.source.passed_over.count:
+        if self.source.passed_over:
             summary.append(str(self.source.passed_over))
         names = "".join(f"{name}: {reason}".replace("\n", " ") + "\n" for name, reason in refused)
         self.left_out_file.write_text("\n".join(summary) + f"\n\n{names}", encoding="utf-8")

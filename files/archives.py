@@ -145,4 +145,4 @@ def find_pictures(members: Iterator[Member], passed_over: PassedOver) -> Iterato
         elif ARCHIVE_NAME.search(member.name) and not is_system_file(member.name):
             yield member._replace(read=partial(refuse, NESTED))
         else:
-            passed_over.add(member.name)
+            passed_over.append(member.name)

@@ -21,20 +21,13 @@ def refuse(reason: str, size: int = -1) -> bytes:
     raise PhotoError(reason)
 
 
-class PassedOver:
-    """The number of files that are not what is read, and the name of the first."""
-
-    def __init__(self):
-        self.count, self.first = 0, ""
-
-    def add(self, name: str):
-        self.first = self.first or name
-        self.count += 1
+class PassedOver(list):
+    """The names of files that are not what is read."""
 
     def __str__(self) -> str:
         """Returns a sentence; empty if there are none."""
-        files = "1 other file was" if self.count == 1 else f"{self.count:,} other files were"
-        return f"{files} passed over, such as {self.first}." if self.count else ""
+        files = "1 other file was" if len(self) == 1 else f"{len(self):,} other files were"
+        return f"{files} passed over, such as {self[0]}." if self else ""
 
 
 def to_text(name: str) -> str:

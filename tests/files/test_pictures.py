@@ -64,10 +64,10 @@ def test_file_that_cannot_be_looked_at_is_reported_like_a_picture():
 def test_what_is_passed_over_is_counted():
     passed_over = PassedOver()
     assert str(passed_over) == ""
-    passed_over.add("notes.txt")
+    passed_over.append("notes.txt")
     assert str(passed_over) == "1 other file was passed over, such as notes.txt."
     for _ in range(1999):
-        passed_over.add("b.txt")
+        passed_over.append("b.txt")
     assert str(passed_over) == "2,000 other files were passed over, such as notes.txt."
 
 
