@@ -30,15 +30,11 @@ UTKFACE_NAME = re.compile(r"\d+_\d_(\d_)?\d{17}\.jpg(\.chip\.jpg)?$")
 
 
 class LabelledFace(NamedTuple):
-    """A usable image, without its pixels. Unknown labels are None."""
+    """A usable image, without its pixels."""
 
     position: int  # in the order of the source
     name: str
-    age: float | None  # None if only a band is known
-    age_low: float | None  # first and last age of a band; both equal to a known age
-    age_high: float | None
-    gender: int | None
-    race: int | None
+    labels: dict  # from `check_labels`
     split: str | None
 
 
@@ -114,14 +110,14 @@ def read_age(value) -> tuple[float | None, float | None]:
 
 def check_labels(labels: dict) -> dict:
     """
-    Returns the labels as numbers, None where a label is missing.
+    Returns the labels of `LABELS` as numbers, None where a label is missing or is a race that UTKFace does not have.
 
     Args:
         labels: `age`, or else `age_low` and `age_high`, `gender` and `race`, as numbers or text. All may be missing.
 
     Returns:
         `age` in years, None if only a band is known; `age_low` and `age_high`, its first and last age, both equal to a known
-        age; and the indices of `gender` and `race`. A race that UTKFace does not have is None.
+        age; and the indices of `gender` and `race`.
 
     Raises:
         ValueError: if an age is not in 0–120 years, if a band ends before it begins, or if a gender is not known.

@@ -11,7 +11,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from data.labels import GENDERS, LABELS, RACES, LabelledFace, check_labels, is_utkface, parse_file_name
+from data.labels import GENDERS, RACES, LabelledFace, check_labels, is_utkface, parse_file_name
 from data.near_duplicates import group_near_duplicates, make_thumbnail
 from data.sources import READING_ERRORS, Source
 from data.splits import DEFAULT_SHARE, SPLIT_LISTS, draw_groups, drop_groups, find_listed, make_stratum, read_list
@@ -61,11 +61,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
 
     @property
     def left_out_file(self) -> Path:
-        """
-        The file that tells which images are in no split: a summary, an empty line, and a line for each unusable image.
-
-        It lies beside the folder of the data, which is written later.
-        """
+        """The file that tells which images are in no split: a summary, an empty line, a line for each unusable image."""
         return Path(self.cache_dir).with_name("left_out.txt")
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
@@ -91,13 +87,12 @@ class UTKFace(datasets.GeneratorBasedBuilder):
             if face is not None and face.name != entry.name:
                 raise ValueError(f"{self.source.data_dir} has changed while it was read: start again.")
             if face_split == split:
-                labels = {label: getattr(face, label) for label in LABELS}
                 try:
                     image = {"path": face.name, "bytes": entry.read()}
                 except READING_ERRORS as error:  # deleted since it was scanned
                     logger.warning(f"{entry.path} is left out: {error}")
                     continue
-                yield face.name, {"image": image, **labels, "file_name": face.name, "group": group}
+                yield face.name, {"image": image, **face.labels, "file_name": face.name, "group": group}
 
     def _scan(self) -> tuple[list[LabelledFace], np.ndarray, list[tuple[str, str]]]:
         """Returns the usable faces, their groups, and the name of each unusable image with its reason."""
@@ -118,7 +113,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
                 refused.append((entry.path, str(error)))
                 continue
             seen[entry.name] = digest
-            faces.append(LabelledFace(position, entry.name, split=entry.split, **labels))
+            faces.append(LabelledFace(position, entry.name, labels, entry.split))
         if not faces:
             reasons = [*(summarize_refused(refused, len(refused)) or [EXPECTED]), str(self.source.passed_over)]
             reason = " ".join(line.strip() for line in reasons).strip()
@@ -130,7 +125,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
     def _assign_splits(self, faces: list[LabelledFace], groups: np.ndarray) -> list[str | None]:
         """Returns the split of each face, None for near-duplicates of validation or test images."""
         everyone = range(len(faces))
-        strata = [make_stratum(face.age_low, face.age_high, face.gender) for face in faces]
+        strata = [make_stratum(*(face.labels[name] for name in ("age_low", "age_high", "gender"))) for face in faces]
         published = {split: {i for i in everyone if faces[i].split == split} for split in SPLIT_NAMES}
         seed = self.seed or 0
         excluded = set()
