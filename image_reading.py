@@ -133,7 +133,7 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
 
     Returns:
         The image. For a file, its `info` holds `"reduction"`, 2, 4 or 8, if it was read at a part of its size, and
-        `"more_pages"`, True, if the file holds further images.
+        `"more_pages"`, True, if the file holds further pages or frames.
 
     Raises:
         ImageError: a ValueError, if the input cannot be read as an image.
@@ -246,7 +246,8 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
         if name == "WebP" and max(image.size) > MAX_WEBP_SIDE:
             raise Image.DecompressionBombError(f"a WebP has at most {MAX_WEBP_SIDE} pixels a side")
         image.load()
-        info |= {MORE_PAGES: True} if has_more_pages(image) else {}
+        # The further images of a JPEG are no pages: phones add previews and gain maps to photos.
+        info |= {MORE_PAGES: True} if name != "JPEG" and has_more_pages(image) else {}
         orientation = find_orientation(image)
         if name == "HEIC":
             file.seek(0)
