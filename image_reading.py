@@ -83,6 +83,9 @@ SIGNATURES = {
     "OpenEXR": rb"v/1\x01",
     "Radiance HDR": rb"#\?R",
     "video": rb"....(ftyp|moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|RIFF....AVI |FLV|\0\0\x01[\xb3\xba]|0&\xb2u|OggS",
+    "DICOM": rb".{128}DICM",
+    "QOI": rb"qoif",
+    "DDS": rb"DDS ",
     "archive": rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|7z\xbc\xaf\x27\x1c|Rar!|BZh|\xfd7zXZ|.{257}ustar",
 }
 READABLE = {"JPEG", "PNG", "WebP", "GIF", "AVIF", "HEIC", "BMP", "TIFF", "JPEG 2000", "PPM", "ICO"}
@@ -233,7 +236,9 @@ def decode_damaged(content: bytes, name: str, error: Exception) -> Image.Image:
     is_header = isinstance(error, Image.UnidentifiedImageError)
     reason = "its header cannot be read" if is_header else str(error).partition("\n")[0] or type(error).__name__
     advice = "convert it to PNG or JPEG, or fetch it again"
-    raise ImageError(f"this {name} is damaged or of a rare kind ({reason}): {advice}", "damaged", name) from error
+    raise ImageError(
+        f"this {name} is damaged, cut off or of a rare kind ({reason}): {advice}", "damaged", name
+    ) from error
 
 
 def decode(file: BinaryIO, name: str) -> Image.Image:
