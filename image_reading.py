@@ -190,6 +190,8 @@ def read_pil_image(image: Image.Image) -> Image.Image:
 
 def read_file(file: BinaryIO) -> Image.Image:
     """Reads the first page of an image file as an upright RGB image, as `to_rgb` describes it."""
+    if isinstance(file, io.TextIOBase):
+        raise ImageError("it is open as text: open it with the mode 'rb'")
     if not hasattr(file, "seekable") or not file.seekable():
         file = io.BytesIO(file.read())
     file.seek(0)

@@ -164,6 +164,12 @@ def test_jpeg_lacks_more_than_its_end():
             to_rgb(progressive[: -len(missing)])
 
 
+def test_file_that_is_open_as_text(tmp_path):
+    (tmp_path / "a.png").write_bytes(encode("PNG"))
+    with open(tmp_path / "a.png", encoding="utf-8") as file, pytest.raises(ImageError, match="open as text.*'rb'"):
+        to_rgb(file)
+
+
 def test_jpeg_2000_lacks_whole_tiles():
     """Which Pillow leaves black."""
     content = encode("JPEG2000", tile_size=(40, 40))
