@@ -83,6 +83,9 @@ SIGNATURES = {
     "OpenEXR": rb"v/1\x01",
     "Radiance HDR": rb"#\?R",
     "video": rb"....(ftyp|moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|RIFF....AVI |FLV|\0\0\x01[\xb3\xba]|0&\xb2u|OggS",
+    "DICOM": rb".{128}DICM",
+    "QOI": rb"qoif",
+    "DDS": rb"DDS ",
     "archive": rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|7z\xbc\xaf\x27\x1c|Rar!|BZh|\xfd7zXZ|.{257}ustar",
 }
 READABLE = {"JPEG", "PNG", "WebP", "GIF", "AVIF", "HEIC", "BMP", "TIFF", "JPEG 2000", "PPM", "ICO"}
@@ -133,7 +136,7 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
 
     Returns:
         The image. For a file, its `info` holds `"reduction"`, 2, 4 or 8, if it was read at a part of its size, and
-        `"more_pages"`, True, if the file holds further images.
+        `"more_pages"`, True, if the file holds further pages or frames.
 
     Raises:
         ImageError: a ValueError, if the input cannot be read as an image.
@@ -187,6 +190,8 @@ def read_pil_image(image: Image.Image) -> Image.Image:
 
 def read_file(file: BinaryIO) -> Image.Image:
     """Reads the first page of an image file as an upright RGB image, as `to_rgb` describes it."""
+    if isinstance(file, io.TextIOBase):
+        raise ImageError("it is open as text: open it with the mode 'rb'")
     if not hasattr(file, "seekable") or not file.seekable():
         file = io.BytesIO(file.read())
     file.seek(0)
@@ -233,7 +238,9 @@ def decode_damaged(content: bytes, name: str, error: Exception) -> Image.Image:
     is_header = isinstance(error, Image.UnidentifiedImageError)
     reason = "its header cannot be read" if is_header else str(error).partition("\n")[0] or type(error).__name__
     advice = "convert it to PNG or JPEG, or fetch it again"
-    raise ImageError(f"this {name} is damaged or of a rare kind ({reason}): {advice}", "damaged", name) from error
+    raise ImageError(
+        f"this {name} is damaged, cut off or of a rare kind ({reason}): {advice}", "damaged", name
+    ) from error
 
 
 def decode(file: BinaryIO, name: str) -> Image.Image:
@@ -246,7 +253,8 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
         if name == "WebP" and max(image.size) > MAX_WEBP_SIDE:
             raise Image.DecompressionBombError(f"a WebP has at most {MAX_WEBP_SIDE} pixels a side")
         image.load()
-        info |= {MORE_PAGES: True} if has_more_pages(image) else {}
+        # The further images of a JPEG are no pages: phones add previews and gain maps to photos.
+        info |= {MORE_PAGES: True} if name != "JPEG" and has_more_pages(image) else {}
         orientation = find_orientation(image)
         if name == "HEIC":
             file.seek(0)

@@ -28,6 +28,7 @@ END_OF_IMAGE, SCAN, APP0, APP1, APP14 = 0xD9, 0xDA, 0xE0, 0xE1, 0xEE
 # Decoders hold all of a JPEG of several scans, 6 bytes a pixel at most, however small the picture that is wanted.
 MAX_PIXELS_IN_SCANS = 250_000_000
 JPEG_END = b"\xff\xd9"
+JPEG_2000_START, JPEG_2000_TILE = b"\xff\x4f\xff\x51", re.compile(rb"\xff\x90\0\x0a(..)", re.DOTALL)
 EMPTY_END = bytes(4096)  # What programs that did not finish leave; too long to be pixels of a JPEG.
 # Codes that begin differently from each other and from the zeros that libjpeg takes for missing ones; no marker.
 FILLERS = [bytes((start + step * index) % 255 for index in range(1000)) for start, step in ((181, 37), (74, 91))]
@@ -176,6 +177,10 @@ def repair_gif(content: bytes, keep_orientation: bool) -> bytes:
 
 
 def repair_jpeg_2000(content: bytes, keep_orientation: bool) -> bytes:
+    width, height, _, _, *tile = struct.unpack_from(">8I", content, content.index(JPEG_2000_START) + 8)
+    num_tiles = -((tile[2] - width) // tile[0]) * -((tile[3] - height) // tile[1])
+    if len(set(JPEG_2000_TILE.findall(content))) < num_tiles:  # Pillow would leave the missing ones black.
+        raise CutOffError
     return content.removesuffix(b"\xff") + JPEG_END
 
 

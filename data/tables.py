@@ -20,7 +20,7 @@ from image_addresses import is_address
 logger = datasets.logging.get_logger(__name__)
 
 SPLIT_NAMES = ("train", "validation", "test")
-LABEL_LIKE = re.compile(r"(^|[\W_])(ages?|gender|sex)", re.IGNORECASE)
+LABEL_LIKE = re.compile(r"^age|[\W_]ages?$|gender|male|\bsex|_sex|^years?$|^labels?$|^class$", re.IGNORECASE)
 SPLIT_ALIASES = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation"}
 
 

@@ -9,7 +9,7 @@ from image_reading import MAX_PIXELS, ImageError, to_rgb
 
 
 NOT_A_PICTURE = "This file cannot be read as a picture: choose a photo such as a JPEG, PNG, WebP or GIF."
-DAMAGED = "This {} picture is damaged or of a rare kind: open it in another program and save it as JPEG or PNG first."
+DAMAGED = "This {} picture is damaged, cut off or of a rare kind: open it in another program and save it as JPEG or PNG first."
 CUT_OFF = "This picture is cut off, a part of it is missing: copy or download the file again."
 TOO_LARGE = (
     f"This picture is too large: choose one with at most {MAX_PIXELS // 10**6} million pixels, or save it as JPEG without "

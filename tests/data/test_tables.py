@@ -94,13 +94,13 @@ def test_the_example_in_the_docs_makes_tables_of_fairface_and_adience(tmp_path, 
 
 def test_bands_in_columns_and_names_of_columns(tmp_path, warnings):
     columns = {"Age Low": [20] * 20, "Age_High": ["29"] * 20, "Sex": pandas.Categorical(["Man", "woman "] * 10)}
-    table = make_table(range(20)).remove_columns("age").to_pandas().assign(**columns, age_group="20s", page=1)
+    table = make_table(range(20)).remove_columns("age").to_pandas().assign(**columns, age_group="20s", is_male=1, page=1)
     (tmp_path / "table").mkdir()
     table.to_parquet(tmp_path / "table" / "faces.parquet")
     loaded = load_rows(tmp_path / "table")
     assert {(row["age"], row["age_low"], row["age_high"]) for row in loaded.values()} == {(None, 20, 29)}
     assert [loaded[f"train-{index}"]["gender"] for index in range(2)] == [0, 1]
-    assert warnings.text.count("table has the columns ['age_group'], which are not read") == 1
+    assert warnings.text.count("table has the columns ['age_group', 'is_male'], which are not read") == 1
 
 
 def test_columns_that_leave_it_open_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Decoding: what is a picture, which pixels it has, and why one cannot be read."""
 
 import io
+import re
 import struct
 import subprocess
 import sys
@@ -163,6 +164,31 @@ def test_jpeg_lacks_more_than_its_end():
             to_rgb(progressive[: -len(missing)])
 
 
+def test_file_that_is_open_as_text(tmp_path):
+    (tmp_path / "a.png").write_bytes(encode("PNG"))
+    with open(tmp_path / "a.png", encoding="utf-8") as file, pytest.raises(ImageError, match="open as text.*'rb'"):
+        to_rgb(file)
+
+
+def test_jpeg_2000_lacks_whole_tiles():
+    """Which Pillow leaves black."""
+    content = encode("JPEG2000", tile_size=(40, 40))
+    tiles = [found.start() for found in re.finditer(rb"\xff\x90\0\x0a", content)]
+    assert len(tiles) == 4 and to_rgb(content[:-2]).size == PICTURE.size
+    for start in tiles:
+        with pytest.raises(ImageError, match="cut off"):
+            to_rgb(content[:start])
+
+
+def test_every_cut_is_named():
+    """Also where a header ends early."""
+    for format in ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO"):
+        content = encode(format)
+        for length in range(20, min(len(content) * 3 // 4, 500), 7):
+            with pytest.raises(ImageError, match="cut off"):
+                to_rgb(content[:length])
+
+
 def test_file_whose_end_was_not_written_is_cut_off():
     jpeg = encode("JPEG")
     with pytest.raises(ImageError, match="cut off"):
@@ -242,9 +268,10 @@ def test_primary_image_of_a_heic_is_read():
     "format", ["TIFF", "GIF", "PNG", "WEBP", "AVIF", "HEIF", "MPO"], ids=lambda format: format.lower()
 )
 def test_first_page_is_read_and_further_ones_are_told(format):
-    single = encode("JPEG" if format == "MPO" else format)
+    """Not those of a JPEG, which are the previews and gain maps that phones add to one photo."""
     several = encode(format, save_all=True, append_images=[Image.new("RGB", PICTURE.size)])
-    assert to_rgb(single).info == {} and to_rgb(several).info == {"more_pages": True}
+    assert to_rgb(several).info == ({} if format == "MPO" else {"more_pages": True})
+    assert to_rgb(encode("JPEG" if format == "MPO" else format)).info == {}
     assert abs(np.asarray(to_rgb(several)).mean() - np.asarray(PICTURE).mean()) < 5
 
 
@@ -332,6 +359,7 @@ UNSUPPORTED = {
     "video": [b"\0\0\0\x20ftypisom", b"\0\0\0\x14ftypqt  ", b"\x1aE\xdf\xa3\1", b"RIFF\1\1\1\1AVI LIST"],
     "archive": [b"PK\3\4\x14\0", b"\x1f\x8b\x08\0", b"7z\xbc\xaf\x27\x1c\0\4", b"Rar!\x1a\7\0"],
     "text PPM": [b"P3 1 1 255\n1 2 3"],
+    "DICOM": [bytes(128) + b"DICM"],
 }
 
 
