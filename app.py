@@ -43,7 +43,7 @@ from space.model_tab import build_model_tab
 from space.photo_tab import build_photo_tab
 from space.reverse_proxy import RootPath, find_root_path
 from space.theme import CSS, HEAD, INTRODUCTION, PRIVACY, THEME, TITLE
-from space.uploads import VARIABLE, explain_disk, explain_no_room, keep_page_files, use_own_folder
+from space.uploads import VARIABLE, explain_disk, keep_page_files, use_own_folder
 
 
 gc.freeze()  # later collections need not look at what was imported
@@ -98,7 +98,7 @@ def make_launch_options(pipe: AgeGenderPipeline) -> dict:
         "css": CSS,
         "mcp_server": False,  # see space/mcp_server.py
         "app_kwargs": {
-            "exception_handlers": CALL_HANDLERS | {OSError: explain_no_room},
+            "exception_handlers": CALL_HANDLERS,
             "middleware": [Middleware(RootPath)],
             **make_mcp_options(pipe),
         },

@@ -49,6 +49,9 @@ SIGNATURES = {
     "OpenEXR": rb"v/1\x01",
     "Radiance HDR": rb"#\?R",
     "video": rb"....(ftyp|moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|RIFF....AVI |FLV|\0\0\x01[\xb3\xba]|0&\xb2u|OggS",
+    "DICOM": rb".{128}DICM",
+    "QOI": rb"qoif",
+    "DDS": rb"DDS ",
     "archive": rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|7z\xbc\xaf\x27\x1c|Rar!|BZh|\xfd7zXZ|.{257}ustar",
 }
 READABLE = {"JPEG", "PNG", "WebP", "GIF", "AVIF", "HEIC", "BMP", "TIFF", "JPEG 2000", "PPM", "ICO"}
@@ -67,7 +70,6 @@ WEBP_ORIENTATION = {b"EXIF", b"XMP "}
 # Tags of sizes, colours and the places of pixels, and those that tell a camera's raw image.
 TIFF_PIXELS = {*range(254, 260), 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, *range(320, 326), 330}
 TIFF_PIXELS |= {332, 338, 339, 347, *range(512, 522), 529, 530, 532, 50706}
-TIFF_SHORT = 3
 # A marker with a length that libjpeg trusts, or the end of a JPEG.
 JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
 JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
@@ -75,6 +77,7 @@ END_OF_IMAGE, SCAN, APP0, APP1, APP14 = 0xD9, 0xDA, 0xE0, 0xE1, 0xEE
 # Decoders hold all of a JPEG of several scans, 6 bytes a pixel at most, however small the picture that is wanted.
 MAX_PIXELS_IN_SCANS = 250_000_000
 JPEG_END = b"\xff\xd9"
+JPEG_2000_START, JPEG_2000_TILE = b"\xff\x4f\xff\x51", re.compile(rb"\xff\x90\0\x0a(..)", re.DOTALL)
 EMPTY_END = bytes(4096)  # What programs that did not finish leave; too long to be pixels of a JPEG.
 # Codes that begin differently from each other and from the zeros that libjpeg takes for missing ones; no marker.
 FILLERS = [b"", *(bytes((a + b * index) % 255 for index in range(1000)) for a, b in ((181, 37), (74, 91)))]
@@ -283,6 +286,14 @@ def repair_gif(content: bytes, keep_orientation: bool) -> bytes:
     return content[:start] + b"".join(control) + content[frame:] if frame > 0 else content
 
 
+def repair_jpeg_2000(content: bytes, keep_orientation: bool) -> bytes:
+    width, height, _, _, *tile = struct.unpack_from(">8I", content, content.index(JPEG_2000_START) + 8)
+    num_tiles = -((tile[2] - width) // tile[0]) * -((tile[3] - height) // tile[1])
+    if len(set(JPEG_2000_TILE.findall(content))) < num_tiles:  # Pillow would leave the missing ones black.
+        raise ImageError(CUT_OFF, "cut off")
+    return content.removesuffix(b"\xff") + JPEG_END
+
+
 def repair_avif(content: bytes, keep_orientation: bool) -> bytes:
     """Renames the item of EXIF. The orientation is no part of it."""
     return re.sub(rb"(infe.{8}|infe.{10})Exif", rb"\1skip", content, flags=re.DOTALL)
@@ -305,7 +316,7 @@ REPAIRS: dict[str, Callable[[bytes, bool], bytes]] = {
     "JPEG": repair_jpeg,
     "WebP": repair_webp,
     "GIF": repair_gif,
-    "JPEG 2000": lambda content, keep_orientation: content.removesuffix(b"\xff") + JPEG_END,
+    "JPEG 2000": repair_jpeg_2000,
     "AVIF": repair_avif,
     "HEIC": repair_avif,
 }
@@ -326,22 +337,6 @@ def repair(name: str, content: bytes) -> Iterator[bytes]:
         except Exception:  # The damage is not in the metadata alone.
             return
         yield repaired
-
-
-def read_orientation(exif: bytes) -> int | None:
-    """Reads the orientation out of damaged EXIF, of which Pillow reads nothing behind the first damaged entry."""
-    exif = exif.removeprefix(b"Exif\0\0")
-    order = "<" if exif.startswith(b"II") else ">"
-    try:
-        (start,) = struct.unpack_from(order + "I", exif, 4)
-        (count,) = struct.unpack_from(order + "H", exif, start)
-        for position in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, position)
-            if (tag, kind) == (ExifTags.Base.Orientation, TIFF_SHORT):
-                return value
-    except struct.error:  # It ends before.
-        pass
-    return None
 
 
 def has_unknown_range(tiff: bytes) -> bool:
@@ -389,4 +384,4 @@ def explain(error: Exception, name: str, content: bytes) -> ImageError:
     is_header = isinstance(error, Image.UnidentifiedImageError)
     reason = "its header cannot be read" if is_header else str(error).partition("\n")[0] or type(error).__name__
     advice = "convert it to PNG or JPEG, or fetch it again"
-    return ImageError(f"this {name} is damaged or of a rare kind ({reason}): {advice}", "damaged", name)
+    return ImageError(f"this {name} is damaged, cut off or of a rare kind ({reason}): {advice}", "damaged", name)

@@ -1,17 +1,18 @@
 """Reads images as upright RGB: paths, addresses, files, bytes, PIL images, arrays and tensors. All are read here."""
 
 try:
-    from .image_formats import UNKNOWN_RANGE, ImageError, explain, find_format, open_image, read_orientation, repair
+    from .image_formats import UNKNOWN_RANGE, ImageError, explain, find_format, open_image, repair
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it
         raise
-    from image_formats import UNKNOWN_RANGE, ImageError, explain, find_format, open_image, read_orientation, repair
+    from image_formats import UNKNOWN_RANGE, ImageError, explain, find_format, open_image, repair
 
 import base64
 import io
 import os
 import re
 import string
+import struct
 from typing import BinaryIO
 from unicodedata import normalize
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit, urlunsplit
@@ -44,6 +45,7 @@ QUOTES = {'"': '"', "'": "'", "<": ">", "\u201c": "\u201d"}  # around an address
 NO_HOST = re.compile(r"[\x00- /?#@\\<>^|%\"`{}]")  # what the name of a site never holds
 # Some sites refuse requests that do not name their sender.
 HEADERS = {"User-Agent": "agegender", "Accept": "image/*,*/*;q=0.8"}
+TIFF_SHORT = 3
 STRIP = 256  # rows of an image that are processed at a time
 
 
@@ -61,7 +63,7 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
 
     Returns:
         The image. For a file, its `info` holds `"reduction"`, 2, 4 or 8, if it was read at a part of its size, and
-        `"more_pages"`, True, if the file holds further images.
+        `"more_pages"`, True, if the file holds further pages or frames.
 
     Raises:
         ImageError: a ValueError, if the input cannot be read as an image.
@@ -111,6 +113,8 @@ def read_pil_image(image: Image.Image) -> Image.Image:
 
 def read_file(file: BinaryIO) -> Image.Image:
     """Reads the first page of an image file as an upright RGB image, as `to_rgb` describes it."""
+    if isinstance(file, io.TextIOBase):
+        raise ImageError("it is open as text: open it with the mode 'rb'")
     if not hasattr(file, "seekable") or not file.seekable():
         file = io.BytesIO(file.read())
     name = find_format(file)
@@ -142,7 +146,8 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
     with open_image(file, name) as image:
         info = {"reduction": image.info["reduction"]} if name == "JPEG" and "reduction" in image.info else {}
         image.load()
-        info |= {"more_pages": True} if has_more_pages(image) else {}
+        # The further images of a JPEG are no pages: phones add previews and gain maps to photos.
+        info |= {"more_pages": True} if name != "JPEG" and has_more_pages(image) else {}
         orientation = find_orientation(image)
         if name == "HEIC":
             file.seek(0)
@@ -198,6 +203,22 @@ def find_orientation(image: Image.Image) -> int | None:
         pass
     # In other formats, EXIF does not decide.
     return read_orientation(image.info.get("exif") or b"") if image.format in ("JPEG", "MPO", "PNG", "WEBP") else None
+
+
+def read_orientation(exif: bytes) -> int | None:
+    """Reads the orientation out of damaged EXIF, of which Pillow reads nothing behind the first damaged entry."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = "<" if exif.startswith(b"II") else ">"
+    try:
+        (start,) = struct.unpack_from(order + "I", exif, 4)
+        (count,) = struct.unpack_from(order + "H", exif, start)
+        for position in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, position)
+            if (tag, kind) == (ExifTags.Base.Orientation, TIFF_SHORT):
+                return value
+    except struct.error:  # It ends before.
+        pass
+    return None
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:

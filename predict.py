@@ -24,12 +24,12 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from data.sources import READING_ERRORS, Entry, Source
-from files.pictures import FileError, PassedOver
+from files.pictures import PassedOver, PhotoError
 from hub.errors import run
 from hub.loading import load_pipeline
 from metrics.results import name_count, name_data
 from photos.face_table import make_face_rows, make_unreadable_row
-from photos.reading import PhotoError, read_picture
+from photos.reading import read_picture
 from photos.table_parts import WRITERS, Parts
 from pipeline_agegender import AgeGenderPipeline
 
@@ -87,10 +87,8 @@ def read_entry(entry: Entry) -> Image.Image | ValueError:
     """Reads a picture, or returns the reason why there is none."""
     try:
         return read_picture(entry.read())
-    except (FileError, PhotoError) as error:
-        return error
     except READING_ERRORS as error:
-        return ValueError(f"This file cannot be read: {error}")
+        return error if isinstance(error, PhotoError) else ValueError(f"This file cannot be read: {error}")
 
 
 def label_pictures(
@@ -152,7 +150,7 @@ def report(parts: Parts, passed_over: PassedOver):
     )
     if counts["more_pages"]:
         print(f"Only the first page or frame was used of {name_count(counts['more_pages'], 'picture')} with several.")
-    if passed_over.count:
+    if passed_over:
         print(passed_over)
     print(f"Wrote {parts.output}")
 

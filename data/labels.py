@@ -2,8 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from decimal import Decimal
-from numbers import Real
 from typing import NamedTuple
 
 import datasets
@@ -16,24 +14,15 @@ LABELS = ("age", "age_low", "age_high", "gender", "race")
 LABEL_COLUMNS = {label.replace("_", ""): label for label in LABELS} | {"sex": "gender"}
 UNKNOWN = {"none", "nan", "nat", "null", "<na>", "na", "n/a", "unknown", "?"}
 # -1 is the unknown of ClassLabel, u that of Adience.
-GENDER_NAMES = {"": None, "-1": None, "u": None} | {
-    word: gender
-    for gender, words in enumerate(
-        ("0 m male males man men boy boys".split(), "1 f female females w woman women girl girls".split())
-    )
-    for word in words
-}
+GENDER_NAMES = dict.fromkeys(("", "-1", "u"))
+GENDER_NAMES |= dict.fromkeys("0 m male males man men boy boys".split(), 0)
+GENDER_NAMES |= dict.fromkeys("1 f female females w woman women girl girls".split(), 1)
 RACE_NAMES = {name: index for index, race in enumerate(RACES) for name in (race.lower(), str(index))}
 NUMBER = r"(\d+(?:\.\d+)?)"
-# Bands in words, and what they hold. FairFace's "more than 70" follows its 60-69.
-AGE_PATTERNS = (
-    (NUMBER, lambda age: (age, age)),
-    (rf"(?:from |between )?{NUMBER} ?(?:-|to|and|_) ?{NUMBER}", lambda low, high: (low, high)),
-    (rf"(?:more than|older than|over|above|at least|from|>=?|≥) ?{NUMBER}", lambda low: (low, MAXIMUM_AGE)),
-    (rf"{NUMBER} ?(?:\+|plus|(?:or|and) (?:older|more|over|above|up))", lambda low: (low, MAXIMUM_AGE)),
-    (rf"(?:less than|younger than|under|below|<) ?{NUMBER}", lambda end: (0.0, end - 1)),
-    (rf"(?:up to|at most|<=|≤) ?{NUMBER}", lambda high: (0.0, high)),
-    (rf"{NUMBER} (?:or|and) (?:younger|less|under|below)", lambda high: (0.0, high)),
+# Ages in words. FairFace's "more than 70" follows its 60-69.
+AGES = re.compile(rf"{NUMBER}(?: ?(?:-|to|and|_) ?{NUMBER})?")
+FIRST_AGE = re.compile(
+    rf"(?:more than|older than|over|from|>=?) ?{NUMBER}|{NUMBER} ?(?:\+|(?:or|and) (?:older|more|over|above))"
 )
 FILE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\w+)")
 # Names in UTKFace itself end in a date and time with milliseconds.
@@ -41,15 +30,11 @@ UTKFACE_NAME = re.compile(r"\d+_\d_(\d_)?\d{17}\.jpg(\.chip\.jpg)?$")
 
 
 class LabelledFace(NamedTuple):
-    """A usable image, without its pixels. Unknown labels are None."""
+    """A usable image, without its pixels."""
 
     position: int  # in the order of the source
     name: str
-    age: float | None  # None if only a band is known
-    age_low: float | None  # first and last age of a band; both equal to a known age
-    age_high: float | None
-    gender: int | None
-    race: int | None
+    labels: dict  # from `check_labels`
     split: str | None
 
 
@@ -109,8 +94,6 @@ def read_age(value) -> tuple[float | None, float | None]:
     Raises:
         ValueError: if the value is no age in years, for instance one in months.
     """
-    if isinstance(value, Real | Decimal) and not isinstance(value, bool):
-        return (None, None) if value != value else (float(value), float(value))  # NaN
     text = read_word(value)
     if not text:
         return None, None
@@ -118,22 +101,23 @@ def read_age(value) -> tuple[float | None, float | None]:
     if text[0] + text[-1] in ("()", "[]"):
         text = text[1:-1].replace(",", "-")
     text = " ".join(re.sub(r"(?<![a-z])(aged?|years?|yrs?|yo?|of|old)(?![a-z])", " ", text).split())
-    for pattern, make_band in AGE_PATTERNS:
-        if match := re.fullmatch(pattern, text):
-            return make_band(*(float(number) for number in match.groups()))
+    if match := AGES.fullmatch(text):
+        return float(match[1]), float(match[2] or match[1])
+    if match := FIRST_AGE.fullmatch(text):
+        return float(match[1] or match[2]), float(MAXIMUM_AGE)
     raise ValueError(f"the age {value!r} is neither a number of years nor a band such as 25-32")
 
 
 def check_labels(labels: dict) -> dict:
     """
-    Returns the labels as numbers, None where a label is missing.
+    Returns the labels of `LABELS` as numbers, None where a label is missing or is a race that UTKFace does not have.
 
     Args:
         labels: `age`, or else `age_low` and `age_high`, `gender` and `race`, as numbers or text. All may be missing.
 
     Returns:
         `age` in years, None if only a band is known; `age_low` and `age_high`, its first and last age, both equal to a known
-        age; and the indices of `gender` and `race`. A race that UTKFace does not have is None.
+        age; and the indices of `gender` and `race`.
 
     Raises:
         ValueError: if an age is not in 0–120 years, if a band ends before it begins, or if a gender is not known.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 
 import datasets
 import torch
@@ -51,7 +52,7 @@ def make_train_dataloader(
         if data.extra is not None:
             dataset = datasets.concatenate_datasets([dataset, data.extra])
         dataset = dataset.cast_column("image", datasets.Image(decode=False))
-        dataset = dataset.with_transform(to_model_inputs(processor, do_normalize=False))
+        dataset = dataset.with_transform(partial(to_model_inputs, processor=processor, do_normalize=False))
         # Its own generator: a loader draws a number when it starts. Drawn from torch's global generator, it would change
         # the dropout of a resumed epoch, which starts the loader once more.
         dataloader = accelerator.prepare(
@@ -78,5 +79,5 @@ def read_batches(dataloader: DataLoader) -> Iterator[dict]:
 def make_evaluation_dataloader(images: datasets.Dataset, processor, batch_size: int, num_workers: int) -> DataLoader:
     """Makes batches of `pixel_values`, `age_labels` and `gender_labels` in the order of the data set."""
     images = images.cast_column("image", datasets.Image(decode=False))
-    images = images.with_transform(to_model_inputs(processor, do_normalize=True))
+    images = images.with_transform(partial(to_model_inputs, processor=processor, do_normalize=True))
     return DataLoader(images, batch_size=batch_size, num_workers=num_workers)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import copy
 from functools import partial
 from pathlib import Path, PurePath
@@ -11,10 +12,10 @@ from typing import NamedTuple
 import datasets
 
 from data.labels import read_labels
-from data.tables import SPLIT_NAMES, check_labelled_table, is_parquet, load_table, read_name
-from files.archives import ARCHIVE_ERRORS, find_pictures, is_archive, is_archive_name, read_archive
+from data.tables import SPLIT_NAMES, check_label_columns, is_parquet, load_table, read_name
+from files.archives import ARCHIVE_ERRORS, ARCHIVE_NAME, find_pictures, is_archive, read_archive
 from files.folders import Found, expand_home, find_files
-from files.pictures import FileError, PassedOver, is_picture, is_system_file, read_start, to_text
+from files.pictures import PassedOver, is_picture, is_system_file, read_start, refuse, to_text
 
 
 READING_ERRORS = (OSError, RuntimeError, ValueError, MemoryError)
@@ -35,10 +36,6 @@ def make_entry(path: str, read: Callable[[], bytes]) -> Entry:
     return Entry(path, path.rpartition("/")[2], read)
 
 
-def fail(error: ValueError) -> bytes:
-    raise error
-
-
 def read_table(table: datasets.DatasetDict, has_splits: bool) -> Iterator[Entry]:
     """Yields the rows of a table, with the names of its splits if `has_splits`."""
     for split_name, split in table.items():
@@ -52,10 +49,10 @@ def read_table(table: datasets.DatasetDict, has_splits: bool) -> Iterator[Entry]
 
 
 def read_cell(images: datasets.Dataset, index: int) -> bytes:
-    """Reads the image of a row. Raises FileError if the row has none."""
+    """Reads the image of a row. Raises PhotoError if the row has none."""
     data, path = images[index].values()
     if data is None and not path:
-        raise FileError("This row holds no image.")
+        refuse("This row holds no image.")
     return Path(path).read_bytes() if data is None else data
 
 
@@ -73,7 +70,7 @@ class Source:
         left_out: Prefix of paths to leave out, for instance of results that are written beside the images.
 
     Attributes:
-        passed_over: Counts the files that are no images; complete once `entries` has been iterated.
+        passed_over: Names of the files that are no images; complete once `entries` has been iterated.
 
     Raises:
         ValueError: if the path is none of these, or if images and tables are mixed and `labelled` is False.
@@ -96,20 +93,17 @@ class Source:
             found = [file for file in found if not os.path.abspath(file.path).startswith(start)]
         self.in_folder, self._archives, self._others = os.path.isdir(self.data_dir), set(), PassedOver()
         self.files = [file for file in found if self._is_taken(file)]
-        tables = [file for file in self.files if not file.error and is_parquet(file.path)]
-        images = [file for file in self.files if not file.error and not is_parquet(file.path)]
+        tables = [file for file in self.files if is_parquet(file.path)]
+        images = [file for file in self.files if not (file.error or is_parquet(file.path))]
         if tables and images and not labelled:
             raise ValueError(
                 f"{data_dir} holds both images and Parquet files, such as {images[0].path} and {tables[0].path}: give one "
                 "of them alone, as a path or as a pattern in quotes ('photos/**/*.jpg')."
             )
         if tables:
-            self._others = PassedOver("Parquet file")
-            for file in found:
-                if file not in tables:
-                    self._others.add(to_text(file.path))
-        if tables or not (found or os.path.exists(self.data_dir)):
             self.files = tables
+            self._others += [to_text(file.path) for file in images]
+        if tables or not (found or table or os.path.exists(self.data_dir)):
             self._load_table(labelled)
         self.passed_over = copy(self._others)
 
@@ -126,22 +120,20 @@ class Source:
         if file.is_regular and is_picture(name, partial(read_start, path)):
             return True
         # An archive in a folder was not asked for, and may hold the images of the folder once more.
-        if file.is_regular and (is_archive(path) if is_given else is_archive_name(name) and not self.in_folder):
+        if file.is_regular and (is_archive(path) if is_given else ARCHIVE_NAME.search(name) and not self.in_folder):
             self._archives.add(path)
             return True
         if is_given:
             raise ValueError(f"{path} is neither an image, a tar or zip archive nor a Parquet file.")
-        self._others.add(to_text(name))
+        self._others.append(to_text(name))
         return False
 
     def _load_table(self, labelled: bool):
         """Loads the Parquet files, or the data set of the Hub."""
-        if self.table:
-            return
         self.table = load_table(self.data_dir, [file.path for file in self.files])
         self.has_splits = len(self.table) > 1
         if labelled:
-            check_labelled_table(self.data_dir, self.table)
+            check_label_columns(self.data_dir, next(iter(self.table.values())).features)
             if self.has_splits and not set(self.table) <= set(SPLIT_NAMES):
                 known = ", ".join(SPLIT_NAMES)
                 raise ValueError(f"{self.data_dir!r} has the splits {sorted(self.table)}; known are {known}.")
@@ -160,7 +152,7 @@ class Source:
         for file in self.files:
             name = os.path.relpath(file.path, self.root) if self.in_folder else file.path
             if file.error:
-                yield make_entry(name, partial(fail, file.error))
+                yield make_entry(name, partial(refuse, file.error))
             elif file.path in self._archives:
                 yield from self._read_archive(file.path)
             else:
@@ -175,23 +167,18 @@ class Source:
         except ARCHIVE_ERRORS as error:
             if is_given:
                 raise ValueError(f"{path} is damaged ({error}): fetch it again.") from error
-            yield make_entry(path, partial(fail, FileError(f"This archive is damaged ({error}): fetch it again.")))
+            yield make_entry(path, partial(refuse, f"This archive is damaged ({error}): fetch it again."))
 
     def fingerprint(self) -> str:
         """Returns a hash that changes with the name, size or date of any file."""
         digest = hashlib.sha256(os.fsencode(self.data_dir))
-        for path, error, _ in self.files:
-            digest.update(os.fsencode(f"{path}|{error or describe_state(path)}\n"))
+        for file in self.files:
+            state = [*file]
+            with suppress(OSError):  # deleted meanwhile
+                status = os.stat(file.path)
+                state += [status.st_size, status.st_mtime_ns, status.st_mode]  # the mode may forbid to read it
+            digest.update(f"{state}\n".encode())
         for split in (self.table or {}).values():
             # `datasets` keeps a table in a folder named for its files and, of the Hub, their commit.
             digest.update("".join(file["filename"] for file in split.cache_files).encode())
         return digest.hexdigest()[:16]
-
-
-def describe_state(path: str) -> str:
-    """Returns size and date of a file, and whether it cannot be read."""
-    try:
-        status = os.stat(path)
-    except OSError:  # deleted meanwhile
-        return "gone"
-    return f"{status.st_size}|{status.st_mtime_ns}" + ("" if os.access(path, os.R_OK) else "|unreadable")

@@ -23,13 +23,12 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
 from data.labels import LABELS, check_labels, find_labels, is_utkface, read_labels
-from data.sources import Source
+from data.sources import READING_ERRORS, Source
 from data.splits import read_list
 from data.tables import (
     SPLIT_NAMES,
     check_columns,
     check_label_columns,
-    check_labelled_table,
     escape_files,
     explain_absence,
     group_by_split,
@@ -39,7 +38,7 @@ from data.tables import (
     rename_splits,
 )
 from data.transforms import to_model_inputs
-from data.utkface import FEATURES, UNUSABLE, load_utkface
+from data.utkface import FEATURES, load_utkface
 from files.folders import expand_home, find_files
 from hub.errors import plain_errors
 
@@ -134,10 +133,9 @@ def load_streamed_faces(data_dir: str, strict: bool) -> tuple[datasets.DatasetDi
     shards = find_shards(data_dir)
     files = shards.pop("train")
     table = datasets.load_dataset("parquet", data_files=escape_files(shards))
-    for features in (open_stream(files).features, *(split.features for split in table.values())):
+    for features in (open_stream(files).features, next(iter(table.values())).features):
         check_columns(data_dir, features, "image")
         check_label_columns(data_dir, features)
-    check_labelled_table(data_dir, table)
     held_out = load_utkface(Source(data_dir, table=table), strict)
     keys = tuple(file_system.ukey(path) for file_system, path in map(fsspec.core.url_to_fs, files))
     with raise_cause():
@@ -222,8 +220,8 @@ def read_row(row: dict, features: datasets.Features, processor, strict: bool) ->
     try:
         labels = check_labels(read_labels(row, features))
         rows = {name: [value] for name, value in labels.items()} | {"image": [row["image"]]}
-        return to_model_inputs(processor, do_normalize=False)(rows)
-    except UNUSABLE as error:
+        return to_model_inputs(rows, processor, do_normalize=False)
+    except READING_ERRORS as error:
         name = read_name(row | {"image.path": row["image"]["path"]}, "an image")
         if strict:
             raise ValueError(f"{name}: {error}") from error

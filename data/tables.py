@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.exceptions import DatasetGenerationError
 
-from data.labels import GENDER_NAMES, UTKFACE_NAME, find_labels, read_word
+from data.labels import UTKFACE_NAME, find_labels
 from hub.errors import plain_errors
 from image_reading import is_address
 
@@ -20,7 +20,7 @@ from image_reading import is_address
 logger = datasets.logging.get_logger(__name__)
 
 SPLIT_NAMES = ("train", "validation", "test")
-LABEL_LIKE = re.compile(r"^age|[\W_]ages?$|gender|\bsex|_sex|^years?$|^labels?$|^class$", re.IGNORECASE)
+LABEL_LIKE = re.compile(r"^age|[\W_]ages?$|gender|male|\bsex|_sex|^years?$|^labels?$|^class$", re.IGNORECASE)
 SPLIT_ALIASES = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation"}
 
 
@@ -114,42 +114,18 @@ def check_columns(source: str, features: datasets.Features, *columns: str):
 
 
 def check_label_columns(source: str, features: datasets.Features):
-    """Raises ValueError if a table has no ages, or two columns for the same label."""
-    labels = find_labels(features)
-    for label in set(labels.values()):
-        if len(columns := [column for column in labels if labels[column] == label]) > 1:
-            raise ValueError(f"{source!r} has two columns for the label {label}, {columns}: keep one of them.")
-    if not {"age", "age_low", "age_high"} & set(labels.values()):
-        check_columns(source, features, "age")
-
-
-def check_labelled_table(source: str, table: datasets.DatasetDict):
     """
-    Checks the columns of labels, and logs those that look like labels but are not read.
+    Logs the columns that look like labels but are not read.
 
     Raises:
-        ValueError: if there are no ages, if two columns hold the same label, or if genders are numbered from 1.
+        ValueError: if a table has no ages, or two columns for the same label.
     """
-    features = next(iter(table.values())).features
-    check_label_columns(source, features)
     labels = find_labels(features)
+    if len(set(labels.values())) < len(labels):
+        raise ValueError(f"{source!r} has two columns for one label, {labels}: keep one of them.")
+    if not {"age", "age_low", "age_high"} & set(labels.values()):
+        check_columns(source, features, "age")
     if unread := [column for column in features if LABEL_LIKE.search(column) and column not in labels]:
         logger.warning(
             f"{source} has the columns {unread}, which are not read: labels are age, age_low, age_high, gender."
-        )
-    for split in table.values():
-        for column, label in labels.items():
-            if label == "gender" and isinstance(split.features[column], datasets.ClassLabel | datasets.Value):
-                check_genders(source, split, column)
-
-
-def check_genders(source: str, split: datasets.Dataset, column: str):
-    """Raises ValueError if a column numbers genders from 1, which may be male there."""
-    feature = split.features[column]
-    values = feature.names if isinstance(feature, datasets.ClassLabel) else split.unique(column)
-    numbers = {word for word in map(read_word, values) if word.isdecimal()}
-    if "0" not in numbers and not numbers <= GENDER_NAMES.keys():
-        raise ValueError(
-            f"{source!r} numbers the genders of its column {column!r} {', '.join(sorted(numbers))}. Here 0 is male and 1 is "
-            "female, so write them as words."
         )

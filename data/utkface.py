@@ -5,28 +5,27 @@ Near-duplicates never lie in two splits.
 """
 
 import hashlib
-import io
 import re
-from collections import Counter
 from pathlib import Path
 
 import datasets
 import numpy as np
 
-from data.labels import GENDERS, LABELS, RACES, LabelledFace, check_labels, is_utkface, parse_file_name
+from data.labels import GENDERS, RACES, LabelledFace, check_labels, is_utkface, parse_file_name
 from data.near_duplicates import group_near_duplicates, make_thumbnail
 from data.sources import READING_ERRORS, Source
 from data.splits import DEFAULT_SHARE, SPLIT_LISTS, draw_groups, drop_groups, find_listed, make_stratum, read_list
 from data.tables import SPLIT_NAMES, raise_cause
-from image_reading import to_rgb
 
 
 logger = datasets.logging.get_logger(__name__)
 
 
-# Errors of labels and images that cannot be used.
-UNUSABLE = READING_ERRORS
-EXAMPLES = 3  # of names for each reason why images are left out, and of reasons of one kind
+EXAMPLES = 3  # of names for each reason why images are left out
+EXPECTED = (
+    "expected are names like 26_1_2_20170116181301976.jpg.chip.jpg, or a table with the columns image and age, or age_low and "
+    "age_high."
+)
 FEATURES = datasets.Features(
     {
         "image": datasets.Image(),
@@ -39,17 +38,6 @@ FEATURES = datasets.Features(
         "group": datasets.Value("int32"),
     }
 )
-
-
-def make_plain(data: bytes) -> bytes:
-    """Returns an encoded image; as PNG if `datasets.Image` cannot read it, for instance since its metadata is damaged."""
-    try:
-        datasets.Image().decode_example({"bytes": data, "path": None})
-        return data
-    except Exception:  # as decoders do
-        png = io.BytesIO()
-        to_rgb(data).save(png, "PNG")
-        return png.getvalue()
 
 
 class UTKFace(datasets.GeneratorBasedBuilder):
@@ -73,11 +61,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
 
     @property
     def left_out_file(self) -> Path:
-        """
-        The file that tells which images are in no split: a summary, an empty line, and a line for each unusable image.
-
-        It lies beside the folder of the data, which is written later.
-        """
+        """The file that tells which images are in no split: a summary, an empty line, a line for each unusable image."""
         return Path(self.cache_dir).with_name("left_out.txt")
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
@@ -86,7 +70,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         summary = summarize_refused(refused, len(refused) + len(faces))
         if None in splits:
             summary.append(f"{splits.count(None)} near-duplicates of validation or test images belong to no split.")
-        if self.source.passed_over.count:
+        if self.source.passed_over:
             summary.append(str(self.source.passed_over))
         names = "".join(f"{name}: {reason}".replace("\n", " ") + "\n" for name, reason in refused)
         self.left_out_file.write_text("\n".join(summary) + f"\n\n{names}", encoding="utf-8")
@@ -103,13 +87,12 @@ class UTKFace(datasets.GeneratorBasedBuilder):
             if face is not None and face.name != entry.name:
                 raise ValueError(f"{self.source.data_dir} has changed while it was read: start again.")
             if face_split == split:
-                labels = {label: getattr(face, label) for label in LABELS}
                 try:
-                    image = {"path": face.name, "bytes": make_plain(entry.read())}
-                except UNUSABLE as error:  # deleted or changed since it was scanned
-                    self._leave_out_later(f"{entry.path}: {error}")
+                    image = {"path": face.name, "bytes": entry.read()}
+                except READING_ERRORS as error:  # deleted since it was scanned
+                    logger.warning(f"{entry.path} is left out: {error}")
                     continue
-                yield face.name, {"image": image, **labels, "file_name": face.name, "group": group}
+                yield face.name, {"image": image, **face.labels, "file_name": face.name, "group": group}
 
     def _scan(self) -> tuple[list[LabelledFace], np.ndarray, list[tuple[str, str]]]:
         """Returns the usable faces, their groups, and the name of each unusable image with its reason."""
@@ -124,32 +107,25 @@ class UTKFace(datasets.GeneratorBasedBuilder):
                     raise ValueError("a copy of another image" if is_copy else "another image has the same name")
                 labels = check_labels(parse_file_name(entry.name) if entry.labels is None else entry.labels)
                 thumbnails.append(make_thumbnail(data))
-            except UNUSABLE as error:
+            except READING_ERRORS as error:
                 if self.strict:
                     raise ValueError(f"{entry.name}: {error}") from error
                 refused.append((entry.path, str(error)))
                 continue
             seen[entry.name] = digest
-            faces.append(LabelledFace(position, entry.name, split=entry.split, **labels))
+            faces.append(LabelledFace(position, entry.name, labels, entry.split))
         if not faces:
-            reason = f"{explain_refusal(refused)} {self.source.passed_over}".rstrip()
+            reasons = [*(summarize_refused(refused, len(refused)) or [EXPECTED]), str(self.source.passed_over)]
+            reason = " ".join(line.strip() for line in reasons).strip()
             raise ValueError(f"{self.source.data_dir} holds no usable image: {reason}")
         # By name, so that the same images are drawn from an archive and from a folder.
         order = sorted(range(len(faces)), key=lambda index: faces[index].name)
         return [faces[index] for index in order], group_near_duplicates(np.stack(thumbnails)[order]), refused
 
-    def _leave_out_later(self, line: str):
-        """Adds an image to `left_out_file` that could be read when it was scanned, but no longer."""
-        if self.strict:
-            raise ValueError(line)
-        logger.warning(f"{line}; it is left out.")
-        with self.left_out_file.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
-
     def _assign_splits(self, faces: list[LabelledFace], groups: np.ndarray) -> list[str | None]:
         """Returns the split of each face, None for near-duplicates of validation or test images."""
         everyone = range(len(faces))
-        strata = [make_stratum(face.age_low, face.age_high, face.gender) for face in faces]
+        strata = [make_stratum(*(face.labels[name] for name in ("age_low", "age_high", "gender"))) for face in faces]
         published = {split: {i for i in everyone if faces[i].split == split} for split in SPLIT_NAMES}
         seed = self.seed or 0
         excluded = set()
@@ -178,36 +154,19 @@ def summarize_refused(refused: list[tuple[str, str]], num_images: int) -> list[s
     Returns lines that tell how many images are left out, and for which reasons, the most frequent first.
 
     Args:
-        refused: Name and reason of each image that is left out. Many reasons that differ only in numbers or quoted values
-            get one line.
+        refused: Name and reason of each image that is left out. Reasons that differ only in numbers or quoted values get one
+            line, with the first of them.
         num_images: Number of all images.
     """
-    if not refused:
-        return []
-    kinds = {reason: re.sub(r"'[^']*'|[\d.]+", "…", reason) for _, reason in refused}
-    num_reasons = Counter(kinds.values())
     groups = {}
     for name, reason in refused:
-        key = reason if num_reasons[kinds[reason]] <= EXAMPLES else kinds[reason]
-        groups.setdefault(key, []).append((name, reason))
-    lines = [f"{len(refused):,} of {num_images:,} images are left out:"]
+        groups.setdefault(re.sub(r"'[^']*'|[\d.]+", "…", reason), []).append((name, reason))
+    lines = [f"{len(refused):,} of {num_images:,} images are left out:"] if refused else []
     for images in sorted(groups.values(), key=len, reverse=True):
         names = ", ".join(name for name, _ in images[:EXAMPLES])
         count = f"{len(images):,}, such as " if len(images) > EXAMPLES else ""
         lines.append(f"  {count}{names}: {images[0][1]}".replace("\n", " "))
     return lines
-
-
-def explain_refusal(refused: list[tuple[str, str]]) -> str:
-    """Tells the most frequent reason why images are unusable, with the first image that has it."""
-    if not refused:
-        return (
-            "expected names like 26_1_2_20170116181301976.jpg.chip.jpg, or a table with the columns image and age, or "
-            "age_low and age_high."
-        )
-    [(reason, _)] = Counter(reason for _, reason in refused).most_common(1)
-    name = next(name for name, other in refused if other == reason)
-    return f"{len(refused)} of {len(refused)} are left out, such as {name}: {reason}."
 
 
 def load_utkface(

@@ -12,28 +12,22 @@ SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
 SYSTEM_FOLDERS = {"__MACOSX", "@eaDir"}
 
 
-class FileError(ValueError):
-    """A file that cannot be read. The message is a sentence that needs no name of the file."""
+class PhotoError(ValueError):
+    """A photo, archive or address that cannot be read. The message is a sentence that needs no name of the file."""
 
 
-class PassedOver:
-    """The number of files that are not what is read, and the name of the first."""
+def refuse(reason: str, size: int = -1) -> bytes:
+    """Stands for the reader of a file that cannot be read. Raises PhotoError."""
+    raise PhotoError(reason)
 
-    def __init__(self, kind: str = "picture"):
-        self.kind, self.count, self.first = kind, 0, ""
 
-    def add(self, name: str):
-        self.first = self.first or name
-        self.count += 1
+class PassedOver(list):
+    """The names of files that are not what is read."""
 
     def __str__(self) -> str:
         """Returns a sentence; empty if there are none."""
-        if not self.count:
-            return ""
-        what = f"1 file is no {self.kind} and was"
-        if self.count > 1:
-            what = f"{self.count:,} files are no {self.kind}s and were"
-        return f"{what} passed over, such as {self.first}."
+        files = "1 other file was" if len(self) == 1 else f"{len(self):,} other files were"
+        return f"{files} passed over, such as {self[0]}." if self else ""
 
 
 def to_text(name: str) -> str:

@@ -12,8 +12,9 @@ from urllib.parse import unquote
 
 import httpx2
 
+from files.pictures import PhotoError
 from image_reading import HEADERS, clean_address, decode_data, is_data, read_location, strip_quotes
-from photos.reading import NOT_A_PICTURE, PhotoError
+from photos.reading import NOT_A_PICTURE
 
 
 try:
@@ -31,7 +32,6 @@ BROKEN_OFF = "This address does not send its whole answer."
 TOO_SLOW = "This address takes too long to answer."
 TOO_MANY_REDIRECTS = "This address redirects too many times."
 MAX_REDIRECTS = 5
-MAX_CODINGS = 2  # compressions of an answer, one upon the other
 MAX_ADDRESSES = 4  # IP addresses of one name that are tried
 # Networks that `is_global` of Python 3.11 lets pass: protocol assignments (the metadata of some clouds), IPv4-compatible,
 # local NAT64 and site-local addresses.
@@ -66,9 +66,9 @@ def fetch(address: str, max_bytes: int = 20 * 2**20, seconds: float = 10.0) -> b
     Raises:
         PhotoError: if there is no content within these limits.
     """
-    if is_data(address):
-        return check_size(read_data(address), max_bytes)
     try:
+        if is_data(address):
+            return check_size(decode_data(address), max_bytes)
         return asyncio.run(follow_redirects(address, max_bytes, seconds))
     except PhotoError:
         raise
@@ -79,7 +79,7 @@ def fetch(address: str, max_bytes: int = 20 * 2**20, seconds: float = 10.0) -> b
     except (httpx2.TransportError, OSError) as error:
         raise PhotoError(UNREACHABLE) from error
     except (httpx2.InvalidURL, ValueError) as error:
-        raise PhotoError(NOT_AN_ADDRESS) from error
+        raise PhotoError(NOT_A_PICTURE if is_data(address) else NOT_AN_ADDRESS) from error
 
 
 async def follow_redirects(address: str, max_bytes: int, seconds: float) -> bytes:
@@ -137,14 +137,8 @@ async def read_body(response: httpx2.Response, max_bytes: int) -> bytes:
     async for chunk in response.aiter_raw():
         content += chunk
         check_size(content, max_bytes)
-    # Compression was not requested, but some servers send files as they keep them.
-    codings = [coding.strip().lower() for coding in response.headers.get("content-encoding", "").split(",")]
-    if len(codings) > MAX_CODINGS:
-        raise PhotoError(NOT_A_PICTURE)
-    content = bytes(content)
-    for coding in reversed(codings):
-        content = check_size(unpack(content, coding, max_bytes), max_bytes)
-    return content
+    coding = response.headers.get("content-encoding", "").strip().lower()
+    return check_size(unpack(bytes(content), coding, max_bytes), max_bytes)
 
 
 def check_size(content: bytes | bytearray, max_bytes: int) -> bytes | bytearray:
@@ -155,26 +149,21 @@ def check_size(content: bytes | bytearray, max_bytes: int) -> bytes | bytearray:
 
 
 def unpack(content: bytes, coding: str, max_bytes: int) -> bytes:
-    """Undoes a compression of HTTP, up to one byte above `max_bytes`. Ignores an unknown one, as browsers do."""
+    """
+    Undoes a compression of HTTP, up to one byte above `max_bytes`. Ignores an unknown one, as browsers do.
+
+    None is requested, but some servers send files as they keep them.
+    """
     try:
         if coding == "br" and brotli:
             return brotli.Decompressor().process(content, output_buffer_limit=max_bytes + 1)
         if coding in ("gzip", "x-gzip", "deflate"):
-            try:
-                return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(content, max_bytes + 1)
-            except zlib.error:  # "deflate" without its header
-                return zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, max_bytes + 1)
+            has_header = content[:1] in (b"\x1f", b"\x78")  # "deflate" may lack it
+            bits = zlib.MAX_WBITS | 32 if has_header else -zlib.MAX_WBITS
+            return zlib.decompressobj(bits).decompress(content, max_bytes + 1)
     except Exception as error:  # brotli's is no class of its own in each version
         raise PhotoError(NOT_A_PICTURE) from error
     return content
-
-
-def read_data(address: str) -> bytes:
-    """Decodes the content of a data: address. Raises PhotoError if it is malformed."""
-    try:
-        return decode_data(address)
-    except ValueError as error:
-        raise PhotoError(NOT_A_PICTURE) from error
 
 
 def fetch_files(sources: Iterable[Path | str]) -> Iterator[tuple[str, Path | bytes | ValueError]]:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from files.pictures import PhotoError
 from image_formats import MAX_PIXELS, ImageError
 from image_reading import to_rgb
 
 
 NOT_A_PICTURE = "This file cannot be read as a picture: choose a photo such as a JPEG, PNG, WebP or GIF."
-DAMAGED = "This {} picture is damaged or of a rare kind: open it in another program and save it as JPEG or PNG first."
+DAMAGED = "This {} picture is damaged, cut off or of a rare kind: open it in another program and save it as JPEG or PNG first."
 CUT_OFF = "This picture is cut off, a part of it is missing: copy or download the file again."
 TOO_LARGE = (
     f"This picture is too large: choose one with at most {MAX_PIXELS // 10**6} million pixels, or save it as JPEG without "
@@ -33,10 +34,6 @@ SENTENCES = {
     "damaged": DAMAGED,
     "unknown": NOT_A_PICTURE,
 }
-
-
-class PhotoError(ValueError):
-    """A photo, archive or address that cannot be read. The message is a sentence for the visitor."""
 
 
 def read_picture(source: str | Path | bytes) -> Image.Image:

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from data.augmentation import AugmentationArguments, FaceAugmentation
 from hub.errors import run
+from image_reading import to_rgb
 
 
 def draw_preview(photo: Path, arguments: AugmentationArguments, rows: int = 3, columns: int = 6, side: int = 160):
     """Returns a sheet as a PIL image: the square centre of a photo, then augmentations of it."""
-    with Image.open(photo) as image:
-        image = ImageOps.exif_transpose(image).convert("RGB")
+    image = to_rgb(photo)
     edge = min(image.size)
     left, top = (image.width - edge) // 2, (image.height - edge) // 2
     image = image.crop((left, top, left + edge, top + edge)).resize((side, side))

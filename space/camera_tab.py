@@ -16,7 +16,7 @@ from PIL import Image
 
 from face_detection import FaceDetector
 from photos.drawing import BOX_COLOUR
-from photos.fetching import is_data, read_data
+from photos.fetching import fetch, is_data
 from photos.reading import read_picture
 from photos.wording import describe_gender, describe_interval, make_label
 from pipeline_agegender import AgeGenderPipeline
@@ -45,7 +45,7 @@ def read_frame(frame: object) -> Image.Image:
     try:
         if not isinstance(frame, str) or not is_data(frame) or len(frame) > MAX_FRAME_CHARACTERS:
             raise ValueError("No picture was sent.")
-        return read_picture(read_data(frame))
+        return read_picture(fetch(frame))
     except ValueError as error:
         raise gr.Error(f"This is no frame of a camera. {error}", print_exception=False) from error
 

@@ -7,7 +7,7 @@ from functools import partial
 import gradio as gr
 
 from metrics.results import name_count
-from photos.archives import Note, count_pictures, read_pictures
+from photos.archives import count_pictures, read_pictures
 from photos.face_table import make_face_rows, make_unreadable_row, to_csv
 from photos.wording import describe_gender, describe_interval
 from pipeline_agegender import AgeGenderPipeline
@@ -37,10 +37,10 @@ def fill_table(
     for name, picture in read_pictures(paths):
         if isinstance(picture, ValueError):
             rows.append(make_unreadable_row(name, picture))
-            failed += not isinstance(picture, Note)
+            failed += 1
         else:
             rows += make_face_rows(name, find_faces(pipe, picture))
-        done += not isinstance(picture, Note)
+        done += 1
         progress(done / total)
         if time.monotonic() - shown_at >= SECONDS_BETWEEN_UPDATES:
             yield show_rows(rows, f"{done} of {name_count(total, 'file')}")

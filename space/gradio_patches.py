@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import gradio as gr
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from hub.errors import DISK_ERRORS, find_cause
 from space.inference import find_address
@@ -35,8 +35,8 @@ class Page(gr.Blocks):
             return await super().process_api(block_fn, inputs, state, **options)
         except gr.Error:
             raise
-        except Exception as error:  # Gradio wraps errors of the disk
-            raise gr.Error(NO_ROOM) if getattr(find_cause(error), "errno", None) in DISK_ERRORS else error
+        except Exception as error:
+            raise gr.Error(NO_ROOM) if is_of_disk(error) else error
         finally:
             if state is not None:
                 state.config_values.clear()
@@ -65,8 +65,18 @@ def find_dicts(value: object) -> Iterator[dict]:
         yield from find_dicts(item)
 
 
-async def explain_call(request: Request, error: Exception) -> JSONResponse:
-    """Answers a call of an endpoint that does not exist or has other parameters with a sentence instead of status 500."""
+def is_of_disk(error: Exception) -> bool:
+    """Returns whether an error, which Gradio may have wrapped, comes from a full or read-only disk."""
+    return getattr(find_cause(error), "errno", None) in DISK_ERRORS
+
+
+async def explain_call(request: Request, error: Exception) -> Response:
+    """
+    Answers a call of an endpoint that does not exist or has other parameters, or an upload that cannot be written, with a
+    sentence instead of status 500.
+    """
+    if is_of_disk(error):
+        return PlainTextResponse(NO_ROOM, status_code=507)
     if not any(f"/gradio_api/{way}" in request.url.path for way in WAYS_TO_CALL):
         return JSONResponse({"detail": "Internal Server Error"}, status_code=500)
     reason = str(error).split(" Please click")[0].rstrip(".")

@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from photos.drawing import draw_faces
-from photos.fetching import fetch, is_data, read_data
+from photos.fetching import fetch, is_data
 from photos.reading import read_picture
 from pipeline_agegender import AgeGenderPipeline
 from space.api import FaceAnswer, FileAnswer
@@ -73,7 +73,7 @@ def build_server(pipe: AgeGenderPipeline) -> FastMCP:
         """Estimates the apparent age and gender of each face of a photo, and returns the photo with boxes."""
         if not is_data(image):
             return await predict_url(image)
-        return await anyio.to_thread.run_sync(answer_content, pipe, read_data(image), limiter=photos)
+        return await anyio.to_thread.run_sync(answer_content, pipe, fetch(image), limiter=photos)
 
     @server.tool()
     async def predict_url(url: Address) -> Annotated[CallToolResult, FaceAnswers]:

@@ -36,21 +36,13 @@ def write_base(send: Send, root: str) -> Send:
     With Gradio 6.31 they begin at the page itself. If the visitor's address lacks the slash at its end, scripts would be asked
     for above the path, and a proxy that strips the path asks for the same page with and without that slash.
     """
-    start, parts = {}, []
 
     async def send_page(message: Message):
         if message["type"] == "http.response.start":
-            start.update(message)
-            return
-        parts.append(message.get("body", b""))
-        if message.get("more_body"):
-            return
-        body = b"".join(parts).replace(b'<base href="./"', f'<base href="{root}/"'.encode())
-        headers = MutableHeaders(scope=start)
-        if "content-length" in headers and parts != [b""]:
-            headers["content-length"] = str(len(body))
-        await send(start)
-        await send({"type": "http.response.body", "body": body})
+            del MutableHeaders(scope=message)["content-length"]  # the page gets longer
+        else:
+            message["body"] = message.get("body", b"").replace(b'<base href="./"', f'<base href="{root}/"'.encode())
+        await send(message)
 
     return send_page
 

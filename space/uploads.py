@@ -3,7 +3,6 @@
 import atexit
 import os
 import shutil
-import sys
 import tempfile
 import time
 from contextlib import AbstractContextManager, suppress
@@ -11,10 +10,8 @@ from pathlib import Path
 from threading import Thread
 
 from PIL import Image
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse
 
-from hub.errors import DISK_ERRORS, explain, plain_errors
+from hub.errors import plain_errors
 
 
 try:
@@ -58,14 +55,6 @@ def use_own_folder():
 def explain_disk(folder: str) -> AbstractContextManager:
     """Returns a context that raises ValueError if the files of the page cannot be written to a folder."""
     return plain_errors(f"The page cannot write to {folder}", REMEDY, errors=(OSError,))
-
-
-async def explain_no_room(request: Request, error: OSError) -> PlainTextResponse:
-    """Answers an upload that cannot be written with a sentence, and tells the log why. Raises any other error."""
-    if error.errno not in DISK_ERRORS:
-        raise error
-    print(f"An upload failed: {explain(error)}.", file=sys.stderr)
-    return PlainTextResponse(NO_ROOM, status_code=507)
 
 
 def find_own_folder() -> Path:

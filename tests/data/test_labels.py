@@ -41,7 +41,7 @@ def test_labels_of_a_file_name():
         ),
         ((35.5, "35.5", "(35.5)"), (35.5, 35.5)),
         (("(25, 32)", "(25,32)", "25-32", "25–32", "25 — 32", "25 to 32", "25_32", [25, 32], "25-32 years"), (25, 32)),
-        (("0-2", "(0, 2)", "00-02", "up to 2", "2 or younger", "under 3", "<3"), (0, 2)),
+        (("0-2", "(0, 2)", "00-02"), (0, 2)),
         (
             ("more than 70", "70+", "70 or older", "70 and over", "over 70", ">70", ">= 70", "70 years and older"),
             (70, 120),
@@ -73,14 +73,14 @@ def test_what_is_no_gender_is_refused(value):
 
 
 @pytest.mark.parametrize(
-    "value", ["18 months", "6 mo", "adult", True, "(20, 30]", "1,5", "-5", "9-Mar", "25-32-40", [1, 2, 3]]
+    "value", ["18 months", "6 mo", "adult", True, "(20, 30]", "1,5", "-5", -1, "9-Mar", "25-32-40", [1, 2, 3]]
 )
 def test_what_is_no_age_is_refused(value):
     with pytest.raises(ValueError, match=re.escape(f"the age {value!r} is neither a number of years nor a band")):
         check_labels({"age": value})
 
 
-@pytest.mark.parametrize("labels", [{"age": -1}, {"age": 121}, {"age": 1e9}, {"age": "100-150"}, {"age_high": 130}])
+@pytest.mark.parametrize("labels", [{"age": 121}, {"age": 1e9}, {"age": "100-150"}, {"age_high": 130}])
 def test_ages_beyond_those_of_people_are_refused(labels):
     with pytest.raises(ValueError, match="the age .* is not in 0–120"):
         check_labels(labels)

@@ -94,24 +94,23 @@ def test_the_example_in_the_docs_makes_tables_of_fairface_and_adience(tmp_path, 
 
 def test_bands_in_columns_and_names_of_columns(tmp_path, warnings):
     columns = {"Age Low": [20] * 20, "Age_High": ["29"] * 20, "Sex": pandas.Categorical(["Man", "woman "] * 10)}
-    table = make_table(range(20)).remove_columns("age").to_pandas().assign(**columns, age_group="20s", page=1)
+    table = (
+        make_table(range(20)).remove_columns("age").to_pandas().assign(**columns, age_group="20s", is_male=1, page=1)
+    )
     (tmp_path / "table").mkdir()
     table.to_parquet(tmp_path / "table" / "faces.parquet")
     loaded = load_rows(tmp_path / "table")
     assert {(row["age"], row["age_low"], row["age_high"]) for row in loaded.values()} == {(None, 20, 29)}
     assert [loaded[f"train-{index}"]["gender"] for index in range(2)] == [0, 1]
-    assert warnings.text.count("table has the columns ['age_group'], which are not read") == 1
+    assert warnings.text.count("table has the columns ['age_group', 'is_male'], which are not read") == 1
 
 
 def test_columns_that_leave_it_open_are_refused(tmp_path):
     two = make_table(range(4), Sex=["M"] * 4, gender=[1] * 4)
     with pytest.raises(
-        ValueError, match=r"has two columns for the label gender, \['Sex', 'gender'\]: keep one of them"
+        ValueError, match="has two columns for one label, {.*'Sex': 'gender', 'gender': 'gender'}: keep one"
     ):
         load_utkface(write_splits(tmp_path / "two", faces=two))
-    for name, codes in (("numbers", [1, 2, 1, 2]), ("text", ["1", "2", "1", "2"])):
-        with pytest.raises(ValueError, match="numbers the genders of its column 'sex' 1, 2. Here 0 is male"):
-            load_utkface(write_splits(tmp_path / name, faces=make_table(range(4), sex=codes)))
     with pytest.raises(ValueError, match=r"has the columns \['Years', 'image'\], but lacks \['age'\]"):
         load_utkface(write_splits(tmp_path / "none", faces=make_table(range(4)).rename_column("age", "Years")))
 
@@ -126,7 +125,8 @@ def test_the_most_frequent_reason_stands_in_the_error(tmp_path):
     table = make_table(range(6), age=["old", *["young"] * 4, "30"], gender=["x"] * 6)
     path = write_splits(tmp_path / "words", faces=table)
     with pytest.raises(
-        ValueError, match="no usable image: 6 of 6 are left out, such as train-1: the age 'young' is neither a number"
+        ValueError,
+        match="no usable image: 6 of 6 images are left out: 5, such as train-0, .*: the age 'old' is neither",
     ):
         load_utkface(path)
     with pytest.raises(ValueError, match="train-0: the age 'old' is neither a number"):
@@ -140,8 +140,7 @@ def test_some_unusable_labels_and_gaps(tmp_path, warnings):
     assert len(rows(load_utkface(write_splits(tmp_path / "words", faces=words)))) == 4
     assert "3 of 7 images are left out" in warnings.text
     for reason in (
-        "the gender 'other' is neither male",
-        "the gender '2' is neither",
+        "train-5, train-6: the gender '2' is neither male",
         "the age '20 months' is neither",
     ):
         assert reason in warnings.text

@@ -9,19 +9,19 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from files.archives import (
+    ARCHIVE_NAME,
     ENCRYPTED,
+    LINK,
     NESTED,
     UNKNOWN_PACKING,
     find_pictures,
     is_archive,
-    is_archive_name,
     read_archive,
 )
-from files.pictures import FileError, PassedOver
+from files.pictures import PassedOver, PhotoError
 
 
 CONTENT = b"\xff\xd8\xff\xe0 a picture " * 999
@@ -56,7 +56,7 @@ def read_all(path: Path) -> tuple[dict[str, bytes | str], str]:
     for member in find_pictures(read_archive(str(path)), passed_over):
         try:
             answers[member.name] = member.read()
-        except FileError as error:
+        except PhotoError as error:
             answers[member.name] = str(error)
     return answers, str(passed_over)
 
@@ -64,24 +64,20 @@ def read_all(path: Path) -> tuple[dict[str, bytes | str], str]:
 ZIPPED = {"a.jpg": CONTENT, "b/IMG_0001": CONTENT, "c.PNG": OTHER, "notes.txt": b"text", "__MACOSX/._a.jpg": b"x"}
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("name", ["photos.zip", "PHOTOS.ZIP", "photos"])
-def test_zip_of_all_methods_and_names(tmp_path, method, name):
+def test_zip_of_all_names(tmp_path, method, name):
     path = write_zip(tmp_path / name, ZIPPED, compression=method)
-    said = "2 files are no pictures and were passed over, such as notes.txt."
+    said = "2 other files were passed over, such as notes.txt."
     assert read_all(path) == ({"a.jpg": CONTENT, "b/IMG_0001": CONTENT, "c.PNG": OTHER}, said)
     assert is_archive(str(path))
 
 
-@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz", "zstd"])
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 @pytest.mark.parametrize("name", ["photos.tar", "PHOTOS.TGZ", "photos"])
 def test_tar_of_all_compressions_and_names(tmp_path, mode, name):
-    path = write_tar(tmp_path / name, [make_member(*pair) for pair in ZIPPED.items()], mode.replace("zstd", "w"))
-    if mode == "zstd":
-        content = path.read_bytes()
-        with pa.output_stream(path, compression="zstd") as file:
-            file.write(content)
-    said = "2 files are no pictures and were passed over, such as notes.txt."
+    path = write_tar(tmp_path / name, [make_member(*pair) for pair in ZIPPED.items()], mode)
+    said = "2 other files were passed over, such as notes.txt."
     assert read_all(path) == ({"a.jpg": CONTENT, "b/IMG_0001": CONTENT, "c.PNG": OTHER}, said)
     assert is_archive(str(path))
 
@@ -133,7 +129,7 @@ def test_a_bad_member_stops_no_other(tmp_path, what, reason):
 def test_archives_inside_archives_are_refused_in_a_sentence(tmp_path):
     inner = write_zip(tmp_path / "inner.zip", {"a.jpg": CONTENT}).read_bytes()
     names = ("in.zip", "in.tar.gz", "in.TGZ", "in.7z", "in.rar")
-    assert all(map(is_archive_name, names)) and not is_archive_name("in.docx") and not is_archive_name("data.csv.gz")
+    assert [name for name in (*names, "in.docx", "data.csv.gz") if ARCHIVE_NAME.search(name)] == list(names)
     for path in (
         write_zip(tmp_path / "a.zip", dict.fromkeys(names, inner) | {"b.jpg": OTHER}),
         write_tar(tmp_path / "a.tar", [*(make_member(name, inner) for name in names), make_member("b.jpg", OTHER)]),
@@ -145,7 +141,6 @@ def test_links_devices_and_long_names_in_tars(tmp_path):
     members = [
         make_member("sub/a.jpg"),
         make_member("hard.jpg", b"", type=tarfile.LNKTYPE, linkname="sub/a.jpg"),
-        make_member("sub/soft.jpg", b"", type=tarfile.SYMTYPE, linkname="../sub/a.jpg"),
         make_member("out.jpg", b"", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
         make_member("device.jpg", b"", type=tarfile.CHRTYPE),
         make_member("pipe.jpg", b"", type=tarfile.FIFOTYPE),
@@ -153,16 +148,9 @@ def test_links_devices_and_long_names_in_tars(tmp_path):
         make_member("caf\udce9.jpg"),
     ]
     for mode in ("w", "w:gz"):
-        answers, said = read_all(write_tar(tmp_path / "a.tar", members, mode))
-        reason = answers.pop("out.jpg")
-        assert reason.startswith("This is a link to /etc/passwd") and said == ""
-        assert answers == {
-            "sub/a.jpg": CONTENT,
-            "hard.jpg": CONTENT,
-            "sub/soft.jpg": CONTENT,
-            "é" * 300 + ".jpg": OTHER,
-            "caf\\udce9.jpg": CONTENT,
-        }
+        contents = {"sub/a.jpg": CONTENT, "é" * 300 + ".jpg": OTHER, "caf\\udce9.jpg": CONTENT}
+        links = {"hard.jpg": LINK, "out.jpg": LINK}
+        assert read_all(write_tar(tmp_path / "a.tar", members, mode)) == (contents | links, "")
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
@@ -195,5 +183,5 @@ def test_start_of_a_member_is_read_alone(tmp_path):
         write_zip(tmp_path / "a.zip", {"a.jpg": CONTENT}, compression=zipfile.ZIP_DEFLATED),
         write_tar(tmp_path / "a.tar.gz", [make_member("a.jpg")], "w:gz"),
     ):
-        [start] = [member.read(start_bytes=7) for member in read_archive(str(path))]
+        [start] = [member.read(7) for member in read_archive(str(path))]
         assert start == CONTENT[:7]

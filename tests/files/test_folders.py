@@ -29,7 +29,7 @@ def list_paths(path: str) -> list[str]:
 
 
 def list_errors(path: str) -> dict[str, str]:
-    return {file.path: str(file.error) for file in find_files(path)[1] if file.error}
+    return {file.path: file.error for file in find_files(path)[1] if file.error}
 
 
 def test_folder_is_listed_by_sorted_paths(tree):
@@ -77,8 +77,8 @@ def test_patterns(tree, tmp_path, pattern, expected):
 def test_pattern_lists_no_folder_that_it_cannot_match(tree, monkeypatch):
     """As `*.jpg` in a home folder."""
     tree("a.jpg", "large/b.jpg", "one/two/three/c.jpg")
-    listed, scandir = [], os.scandir
-    monkeypatch.setattr(folders.os, "scandir", lambda path: listed.append(path) or scandir(path))
+    listed, listdir = [], os.listdir
+    monkeypatch.setattr(folders.os, "listdir", lambda path: listed.append(path) or listdir(path))
     assert list_paths("*.jpg") == ["a.jpg"] and listed == ["."]
     tree("one/two/d.jpg")
     assert list_paths("o*/*/*.jpg") == ["one/two/d.jpg"]
@@ -127,14 +127,14 @@ def test_pipes_sockets_and_devices_are_not_opened(tree):
 @pytest.fixture
 def refused_folder(monkeypatch):
     """Makes folders named `locked` unreadable, also for the user root."""
-    scandir = os.scandir
+    listdir = os.listdir
 
     def refuse(path):
         if os.path.basename(path) == "locked":
             raise PermissionError(13, "Permission denied", path)
-        return scandir(path)
+        return listdir(path)
 
-    monkeypatch.setattr(folders.os, "scandir", refuse)
+    monkeypatch.setattr(folders.os, "listdir", refuse)
 
 
 @pytest.mark.parametrize("path", ["photos", "photos/**/*.jpg", "photos/*/*.jpg", "pho*"])
@@ -143,12 +143,6 @@ def test_folder_that_may_not_be_read_is_listed_beside_the_rest(tree, refused_fol
     tree("photos/a/1.jpg", "photos/locked/2.jpg", "photos/z/3.jpg")
     assert list_paths(path) == ["photos/a/1.jpg", "photos/z/3.jpg"]
     assert list_errors(path) == {"photos/locked": "This file or folder cannot be opened (Permission denied)."}
-
-
-def test_folder_that_may_not_be_read_itself_is_an_error(tree, refused_folder):
-    tree("locked/a.jpg")
-    with pytest.raises(PermissionError):
-        find_files("locked")
 
 
 def test_what_vanishes_while_it_is_listed_is_reported(tree, monkeypatch):
@@ -162,28 +156,6 @@ def test_what_vanishes_while_it_is_listed_is_reported(tree, monkeypatch):
 
     monkeypatch.setattr(folders.os, "stat", vanish)
     assert list_paths("photos") == ["photos/b.jpg"] and set(list_errors("photos")) == {"photos/a.jpg", "photos/c"}
-
-
-def test_error_in_the_middle_of_a_listing_keeps_what_was_listed(tree, monkeypatch):
-    tree("photos/a.jpg", "photos/b.jpg")
-    scandir = os.scandir
-
-    class Failing:
-        def __init__(self, path):
-            self.entries = scandir(path)
-
-        def __enter__(self):
-            yield next(self.entries)
-            raise OSError(5, "Input/output error")
-
-        def __exit__(self, *error):
-            self.entries.close()
-
-        close = __exit__
-
-    monkeypatch.setattr(folders.os, "scandir", Failing)
-    assert len(list_paths("photos")) == 1
-    assert list_errors("photos") == {"photos": "This file or folder cannot be opened (Input/output error)."}
 
 
 def test_folders_may_be_nested_deeper_than_a_path_reaches(tree):

@@ -64,11 +64,11 @@ def test_file_that_cannot_be_looked_at_is_reported_like_a_picture():
 def test_what_is_passed_over_is_counted():
     passed_over = PassedOver()
     assert str(passed_over) == ""
-    passed_over.add("notes.txt")
-    assert str(passed_over) == "1 file is no picture and was passed over, such as notes.txt."
+    passed_over.append("notes.txt")
+    assert str(passed_over) == "1 other file was passed over, such as notes.txt."
     for _ in range(1999):
-        passed_over.add("b.txt")
-    assert str(passed_over) == "2,000 files are no pictures and were passed over, such as notes.txt."
+        passed_over.append("b.txt")
+    assert str(passed_over) == "2,000 other files were passed over, such as notes.txt."
 
 
 def test_names_can_be_stored_as_text():

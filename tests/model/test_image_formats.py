@@ -33,6 +33,7 @@ UNSUPPORTED = {
     "PostScript": [b"%!PS-Adobe"],
     "video": [b"\0\0\0\x20ftypisom", b"\0\0\0\x14ftypqt  ", b"\x1aE\xdf\xa3\1", b"RIFF\1\1\1\1AVI LIST"],
     "text PPM": [b"P3 1 1 255\n1 2 3"],
+    "DICOM": [bytes(128) + b"DICM"],
     "archive": [b"PK\3\4\x14\0", b"\x1f\x8b\x08\0", b"7z\xbc\xaf\x27\x1c\0\4", b"Rar!\x1a\7\0"],
 }
 

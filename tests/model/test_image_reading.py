@@ -63,9 +63,10 @@ def test_primary_image_of_a_heic_is_read():
     "format", ["TIFF", "GIF", "PNG", "WEBP", "AVIF", "HEIF", "MPO"], ids=lambda format: format.lower()
 )
 def test_first_page_is_read_and_further_ones_are_told(format):
-    single = encode("JPEG" if format == "MPO" else format)
+    """Not those of a JPEG, which are the previews and gain maps that phones add to one photo."""
     several = encode(format, save_all=True, append_images=[Image.new("RGB", PICTURE.size)])
-    assert to_rgb(single).info == {} and to_rgb(several).info == {"more_pages": True}
+    assert to_rgb(several).info == ({} if format == "MPO" else {"more_pages": True})
+    assert to_rgb(encode("JPEG" if format == "MPO" else format)).info == {}
     assert abs(np.asarray(to_rgb(several)).mean() - np.asarray(PICTURE).mean()) < 5
 
 
@@ -158,6 +159,12 @@ def test_bytes_and_files_are_pictures_too(tmp_path, format):
     with open(tmp_path / "photo", "rb") as file:
         assert to_rgb(file).tobytes() == expected
         assert not file.closed
+
+
+def test_file_that_is_open_as_text(tmp_path):
+    (tmp_path / "a.png").write_bytes(encode("PNG"))
+    with open(tmp_path / "a.png", encoding="utf-8") as file, pytest.raises(ImageError, match="open as text.*'rb'"):
+        to_rgb(file)
 
 
 @pytest.mark.parametrize("image", [b"", b"text", io.StringIO("text"), io.BytesIO(), encode("AVIF")[:-9] + bytes(3)])

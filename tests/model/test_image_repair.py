@@ -1,6 +1,7 @@
 """Damaged files: metadata never costs a photo, and missing pixels are named."""
 
 import io
+import re
 import struct
 import zlib
 
@@ -141,6 +142,25 @@ def test_jpeg_lacks_more_than_its_end():
     for missing in (progressive[progressive.rindex(b"\xff\xda") :], progressive[progressive.rindex(b"\xff\xc4") :]):
         with pytest.raises(ImageError, match="cut off"):
             to_rgb(progressive[: -len(missing)])
+
+
+def test_jpeg_2000_lacks_whole_tiles():
+    """Which Pillow leaves black."""
+    content = encode("JPEG2000", tile_size=(40, 40))
+    tiles = [found.start() for found in re.finditer(rb"\xff\x90\0\x0a", content)]
+    assert len(tiles) == 4 and to_rgb(content[:-2]).size == PICTURE.size
+    for start in tiles:
+        with pytest.raises(ImageError, match="cut off"):
+            to_rgb(content[:start])
+
+
+def test_every_cut_is_named():
+    """Also where a header ends early."""
+    for format in ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO"):
+        content = encode(format)
+        for length in range(20, min(len(content) * 3 // 4, 500), 7):
+            with pytest.raises(ImageError, match="cut off"):
+                to_rgb(content[:length])
 
 
 def test_file_whose_end_was_not_written_is_cut_off():

@@ -15,7 +15,7 @@ import trustme
 from PIL import Image
 
 from photos import fetching
-from photos.fetching import UNREACHABLE, fetch, fetch_files, read_data
+from photos.fetching import UNREACHABLE, fetch, fetch_files
 from photos.reading import NOT_A_PICTURE, read_picture
 
 
@@ -323,13 +323,13 @@ def test_certificate_of_an_unknown_authority_is_refused(secure_site, monkeypatch
     ],
 )
 def test_content_of_a_data_address(address):
-    assert read_data(address) == encode(RED)
+    assert fetch(address) == encode(RED)
 
 
 @pytest.mark.parametrize("address", ["data:", "data:x", "data:image/png;base64,A"])
 def test_bad_data_address_gets_a_sentence(address):
     with pytest.raises(ValueError, match=NOT_A_PICTURE):
-        read_data(address)
+        fetch(address)
 
 
 def test_files_have_names_and_content_or_a_sentence(site, tmp_path):

@@ -34,15 +34,15 @@ def test_table_has_a_line_for_each_face_and_each_bad_file(uploads):
     assert sentence == "4 files, 6 faces, 1 could not be read." and "download='faces.csv'" in link
 
 
-def test_files_that_are_no_pictures_have_a_line_but_are_no_failure(own_folder):
+def test_files_in_an_archive_that_are_no_pictures_have_one_line(own_folder):
     Image.new("RGB", (60, 40)).save(own_folder / "photo.png")
     with zipfile.ZipFile(own_folder / "more.zip", "w") as archive:
         archive.write(own_folder / "photo.png", "one.png")
         archive.writestr("notes.txt", "dear diary")
     pipe = FixedFaces(make_face(0, 0, 9, 9))
     rows, sentence, _ = list(files_tab.fill_table(pipe, [{"path": str(own_folder / "more.zip")}]))[-1]
-    assert rows[1][0] == "more.zip: 1 file is no picture and was passed over, such as notes.txt."
-    assert len(rows) == 2 and sentence == "1 file, 1 face."
+    assert rows[1][0] == "more.zip: 1 other file was passed over, such as notes.txt."
+    assert len(rows) == 2 and sentence == "2 files, 1 face, 1 could not be read."
 
 
 def test_table_fills_while_it_works(monkeypatch, uploads):
