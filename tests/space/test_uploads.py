@@ -60,6 +60,7 @@ def test_page_promises_eleven_minutes():
     assert uploads.MAX_AGE + uploads.INTERVAL <= 11 * 60
 
 
+@pytest.mark.slow
 def test_nothing_that_a_visitor_does_keeps_photos_or_ends_the_deletion(monkeypatch, tmp_path, estimator):
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     monkeypatch.setattr(uploads, "INTERVAL", 0.2)
