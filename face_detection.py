@@ -8,16 +8,15 @@ Detection has two passes. The first one runs on the image at up to three sizes w
 rotated and very large faces, but also gravel and print. The second one runs on each candidate alone, upright and at one
 size, where faces score 0.85 and more and most other candidates score less.
 
-YuNet takes a face that lies on its side or upside down for an upright one, with the eyes on the mouth, at scores up to 0.92.
-So a candidate that scores less than an upright face does is also looked at turned, and an image without an upright face is
-also searched turned.
+YuNet takes a face on its side or upside down for an upright one, at scores up to 0.92. So the second pass also turns a
+candidate that scores less than upright faces do, and the first one also turns an image without an upright face.
 """
 
 import cmath
 import hashlib
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -65,7 +64,7 @@ ROUGH_SCORE = 0.8
 TURNED_SCORE = 0.9
 MIN_LEAD = 0.02
 SAME_ANGLE = (
-    15  # degrees between two looks at a face that is as upright as it was taken to be; 20 for one turned by 45
+    15  # degrees: two looks at a face that is upright in the first differ by less; if it is turned by 45, by 20
 )
 MIN_SIDE = 16  # pixels; smaller images are not searched
 MAX_OVERLAP = 0.5
@@ -107,7 +106,7 @@ class FaceDetector:
     def __init__(
         self,
         score_threshold: float = 0.8,
-        max_upscale: float = 2.0,
+        max_upscale: float = 2,
         max_pixels: int = 2560 * 1920,
         search_turned: bool = True,
     ):
@@ -173,10 +172,9 @@ class FaceDetector:
             scale = 2 * turned_middle.real / turned.width, 2 * turned_middle.imag / turned.height
             rows[:, :14] *= np.tile(scale, 7)
             candidates += [_to_face(row, turn, middle - turn * turned_middle, image.size) for row in rows]
-        candidates = _suppress_overlaps([face for face in candidates if face is not None])
-        faces = [self._check_candidate(image, face) for face in candidates if _is_apart(face, known)]
-        faces = [face for face in faces if face is not None and face.score >= self.score_threshold]
-        return [face for face in _suppress_overlaps(faces) if _is_apart(face, known)]
+        faces = [self._check_candidate(image, face) for face in _suppress_overlaps(candidates, known)]
+        faces = _suppress_overlaps(faces, known)
+        return [face for face in faces if face.score >= self.score_threshold]
 
     def _check_candidate(self, image: Image.Image, candidate: DetectedFace) -> DetectedFace | None:
         """Runs the second pass on a candidate and returns it with new landmarks and score, or None if there is no face."""
@@ -336,21 +334,11 @@ def _compute_bounds(corners: np.ndarray, margin: float, image_size: tuple[int, i
     return max(left, 0), max(top, 0), min(right, width), min(bottom, height)
 
 
-def _can_be_aligned(landmarks: np.ndarray, image_size: tuple[int, int]) -> bool:
-    """Returns whether landmarks have the shape of a face whose centre lies in the image."""
-    try:
-        _fit_to_template(landmarks)
-    except ValueError:
-        return False
-    centre = landmarks.mean(axis=0)
-    return bool((0 <= centre).all() and (centre <= image_size).all())
-
-
 def _to_face(row: np.ndarray, turn: complex, origin: complex, image_size: tuple[int, int]) -> DetectedFace | None:
     """Converts a row of YuNet whose point w = x + iy lies at turn * w + origin of the image.
 
-    The box is that of the ellipse in the row's box. Returns None if it lies outside the image or the landmarks are not those
-    of a face.
+    The box is that of the ellipse in the row's box. Returns None if it lies outside the image, or if the landmarks do not have
+    the shape of a face whose centre lies in the image.
     """
     xmin, ymin, box_width, box_height = (float(value) for value in row[:4])
     middle = turn * complex(xmin + box_width / 2, ymin + box_height / 2) + origin
@@ -358,14 +346,14 @@ def _to_face(row: np.ndarray, turn: complex, origin: complex, image_size: tuple[
     y_half = math.hypot(turn.imag * box_width, turn.real * box_height) / 2
     points = turn * (row[4:14].reshape(5, 2) @ (1, 1j)) + origin
     landmarks = np.stack((points.real, points.imag), axis=1)
-    width, height = image_size
-    box = (
-        max(middle.real - x_half, 0.0),
-        max(middle.imag - y_half, 0.0),
-        min(middle.real + x_half, float(width)),
-        min(middle.imag + y_half, float(height)),
-    )
-    if box[0] >= box[2] or box[1] >= box[3] or not _can_be_aligned(landmarks, image_size):
+    sides = (middle.real - x_half, middle.imag - y_half, middle.real + x_half, middle.imag + y_half)
+    box = tuple(np.clip(sides, 0, (*image_size, *image_size)).tolist())
+    centre = landmarks.mean(axis=0)
+    if box[0] >= box[2] or box[1] >= box[3] or (centre < 0).any() or (centre > image_size).any():
+        return None
+    try:
+        _fit_to_template(landmarks)
+    except ValueError:
         return None
     return DetectedFace(box, landmarks, float(row[14]))
 
@@ -386,16 +374,16 @@ def _is_apart(face: DetectedFace, others: Sequence[DetectedFace]) -> bool:
     return all(_compute_overlap(face.box, other.box) < MAX_OVERLAP for other in others)
 
 
-def _suppress_overlaps(faces: list[DetectedFace]) -> list[DetectedFace]:
-    """Keeps the best of overlapping faces.
+def _suppress_overlaps(faces: Iterable[DetectedFace | None], known: Sequence[DetectedFace]) -> list[DetectedFace]:
+    """Keeps the best of overlapping faces, without those that overlap a known one.
 
     The overlap is relative to the smaller box, not to the union: YuNet finds small faces inside a face too large for it.
     """
     kept = []
-    for face in sorted(faces, key=lambda face: face.score, reverse=True):
+    for face in sorted(filter(None, faces), key=lambda face: face.score, reverse=True):
         if _is_apart(face, kept):
             kept.append(face)
-    return kept
+    return [face for face in kept if _is_apart(face, known)]
 
 
 def _compute_overlap(first: tuple[float, ...], second: tuple[float, ...]) -> float:

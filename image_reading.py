@@ -1,94 +1,35 @@
-"""Reads images: paths, addresses, files, bytes, PIL images, arrays and tensors. All files are decoded here."""
+"""Reads images as upright RGB: paths, addresses, files, bytes, PIL images, arrays and tensors. All are read here."""
 
 try:
-    from .image_addresses import is_address, open_address
-    from .image_repair import (
-        END_OF_IMAGE,
-        MAX_PIXELS_IN_SCANS,
-        SCAN,
-        CutOffError,
-        ends_early,
-        find_markers,
-        find_misread,
-        has_unknown_range,
-        is_too_short,
-        read_exif_orientation,
-        repair,
-    )
+    from .image_formats import UNKNOWN_RANGE, ImageError, explain, find_format, open_image, repair
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it
         raise
-    from image_addresses import is_address, open_address
-    from image_repair import (
-        END_OF_IMAGE,
-        MAX_PIXELS_IN_SCANS,
-        SCAN,
-        CutOffError,
-        ends_early,
-        find_markers,
-        find_misread,
-        has_unknown_range,
-        is_too_short,
-        read_exif_orientation,
-        repair,
-    )
+    from image_formats import UNKNOWN_RANGE, ImageError, explain, find_format, open_image, repair
 
+import base64
 import io
 import os
 import re
-from functools import cache
+import string
+import struct
 from typing import BinaryIO
+from unicodedata import normalize
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit, urlunsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image
-from PIL.JpegImagePlugin import JpegImageFile
 
 
 # In `try`: transformers requires the packages of all other imports to be installed before it loads remote code.
 try:
-    import pillow_heif  # optional: photos of telephones
-
-    pillow_heif.register_heif_opener()
+    from huggingface_hub.utils import httpx  # the HTTP library of transformers
 except ImportError:
-    pillow_heif = None
+    import httpx  # before huggingface_hub 2
 
 
-# Pillow's other formats are left out: for EPS, it runs the program in the file.
-FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO"]
-FORMATS += ["HEIF"] if pillow_heif else []
-START_BYTES = 1024  # enough to name a format
-# What a file starts with; the first that fits counts. Formats that are not read have names too, for a useful error.
-SIGNATURES = {
-    "camera raw": rb"II\*\0....CR\x02\0|....ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|FOVb|\0MRM|II\x1a\0\0\0HEAP",
-    "JPEG": rb"\xff\xd8\xff",
-    "PNG": rb"\x89PNG\r\n\x1a\n",
-    "WebP": rb"RIFF....WEBP",
-    "GIF": rb"GIF8[79]a",
-    "AVIF": rb"....ftyp(avi[fs]|(mif1|miaf).{4}(....)*?avif)",
-    "HEIC": rb"....ftyp(hei[cxms]|hev[cxms]|mif[12]|miaf|msf1|avc[is]|jpeg|jpgs|j2ki)",
-    "BMP": rb"BM.{12}[\x0c(48@l|]\0\0\0",
-    "TIFF": rb"II(\*\0|\0\*|\+\0)|MM(\*\0|\0\*|\0\+)",
-    "JPEG 2000": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n",
-    "PPM": rb"P[4-6Ff]\s+[#\d]",
-    "ICO": rb"\0\0\x01\0",
-    "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
-    "JPEG XR": rb"II\xbc",
-    "text PPM": rb"P[123]\s+[#\d]",  # Pillow parses it slowly, in Python.
-    "SVG": rb"(?i)(\xef\xbb\xbf)?\s*<(svg|(\?xml|!--|!doctype svg).*<svg)",
-    "Photoshop": rb"8BPS",
-    "GIMP": rb"gimp xcf",
-    "PDF": rb"\s*%PDF",
-    "PostScript": rb"%!|\xc5\xd0\xd3\xc6",
-    "OpenEXR": rb"v/1\x01",
-    "Radiance HDR": rb"#\?R",
-    "video": rb"....(ftyp|moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|RIFF....AVI |FLV|\0\0\x01[\xb3\xba]|0&\xb2u|OggS",
-    "DICOM": rb".{128}DICM",
-    "QOI": rb"qoif",
-    "DDS": rb"DDS ",
-    "archive": rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|7z\xbc\xaf\x27\x1c|Rar!|BZh|\xfd7zXZ|.{257}ustar",
-}
-READABLE = {"JPEG", "PNG", "WebP", "GIF", "AVIF", "HEIC", "BMP", "TIFF", "JPEG 2000", "PPM", "ICO"}
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -98,28 +39,14 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-REDUCTION, MORE_PAGES = "reduction", "more_pages"  # keys of `info` of the images that `to_rgb` returns
-MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # above which Pillow opens nothing by default: 178 megapixels
-# Each scan takes as long as decoding the whole picture and may be a few bytes long. Programs write about ten.
-MAX_SCANS = 100
-MAX_WEBP_SIDE = 16_383  # of a frame; a damaged canvas takes seconds and gigabytes
+TIMEOUT = 60.0  # seconds without a byte
+ADDRESS = re.compile(r"(https?:[/\\]|file:[/\\]|data:)", re.IGNORECASE)
+QUOTES = {'"': '"', "'": "'", "<": ">", "\u201c": "\u201d"}  # around an address that was copied from a text
+NO_HOST = re.compile(r"[\x00- /?#@\\<>^|%\"`{}]")  # what the name of a site never holds
+# Some sites refuse requests that do not name their sender.
+HEADERS = {"User-Agent": "agegender", "Accept": "image/*,*/*;q=0.8"}
+TIFF_SHORT = 3
 STRIP = 256  # rows of an image that are processed at a time
-UNKNOWN_RANGE = "it holds floats, signed or 32-bit numbers, whose range is not known: convert them to 8 bits (0–255)"
-
-
-class ImageError(ValueError):
-    """
-    An image that cannot be read.
-
-    Args:
-        reason: What was given and what to do.
-        kind: "empty", "cut off", "too large", "too many scans", "unknown range", "unsupported", "damaged" or "unknown".
-        format: Name of the file's format, if it is known.
-    """
-
-    def __init__(self, reason: str, kind: str = "unknown", format: str | None = None):
-        super().__init__(reason)
-        self.reason, self.kind, self.format = reason, kind, format
 
 
 def to_rgb(image, timeout: float | None = None) -> Image.Image:
@@ -148,7 +75,8 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
         if isinstance(image, Image.Image):
             return read_pil_image(image)
         if isinstance(image, str | os.PathLike):
-            with open_image(os.fsdecode(image), timeout) as file:
+            path = os.fsdecode(image)
+            with open_address(path, timeout) if is_address(path) else open(path, "rb") as file:
                 return read_file(file)
         if isinstance(image, bytes | bytearray | memoryview):
             return read_file(io.BytesIO(image))
@@ -171,11 +99,6 @@ def find_name(image) -> str:
     return f"A {type(image).__name__}"
 
 
-def open_image(source: str, timeout: float | None = None) -> BinaryIO:
-    """Opens the file at a path or an address."""
-    return open_address(source, timeout) if is_address(source) else open(source, "rb")
-
-
 def read_pil_image(image: Image.Image) -> Image.Image:
     """Returns a PIL image as upright RGB; reads its file once more if it is opened but damaged."""
     try:
@@ -194,16 +117,7 @@ def read_file(file: BinaryIO) -> Image.Image:
         raise ImageError("it is open as text: open it with the mode 'rb'")
     if not hasattr(file, "seekable") or not file.seekable():
         file = io.BytesIO(file.read())
-    file.seek(0)
-    start = file.read(START_BYTES)
-    name = name_format(start)
-    if not start:
-        raise ImageError("it is empty", "empty")
-    if name is None:
-        raise ImageError("it is of no known format: give a JPEG, PNG, WebP or GIF, for instance")
-    if name not in READABLE or (name == "HEIC" and not pillow_heif):
-        hint = ", or install pillow-heif" if name == "HEIC" else ""
-        raise ImageError(f"{name} is not supported: convert it to JPEG or PNG{hint}", "unsupported", name)
+    name = find_format(file)
     try:
         return decode(file, name)
     except ImageError as error:
@@ -211,50 +125,29 @@ def read_file(file: BinaryIO) -> Image.Image:
         raise
     except Exception as error:  # Damaged files make decoders raise RuntimeError, NotImplementedError and others.
         file.seek(0)
-        return decode_damaged(file.read(), name, error)
+        return read_damaged(file.read(), name, error)
 
 
-def decode_damaged(content: bytes, name: str, error: Exception) -> Image.Image:
-    """Decodes a file whose pixels may be whole though decoding raised `error`."""
-    is_cut_off = False
-    try:
-        for repaired in repair(name, content):
-            try:
-                return decode(io.BytesIO(repaired), name)
-            except Exception as other:
-                error = other
-    except CutOffError:
-        is_cut_off = True
-    if isinstance(error, ImageError):
-        raise error
-    if isinstance(error, Image.DecompressionBombError | MemoryError):
-        raise ImageError(f"it is too large ({error})", "too large", name) from error
-    if is_cut_off or "truncated" in str(error).lower() or ends_early(name, content):
-        reason = "it is cut off, a part of its pixels is missing: fetch or save it again"
-        raise ImageError(reason, "cut off", name) from error
-    if name == "TIFF" and has_unknown_range(content):
-        raise ImageError(UNKNOWN_RANGE, "unknown range", name) from error
-    # Pillow's own message names an object in memory.
-    is_header = isinstance(error, Image.UnidentifiedImageError)
-    reason = "its header cannot be read" if is_header else str(error).partition("\n")[0] or type(error).__name__
-    advice = "convert it to PNG or JPEG, or fetch it again"
-    raise ImageError(
-        f"this {name} is damaged, cut off or of a rare kind ({reason}): {advice}", "damaged", name
-    ) from error
+def read_damaged(content: bytes, name: str, error: Exception) -> Image.Image:
+    """Reads a file whose pixels may be whole though decoding raised `error`."""
+    for repaired in repair(name, content):
+        try:
+            return decode(io.BytesIO(repaired), name)
+        except ImageError:
+            raise
+        except Exception as other:
+            error = other
+    raise explain(error, name, content) from error
 
 
 def decode(file: BinaryIO, name: str) -> Image.Image:
     """Decodes the first page of an undamaged file."""
     file.seek(0)
-    with open_jpeg(file.read()) if name == "JPEG" else Image.open(file, formats=FORMATS) as image:
-        info = {REDUCTION: image.info[REDUCTION]} if REDUCTION in image.info else {}
-        if misread := find_misread(image):
-            raise ImageError(f"{misread} is not supported: convert it to JPEG or PNG", "unsupported", misread)
-        if name == "WebP" and max(image.size) > MAX_WEBP_SIDE:
-            raise Image.DecompressionBombError(f"a WebP has at most {MAX_WEBP_SIDE} pixels a side")
+    with open_image(file, name) as image:
+        info = {"reduction": image.info["reduction"]} if name == "JPEG" and "reduction" in image.info else {}
         image.load()
         # The further images of a JPEG are no pages: phones add previews and gain maps to photos.
-        info |= {MORE_PAGES: True} if name != "JPEG" and has_more_pages(image) else {}
+        info |= {"more_pages": True} if name != "JPEG" and has_more_pages(image) else {}
         orientation = find_orientation(image)
         if name == "HEIC":
             file.seek(0)
@@ -266,37 +159,6 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
     return image
 
 
-def open_jpeg(content: bytes) -> Image.Image:
-    """Opens a JPEG; a very large one so that a smaller image of it is decoded, with `"reduction"` in `info`."""
-    scans, marker = 0, None
-    for marker, *_ in find_markers(content):
-        scans += marker == SCAN
-        if scans > MAX_SCANS:
-            raise ImageError(f"it is drawn in more than {MAX_SCANS} scans: save it again", "too many scans", "JPEG")
-    if marker != END_OF_IMAGE:
-        raise CutOffError
-    try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        image = JpegImageFile(io.BytesIO(content))  # which opens a file of any size
-        if scans > 1 and image.width * image.height > MAX_PIXELS_IN_SCANS:
-            raise error
-    if is_too_short(image, content):
-        raise CutOffError
-    if image.width * image.height > MAX_PIXELS:
-        image.info[REDUCTION] = reduce_jpeg(image)
-    return image
-
-
-def reduce_jpeg(image: JpegImageFile) -> int:
-    """Makes a JPEG decode to 1/2, 1/4 or 1/8 of its size, the largest within Pillow's limit; returns 2, 4 or 8."""
-    for factor in (2, 4, 8):
-        if image.width * image.height <= factor**2 * MAX_PIXELS:
-            break
-    image.draft(None, (image.width // factor, image.height // factor))
-    return factor
-
-
 def has_more_pages(image: Image.Image) -> bool:
     try:
         return getattr(image, "is_animated", False)
@@ -306,20 +168,19 @@ def has_more_pages(image: Image.Image) -> bool:
 
 def find_reduction(image: Image.Image) -> int:
     """Returns how many times smaller than its file an image from `to_rgb` is: 1, or 2, 4 or 8 for a very large JPEG."""
-    reduction = image.info.get(REDUCTION)
+    reduction = image.info.get("reduction")
     return reduction if reduction in (2, 4, 8) else 1
 
 
 def make_upright_rgb(image: Image.Image, orientation: int | None) -> Image.Image:
     """Returns a loaded image as upright RGB, transparent pixels white; the image itself if it is that."""
-    turn = TURNS.get(orientation)
     image = to_8_bits(image)
     if image.has_transparency_data:
         image = lay_on_white(image)
     image = image if image.mode == "RGB" else image.convert("RGB")
     # Only if needed: it copies upright images too, which takes gigabytes for the largest ones.
-    if turn is not None:
-        image = image.transpose(turn)
+    if orientation in TURNS:
+        image = image.transpose(TURNS[orientation])
         image.info = {}  # It may hold the orientation, which would turn the image once more.
     return image
 
@@ -336,13 +197,28 @@ def lay_on_white(image: Image.Image) -> Image.Image:
 def find_orientation(image: Image.Image) -> int | None:
     """Returns the EXIF orientation, 1–8; another value or None if there is none."""
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        if orientation := image.getexif().get(ExifTags.Base.Orientation):
+            return orientation
     except Exception:  # Damaged EXIF raises SyntaxError, struct.error and others, and costs no photo.
-        orientation = None
+        pass
     # In other formats, EXIF does not decide.
-    if orientation is None and image.format in ("JPEG", "MPO", "PNG", "WEBP"):
-        orientation = read_exif_orientation(image.info.get("exif") or b"")
-    return orientation
+    return read_orientation(image.info.get("exif") or b"") if image.format in ("JPEG", "MPO", "PNG", "WEBP") else None
+
+
+def read_orientation(exif: bytes) -> int | None:
+    """Reads the orientation out of damaged EXIF, of which Pillow reads nothing behind the first damaged entry."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = "<" if exif.startswith(b"II") else ">"
+    try:
+        (start,) = struct.unpack_from(order + "I", exif, 4)
+        (count,) = struct.unpack_from(order + "H", exif, start)
+        for position in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, position)
+            if (tag, kind) == (ExifTags.Base.Orientation, TIFF_SHORT):
+                return value
+    except struct.error:  # It ends before.
+        pass
+    return None
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:
@@ -381,18 +257,99 @@ def array_to_image(array: np.ndarray | torch.Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def name_format(start: bytes) -> str | None:
-    """Returns the name of the format that a file has by its first 1,024 bytes, for instance "JPEG" or "video"."""
-    return next((name for name, pattern in SIGNATURES.items() if re.match(pattern, start, re.DOTALL)), None)
+def is_address(text: str) -> bool:
+    """Returns whether a text is an address rather than a path."""
+    return bool(ADDRESS.match(strip_quotes(text)))
 
 
-def looks_like_picture(start: bytes) -> bool:
-    """Whether a file is a picture by its first 1,024 bytes. HEIC is one even if it cannot be read here."""
-    return name_format(start) in READABLE
+def is_data(text: str) -> bool:
+    """Returns whether a text is a data: address."""
+    return strip_quotes(text)[:5].lower() == "data:"
 
 
-@cache
-def find_picture_suffixes() -> frozenset[str]:
-    """Returns the lower-case suffixes of pictures, as ".jpg"; HEIC's even if it cannot be read here."""
-    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO")}
-    return frozenset(suffixes | {".heic", ".heif", ".hif"})
+def strip_quotes(text: str) -> str:
+    """Removes the blanks, and a pair of quotes or angle brackets, around an address."""
+    text = text.strip()
+    return text[1:-1].strip() if len(text) > 1 and QUOTES.get(text[0]) == text[-1] else text
+
+
+def clean_address(address: str) -> str:
+    """
+    Writes an http(s) address as browsers understand it: without line breaks, with slashes, and with a host that is a name.
+
+    Raises:
+        ValueError: if the host or the port cannot be one.
+    """
+    before, *query = re.split("(?=[?#])", strip_quotes(address), maxsplit=1)
+    before = re.sub("^(https?):/*", r"\1://", before.replace("\\", "/"), flags=re.IGNORECASE)
+    parts = urlsplit("".join([before, *query]))  # removes tabs and line breaks, and writes the scheme in small letters
+    user, at, host = parts.netloc.rpartition("@")
+    host = normalize("NFKC", unquote(host)).lower()
+    if NO_HOST.search(host) or parts.port == 0:  # `port` raises ValueError for anything else that is none
+        raise ValueError(f"{host} is no name of a site")
+    try:
+        httpx.URL(f"http://{host}")
+    except httpx.InvalidURL:  # a name that only browsers take, such as one of emoji
+        host = host.encode("idna").decode()
+    return urlunsplit(parts._replace(netloc=user + at + host))
+
+
+def read_location(response: httpx.Response) -> str:
+    """Returns the address in the header `Location`, in which servers write names in bytes of any encoding."""
+    [location] = [value for name, value in response.headers.raw if name.lower() == b"location"][:1]
+    return clean_address(quote(location, safe=string.printable))
+
+
+def open_address(address: str, timeout: float | None = None) -> BinaryIO:
+    """
+    Opens what lies at an address.
+
+    Args:
+        address: An http(s), data: or file: address. Blanks and quotes around it are ignored.
+        timeout: Seconds to wait for a byte from an http(s) address, by default `TIMEOUT`.
+
+    Raises:
+        ValueError, OSError or an error of httpx: if there is nothing to read.
+    """
+    address = strip_quotes(address)
+    if is_data(address):
+        return io.BytesIO(decode_data(address))
+    if address[:5].lower() == "file:":
+        return open(find_path(address), "rb")
+    options = {"timeout": TIMEOUT if timeout is None else timeout, "follow_redirects": True, "headers": HEADERS}
+    with httpx.Client(**options, event_hooks={"response": [mend_headers]}) as client:
+        response = client.get(clean_address(address))
+    content = response.raise_for_status().content
+    if not content:
+        raise ValueError("the answer is empty")
+    return io.BytesIO(content)
+
+
+def mend_headers(response: httpx.Response):
+    """Writes the headers of a response so that httpx reads them as a browser does."""
+    if response.has_redirect_location:
+        response.headers["location"] = read_location(response)
+    if "content-encoding" in response.headers:
+        response.headers["content-encoding"] = response.headers["content-encoding"].lower().replace("x-gzip", "gzip")
+
+
+def decode_data(address: str) -> bytes:
+    """Decodes the content of a data: address: percent-encoded or base64 of either alphabet, with or without its padding."""
+    header, comma, content = strip_quotes(address).partition(",")
+    if not comma:
+        raise ValueError("a data: address needs a comma before its content")
+    content = unquote_to_bytes(content.partition("#")[0])
+    if not re.search(r";\s*base64\s*$", header, re.IGNORECASE):
+        return content
+    content = re.sub(rb"\s+", b"", content).translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
+    return base64.b64decode(content + b"=" * (-len(content) % 4), validate=True)
+
+
+def find_path(address: str) -> str:
+    """Returns the path of a file: address. Raises ValueError if it names another computer."""
+    parts = urlsplit(address.replace("\\", "/"))
+    if parts.netloc.lower() not in ("", "localhost"):
+        raise ValueError(
+            f"{parts.netloc} is another computer: give a path, or an address such as file:///home/me/photo.jpg"
+        )
+    return url2pathname(parts.path)

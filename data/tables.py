@@ -14,7 +14,7 @@ from datasets.exceptions import DatasetGenerationError
 
 from data.labels import UTKFACE_NAME, find_labels, read_word
 from hub.errors import plain_errors
-from image_addresses import is_address
+from image_reading import is_address
 
 
 logger = datasets.logging.get_logger(__name__)

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from image_reading import START_BYTES, find_picture_suffixes, looks_like_picture
+from image_formats import START_BYTES, find_picture_suffixes, looks_like_picture
 
 
 # What the systems of phones and computers lay beside photos. macOS puts a `._` file beside each one.

@@ -12,7 +12,7 @@ from PIL import Image
 
 from files.archives import ARCHIVE_ERRORS, ZIP_STARTS, Member, find_pictures, read_zip
 from files.pictures import PassedOver, PhotoError, is_system_file, read_start, refuse
-from image_reading import name_format
+from image_formats import name_format
 from photos.reading import read_picture
 
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import httpx2
 
 from files.pictures import PhotoError
-from image_addresses import HEADERS, clean_address, decode_data, is_data, read_location, strip_quotes
+from image_reading import HEADERS, clean_address, decode_data, is_data, read_location, strip_quotes
 from photos.reading import NOT_A_PICTURE
 
 

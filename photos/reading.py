@@ -5,7 +5,8 @@ from pathlib import Path
 from PIL import Image
 
 from files.pictures import PhotoError
-from image_reading import MAX_PIXELS, ImageError, to_rgb
+from image_formats import MAX_PIXELS, ImageError
+from image_reading import to_rgb
 
 
 NOT_A_PICTURE = "This file cannot be read as a picture: choose a photo such as a JPEG, PNG, WebP or GIF."

@@ -7,7 +7,7 @@ from threading import Lock
 import gradio as gr
 from PIL import Image
 
-from image_addresses import is_address
+from image_reading import is_address
 from photos.archives import read_pictures
 from photos.drawing import draw_faces
 from photos.fetching import fetch, fetch_files

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from image_addresses import is_data
+from image_reading import is_data
 from photos.drawing import draw_faces
 from pipeline_agegender import AgeGenderPipeline
 from space.face_cards import CARDS_STYLE, CARDS_TEMPLATE, make_cards

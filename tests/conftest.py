@@ -14,6 +14,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+import trustme
 from PIL import Image
 from skimage import data
 
@@ -29,6 +30,16 @@ from tests.support.training import NETWORK, TRAINED, make_command, write_faces
 
 # Networks as small as these lose more by sharing their work between threads than they gain.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_authority(tmp_path_factory):
+    """One certificate authority instead of the world's, which HTTP clients read one by one whenever they are made."""
+    file = tmp_path_factory.mktemp("certificates") / "authority.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(file))
+        yield
 
 
 @pytest.fixture
@@ -125,8 +136,11 @@ def one_epoch(tmp_path_factory, faces, network) -> Path:
 
 
 @pytest.fixture
-def run_train(faces, network):
-    """Calls main() of train.py as the command line does, in this process; each call is a training of its own."""
+def run_train(faces, network, monkeypatch):
+    """Calls main() of train.py as the command line does, in this process, but for the curves; each call is a training."""
+    monkeypatch.setattr(
+        "hub.model_card.draw_curves", lambda history, file: file.write_bytes(b"")
+    )  # takes half of the time
     return lambda output_dir, **changes: run_train_here(make_command(faces, network, output_dir, **changes))
 
 

@@ -12,10 +12,9 @@ ROOT = Path(__file__).parents[1]
 MODEL_FILES = {
     "configuration_agegender",
     "face_detection",
-    "image_addresses",
+    "image_formats",
     "image_processing_agegender",
     "image_reading",
-    "image_repair",
     "modeling_agegender",
     "pipeline_agegender",
 }
@@ -25,9 +24,8 @@ ALLOWED = {
     "configuration_agegender": {"image_processing_agegender", "modeling_agegender"},  # when it saves them
     "face_detection": set(),
     "image_processing_agegender": {"configuration_agegender", "image_reading"},
-    "image_addresses": set(),
-    "image_reading": {"image_addresses", "image_repair"},
-    "image_repair": set(),
+    "image_formats": set(),
+    "image_reading": {"image_formats"},
     "modeling_agegender": {"configuration_agegender", "image_processing_agegender", "pipeline_agegender"},
     "pipeline_agegender": {"configuration_agegender", "face_detection", "image_reading"},
     "files": MODEL_FILES,

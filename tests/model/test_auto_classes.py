@@ -16,9 +16,8 @@ FILES_THAT_TRAVEL = {
     "configuration_agegender.py",
     "modeling_agegender.py",
     "image_processing_agegender.py",
-    "image_addresses.py",
+    "image_formats.py",
     "image_reading.py",
-    "image_repair.py",
     "pipeline_agegender.py",
     "face_detection.py",
 }

@@ -139,7 +139,7 @@ def test_faces_come_from_left_to_right(detector, portrait):
     np.testing.assert_allclose([centre(face) for face in faces], expected, atol=15)
 
 
-@pytest.mark.parametrize("side", [60, 180, 1600, 3000])
+@pytest.mark.parametrize("side", [60, 180, 1600, pytest.param(3000, marks=pytest.mark.slow)])
 def test_finds_a_face_as_large_as_the_picture(detector, portrait, side):
     (face,) = detector.detect(portrait.resize((side, side), Image.Resampling.BICUBIC))
     np.testing.assert_allclose(centre(face) / side, (0.5, 0.56), atol=0.05)

@@ -9,9 +9,8 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
-import image_addresses
-from image_addresses import clean_address, decode_data, find_path, is_address
-from image_reading import to_rgb
+import image_reading
+from image_reading import clean_address, decode_data, find_path, is_address, to_rgb
 from tests.support.web_site import HOSTS, NO_HOSTS, PACKERS, SPELLINGS, run_site
 
 
@@ -94,7 +93,7 @@ def test_what_is_no_host_is_named(host):
 
 
 def test_site_that_sends_nothing_is_given_up(monkeypatch):
-    monkeypatch.setattr(image_addresses, "TIMEOUT", 0.2)
+    monkeypatch.setattr(image_reading, "TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         with pytest.raises(ValueError, match="cannot be read as an image: .*timed out"):
             to_rgb(f"http://127.0.0.1:{silent.getsockname()[1]}/photo.jpg")
@@ -113,7 +112,7 @@ def test_file_addresses(tmp_path, jpeg):
 
 
 def test_file_addresses_of_windows(monkeypatch):
-    monkeypatch.setattr(image_addresses, "url2pathname", nturl2path.url2pathname)
+    monkeypatch.setattr(image_reading, "url2pathname", nturl2path.url2pathname)
     for address in ("file:///C:/My%20photos/a.jpg", "file:///C|/My photos/a.jpg", "file:\\\\\\C:\\My photos\\a.jpg"):
         assert find_path(address) == "C:\\My photos\\a.jpg"
 

@@ -69,9 +69,11 @@ def test_pictures_that_are_faces(run_predict, folder, pictures, estimator, tmp_p
     assert list(list_unreadable(tmp_path, "faces.csv")) == [BROKEN]
 
 
-def test_only_few_pictures_are_in_memory(run_predict, tmp_path, pictures, monkeypatch):
+def test_only_few_pictures_are_in_memory(run_predict, tmp_path, monkeypatch):
     """Only pictures whose faces wait for a full batch."""
-    folder = write_folder(tmp_path / "photos", {f"{index}.webp": pictures["nobody.webp"] for index in range(60)})
+    small = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(small, "PNG")
+    folder = write_folder(tmp_path / "photos", {f"{index}.png": small.getvalue() for index in range(60)})
     alive, most = weakref.WeakValueDictionary(), 0
 
     def read(data: bytes) -> Image.Image:

@@ -82,7 +82,7 @@ def test_bad_files_get_one_sentence(tmp_path, name):
 
 
 def test_heic_without_its_library_is_named(monkeypatch):
-    monkeypatch.setattr("image_reading.pillow_heif", None)
+    monkeypatch.setattr("image_formats.pillow_heif", None)
     with pytest.raises(ValueError) as error:
         read_picture(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
     assert str(error.value) == UNSUPPORTED.format("HEIC")

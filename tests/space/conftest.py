@@ -10,7 +10,7 @@ from PIL import Image
 
 import app
 from hub.loading import load_pipeline
-from image_addresses import is_data
+from image_reading import is_data
 from tests.support.browser import ASTRONAUT, open_chromium, write_camera
 
 

@@ -81,7 +81,9 @@ def test_files_get_faces_or_a_sentence_each(ask):
     assert [answers[1]["error"], answers[3]["error"]] == [NOT_A_PICTURE, REFUSED_ADDRESS]
 
 
-@pytest.mark.parametrize(("name", "fetches"), [("predict_url", MAX_FETCHES), ("predict_files", 1)])
+@pytest.mark.parametrize(
+    ("name", "fetches"), [pytest.param("predict_url", MAX_FETCHES, marks=pytest.mark.slow), ("predict_files", 1)]
+)
 def test_photo_waits_for_no_address_or_many_photos_of_others(ask, hold_fetches, name, fetches):
     answer, fetched = hold_fetches("space.mcp_server", "photos.fetching")
     address = "https://slow.example/photo.jpg"

@@ -20,6 +20,10 @@ from tests.support.processes import find_free_port
 from tests.support.reverse_proxy import run_proxy
 
 
+# One that keeps the path asks more of the page.
+EACH_PROXY = pytest.mark.parametrize("strips", [pytest.param(True, marks=pytest.mark.slow), False])
+
+
 @contextmanager
 def run_page(pipe, root: str) -> Iterator[str]:
     """Serves the page as `app.py` does where `GRADIO_ROOT_PATH` is `root`; yields the address behind the proxy."""
@@ -60,8 +64,8 @@ def own_uploads(monkeypatch, tmp_path):
     ("root", "prefix", "names_itself"),
     [
         ("/faces", "/faces", True),
-        (" tools/faces/ ", "/tools/faces", True),
-        ("/f\u00e4ces", "/f%C3%A4ces", True),
+        pytest.param(" tools/faces/ ", "/tools/faces", True, marks=pytest.mark.slow),
+        pytest.param("/f\u00e4ces", "/f%C3%A4ces", True, marks=pytest.mark.slow),
         ("http://127.0.0.1:{port}/faces/", "/faces", False),
     ],
 )
@@ -82,7 +86,7 @@ def test_all_addresses_lie_below_the_path(own_uploads, estimator, root, prefix, 
         assert httpx2.get(f"{target}gradio_api/info").status_code == 200
 
 
-@pytest.mark.parametrize("strips", [True, False])
+@EACH_PROXY
 def test_programs_get_answers(own_uploads, estimator, strips):
     with run_page(estimator, "/faces") as target, run_proxy(target, "/faces", strips) as url:
         client = Client(url, verbose=False)
@@ -92,7 +96,7 @@ def test_programs_get_answers(own_uploads, estimator, strips):
         assert answer["faces"] == faces
 
 
-@pytest.mark.parametrize("strips", [True, False])
+@EACH_PROXY
 def test_redirects_stay_below_the_path(own_uploads, estimator, strips):
     with run_page(estimator, "/faces") as target, run_proxy(target, "/faces", strips) as url:
         assert strips or httpx2.get(url).headers["location"] == f"{url}/"
@@ -122,7 +126,7 @@ def shipped():
     return load_pipeline(str(app.FOLDER))
 
 
-@pytest.mark.parametrize("strips", [True, False])
+@EACH_PROXY
 def test_scripts_are_found_from_an_address_without_a_slash(own_uploads, estimator, strips):
     with run_page(estimator, "/faces") as target, run_proxy(target, "/faces", strips) as url:
         for address in (url, f"{url}/"):

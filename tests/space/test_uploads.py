@@ -62,7 +62,6 @@ def test_page_promises_eleven_minutes():
 
 def test_nothing_that_a_visitor_does_keeps_photos_or_ends_the_deletion(monkeypatch, tmp_path, estimator):
     monkeypatch.setenv(VARIABLE, str(tmp_path))
-    monkeypatch.setattr(uploads, "MAX_AGE", 6)
     monkeypatch.setattr(uploads, "INTERVAL", 0.2)
     page = app.build_page(estimator)
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **app.make_launch_options(estimator))
@@ -79,6 +78,7 @@ def test_nothing_that_a_visitor_does_keeps_photos_or_ends_the_deletion(monkeypat
         # A folder in the place of a photo: Gradio's own deletion would end there.
         httpx2.post(f"{url}gradio_api/call/predict", json={"data": [make_file(str(Path(path).parent))]})
         assert len(list_files(tmp_path) - first) >= 3
+        monkeypatch.setattr(uploads, "MAX_AGE", 0.5)
         wait_for_files(tmp_path, first)  # the examples and charts of the page stay
         save_picture(Image.new("RGB", (8, 8)))
         assert len(list_files(tmp_path)) == len(first) + 1

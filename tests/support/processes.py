@@ -24,11 +24,13 @@ def reset_accelerate():
 def run_here(program: str, command: list[str]):
     """Calls main() of a program as its command line does, in this process."""
     reset_accelerate()
-    argv = sys.argv
+    argv, main = sys.argv, importlib.import_module(program).main
     sys.argv = [f"{program}.py", *command]
+    gc.freeze()  # accelerate collects garbage, among all that pytest and the imports hold
     try:
-        importlib.import_module(program).main()
+        main()
     finally:
+        gc.unfreeze()
         sys.argv = argv
 
 

@@ -64,6 +64,7 @@ def test_resuming_within_an_epoch_equals_an_uninterrupted_training(run_train, tr
     assert_resumes_bit_for_bit(run_train, trained, tmp_path / "copy", start=1, **TRAINED)
 
 
+@pytest.mark.slow
 def test_resuming_with_extra_faces_a_teacher_and_accumulation_equals_an_uninterrupted_training(
     run_train, one_epoch, tmp_path
 ):
@@ -127,9 +128,9 @@ def test_going_back_to_a_checkpoint_goes_back_to_its_best_weights(run_train, tra
     ("changes", "resumed_at", "end"),
     [
         # An epoch of 30 images has 15 updates of 2. Of the second epoch, 12 images are done.
-        ({"per_device_train_batch_size": 2}, 15 + 6, 3 * 15),
+        pytest.param({"per_device_train_batch_size": 2}, 15 + 6, 3 * 15, marks=pytest.mark.slow),
         # An epoch has 7 steps of 4, so 4 updates.
-        ({"gradient_accumulation_steps": 2}, 4 + 2, 3 * 4),
+        pytest.param({"gradient_accumulation_steps": 2}, 4 + 2, 3 * 4, marks=pytest.mark.slow),
         # An epoch has 3 updates of 8. The 18 images that are left make two, one more than the schedule has left.
         ({"per_device_train_batch_size": 8}, 3 + 2, 3 * 3),
     ],
