@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.exceptions import DatasetGenerationError
 
-from data.labels import UTKFACE_NAME, find_labels
+from data.labels import UTKFACE_NAME, find_labels, read_word
 from hub.errors import plain_errors
 from image_addresses import is_address
 
@@ -129,3 +129,15 @@ def check_label_columns(source: str, features: datasets.Features):
         logger.warning(
             f"{source} has the columns {unread}, which are not read: labels are age, age_low, age_high, gender."
         )
+
+
+def check_genders(source: str, split: datasets.Dataset):
+    """Raises ValueError if genders are numbered 1 and 2, where 1 is mostly male, which would be read as female."""
+    for column in (column for column, label in find_labels(split.features).items() if label == "gender"):
+        feature = split.features[column]
+        values = split.unique(column) if isinstance(feature, datasets.Value) else getattr(feature, "names", [])
+        words = set(map(read_word, values))
+        if "2" in words and "0" not in words:
+            raise ValueError(
+                f"{source!r} numbers the genders in {column!r} 1 and 2. Here 0 is male and 1 is female: use words."
+            )

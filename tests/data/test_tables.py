@@ -94,7 +94,9 @@ def test_the_example_in_the_docs_makes_tables_of_fairface_and_adience(tmp_path, 
 
 def test_bands_in_columns_and_names_of_columns(tmp_path, warnings):
     columns = {"Age Low": [20] * 20, "Age_High": ["29"] * 20, "Sex": pandas.Categorical(["Man", "woman "] * 10)}
-    table = make_table(range(20)).remove_columns("age").to_pandas().assign(**columns, age_group="20s", is_male=1, page=1)
+    table = (
+        make_table(range(20)).remove_columns("age").to_pandas().assign(**columns, age_group="20s", is_male=1, page=1)
+    )
     (tmp_path / "table").mkdir()
     table.to_parquet(tmp_path / "table" / "faces.parquet")
     loaded = load_rows(tmp_path / "table")
@@ -109,6 +111,9 @@ def test_columns_that_leave_it_open_are_refused(tmp_path):
         ValueError, match="has two columns for one label, {.*'Sex': 'gender', 'gender': 'gender'}: keep one"
     ):
         load_utkface(write_splits(tmp_path / "two", faces=two))
+    for name, codes in (("numbers", [1, 2, 1, 2]), ("text", ["1", "2", "1", "2"])):
+        with pytest.raises(ValueError, match="numbers the genders in 'sex' 1 and 2. Here 0 is male"):
+            load_utkface(write_splits(tmp_path / name, faces=make_table(range(4), sex=codes)))
     with pytest.raises(ValueError, match=r"has the columns \['Years', 'image'\], but lacks \['age'\]"):
         load_utkface(write_splits(tmp_path / "none", faces=make_table(range(4)).rename_column("age", "Years")))
 
