@@ -12,7 +12,7 @@ from typing import NamedTuple
 import datasets
 
 from data.labels import read_labels
-from data.tables import SPLIT_NAMES, check_label_columns, is_parquet, load_table, read_name
+from data.tables import SPLIT_NAMES, check_genders, check_label_columns, is_parquet, load_table, read_name
 from files.archives import ARCHIVE_ERRORS, ARCHIVE_NAME, find_pictures, is_archive, read_archive
 from files.folders import Found, expand_home, find_files
 from files.pictures import PassedOver, is_picture, is_system_file, read_start, refuse, to_text
@@ -134,6 +134,7 @@ class Source:
         self.has_splits = len(self.table) > 1
         if labelled:
             check_label_columns(self.data_dir, next(iter(self.table.values())).features)
+            check_genders(self.data_dir, self.table)
             if self.has_splits and not set(self.table) <= set(SPLIT_NAMES):
                 known = ", ".join(SPLIT_NAMES)
                 raise ValueError(f"{self.data_dir!r} has the splits {sorted(self.table)}; known are {known}.")

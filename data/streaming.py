@@ -28,6 +28,7 @@ from data.splits import read_list
 from data.tables import (
     SPLIT_NAMES,
     check_columns,
+    check_genders,
     check_label_columns,
     escape_files,
     explain_absence,
@@ -136,6 +137,7 @@ def load_streamed_faces(data_dir: str, strict: bool) -> tuple[datasets.DatasetDi
     for features in (open_stream(files).features, next(iter(table.values())).features):
         check_columns(data_dir, features, "image")
         check_label_columns(data_dir, features)
+    check_genders(data_dir, table)
     held_out = load_utkface(Source(data_dir, table=table), strict)
     keys = tuple(file_system.ukey(path) for file_system, path in map(fsspec.core.url_to_fs, files))
     with raise_cause():

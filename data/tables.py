@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.exceptions import DatasetGenerationError
 
-from data.labels import UTKFACE_NAME, find_labels
+from data.labels import UTKFACE_NAME, find_labels, read_word
 from hub.errors import plain_errors
 from image_reading import is_address
 
@@ -129,3 +129,18 @@ def check_label_columns(source: str, features: datasets.Features):
         logger.warning(
             f"{source} has the columns {unread}, which are not read: labels are age, age_low, age_high, gender."
         )
+
+
+def check_genders(source: str, table: datasets.DatasetDict):
+    """Raises ValueError if a table numbers genders 1 and 2, of which 1 may be male there."""
+    for split in table.values():
+        for column in (name for name, label in find_labels(split.features).items() if label == "gender"):
+            feature = split.features[column]
+            values = getattr(feature, "names", ())
+            if isinstance(feature, datasets.Value):
+                values = split.unique(column)
+            if "2" in (words := set(map(read_word, values))) and "0" not in words:
+                raise ValueError(
+                    f"{source!r} numbers the genders of its column {column!r} 1 and 2. Here 0 is male and 1 is female, so "
+                    "write them as words."
+                )

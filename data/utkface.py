@@ -5,6 +5,7 @@ Near-duplicates never lie in two splits.
 """
 
 import hashlib
+import io
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from data.near_duplicates import group_near_duplicates, make_thumbnail
 from data.sources import READING_ERRORS, Source
 from data.splits import DEFAULT_SHARE, SPLIT_LISTS, draw_groups, drop_groups, find_listed, make_stratum, read_list
 from data.tables import SPLIT_NAMES, raise_cause
+from image_reading import to_rgb
 
 
 logger = datasets.logging.get_logger(__name__)
@@ -38,6 +40,17 @@ FEATURES = datasets.Features(
         "group": datasets.Value("int32"),
     }
 )
+
+
+def make_plain(data: bytes) -> bytes:
+    """Returns an encoded image; as PNG if `datasets.Image` cannot read it, for instance since its metadata is damaged."""
+    try:
+        datasets.Image().decode_example({"bytes": data, "path": None})
+        return data
+    except Exception:  # as decoders do
+        png = io.BytesIO()
+        to_rgb(data).save(png, "PNG")
+        return png.getvalue()
 
 
 class UTKFace(datasets.GeneratorBasedBuilder):
@@ -88,7 +101,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
                 raise ValueError(f"{self.source.data_dir} has changed while it was read: start again.")
             if face_split == split:
                 try:
-                    image = {"path": face.name, "bytes": entry.read()}
+                    image = {"path": face.name, "bytes": make_plain(entry.read())}
                 except READING_ERRORS as error:  # deleted since it was scanned
                     logger.warning(f"{entry.path} is left out: {error}")
                     continue

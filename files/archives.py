@@ -7,7 +7,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -27,8 +27,6 @@ ARCHIVE_ERRORS = (
     tarfile.TarError, zipfile.BadZipFile,
 )  # fmt: skip
 ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")  # with files, empty, and written in several parts
-# Other methods cannot be limited: a few bytes of bzip2 become hundreds of megabytes in one step.
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ARCHIVE_NAME = re.compile(r"\.(zip|7z|rar|tar(\.\w+)?|t(gz|bz2?|xz|zst))$", re.IGNORECASE)
 
 
@@ -59,7 +57,9 @@ class BoundedReader(io.BufferedReader):
         return super().read(size)
 
 
-def read_zip(source: str | Path | bytes, max_directory_bytes: int | None = None) -> Iterator[Member]:
+def read_zip(
+    source: str | Path | bytes, max_directory_bytes: int | None = None, methods: Collection[int] = ()
+) -> Iterator[Member]:
     """
     Yields the files of a zip archive.
 
@@ -67,6 +67,7 @@ def read_zip(source: str | Path | bytes, max_directory_bytes: int | None = None)
         source: Path or content.
         max_directory_bytes: Maximum size of the directory, which zipfile reads into memory, where it takes about ten
             times its size.
+        methods: Methods of compression to unpack; all that zipfile knows if empty.
 
     Raises:
         PhotoError: if the directory is too large.
@@ -79,17 +80,21 @@ def read_zip(source: str | Path | bytes, max_directory_bytes: int | None = None)
         for member in archive.infolist():
             name = clean_name(member.filename)
             if name and not member.filename.endswith(("/", "\\")):
-                yield Member(name, member.file_size, partial(read_zip_member, archive, member))
+                yield Member(name, member.file_size, partial(read_zip_member, archive, member, methods))
 
 
-def read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int = -1) -> bytes:
+def read_zip_member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, methods: Collection[int], size: int = -1
+) -> bytes:
     if member.flag_bits & 1:
         raise PhotoError(ENCRYPTED)
-    if member.compress_type not in METHODS:
+    if methods and member.compress_type not in methods:
         raise PhotoError(UNKNOWN_PACKING)
     try:
         with archive.open(member) as file:
             return file.read(size)
+    except NotImplementedError as error:
+        raise PhotoError(UNKNOWN_PACKING) from error
     except ARCHIVE_ERRORS as error:
         raise PhotoError(DAMAGED.format(error)) from error
 

@@ -1,6 +1,7 @@
 """Reads the photos in files and zip archives, without unpacking archives to the disk."""
 
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -26,6 +27,8 @@ MAX_MEMBER_BYTES = 50 * 10**6
 MAX_TOTAL_BYTES = 2 * 10**9
 MAX_SECONDS = 1800.0
 MAX_DIRECTORY_BYTES = 2 * 10**6
+# Other methods cannot be limited: a few bytes of bzip2 become hundreds of megabytes in one step.
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # The path or the content of a file, or the reason why there is no content.
 FileOrReason = Path | bytes | ValueError
 
@@ -107,7 +110,7 @@ def list_members(name: str, source: Path | bytes) -> Iterator[Member]:
     """Yields the pictures of a zip archive, then one that raises what is to be said about the archive itself."""
     passed_over, sentence = PassedOver(), NO_MEMBERS
     try:
-        members = read_zip(source, MAX_DIRECTORY_BYTES)
+        members = read_zip(source, MAX_DIRECTORY_BYTES, METHODS)
         # What a system added is no file of the visitor, who need not hear of it.
         for member in find_pictures((member for member in members if not is_system_file(member.name)), passed_over):
             sentence = ""

@@ -7,9 +7,8 @@ import gradio as gr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from hub.errors import DISK_ERRORS, find_cause
 from space.inference import find_address
-from space.uploads import NO_ROOM
+from space.uploads import NO_ROOM, is_of_disk
 
 
 USE_PREDICT_URL = "Addresses are not read here: call /predict_url for a photo at an address."
@@ -65,16 +64,8 @@ def find_dicts(value: object) -> Iterator[dict]:
         yield from find_dicts(item)
 
 
-def is_of_disk(error: Exception) -> bool:
-    """Returns whether an error, which Gradio may have wrapped, comes from a full or read-only disk."""
-    return getattr(find_cause(error), "errno", None) in DISK_ERRORS
-
-
 async def explain_call(request: Request, error: Exception) -> Response:
-    """
-    Answers a call of an endpoint that does not exist or has other parameters, or an upload that cannot be written, with a
-    sentence instead of status 500.
-    """
+    """Answers an unknown endpoint, other parameters or an upload on a full disk with a sentence instead of status 500."""
     if is_of_disk(error):
         return PlainTextResponse(NO_ROOM, status_code=507)
     if not any(f"/gradio_api/{way}" in request.url.path for way in WAYS_TO_CALL):

@@ -41,7 +41,9 @@ def write_base(send: Send, root: str) -> Send:
         if message["type"] == "http.response.start":
             del MutableHeaders(scope=message)["content-length"]  # the page gets longer
         else:
-            message["body"] = message.get("body", b"").replace(b'<base href="./"', f'<base href="{root}/"'.encode())
+            body = message.get("body", b"").replace(b'<base href="./"', f'<base href="{root}/"'.encode())
+            # The one link that is not relative would leave the path.
+            message["body"] = body.replace(b'href="/manifest.json"', b'href="manifest.json"')
         await send(message)
 
     return send_page

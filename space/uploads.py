@@ -11,7 +11,7 @@ from threading import Thread
 
 from PIL import Image
 
-from hub.errors import plain_errors
+from hub.errors import DISK_ERRORS, find_cause, plain_errors
 
 
 try:
@@ -55,6 +55,11 @@ def use_own_folder():
 def explain_disk(folder: str) -> AbstractContextManager:
     """Returns a context that raises ValueError if the files of the page cannot be written to a folder."""
     return plain_errors(f"The page cannot write to {folder}", REMEDY, errors=(OSError,))
+
+
+def is_of_disk(error: Exception) -> bool:
+    """Returns whether an error, which Gradio may have wrapped, comes from a full or read-only disk."""
+    return getattr(find_cause(error), "errno", None) in DISK_ERRORS
 
 
 def find_own_folder() -> Path:

@@ -164,7 +164,7 @@ def test_fingerprint_of_loaded_tables_follows_their_files(tmp_path):
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
-@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
 def test_a_damaged_image_does_not_keep_others_from_being_read(tmp_path, compression):
     path = tmp_path / "faces.zip"
     with zipfile.ZipFile(path, "w", compression) as archive:

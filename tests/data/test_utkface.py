@@ -187,9 +187,10 @@ def test_the_loader_reads_what_the_page_reads(folder, warnings):
     assert set(names) <= set(images["file_name"]) and "1 of 67 images" in warnings.text
     processor = AgeGenderImageProcessor(size={"height": 32, "width": 32})
     (batch,) = make_evaluation_dataloader(images, processor, batch_size=99, num_workers=0)
-    for name, pixels in zip(images["file_name"], batch["pixel_values"]):
+    for name, pixels, row in zip(images["file_name"], batch["pixel_values"], images):
         picture = read_picture(folder / name)
         assert torch.equal(pixels, processor(picture, return_tensors="pt").pixel_values[0])
+        assert row["image"].size == picture.size  # that users of the data set see
 
 
 def test_an_unreadable_file_does_not_shadow_a_good_one_of_the_same_name(tmp_path, images):

@@ -64,9 +64,9 @@ def read_all(path: Path) -> tuple[dict[str, bytes | str], str]:
 ZIPPED = {"a.jpg": CONTENT, "b/IMG_0001": CONTENT, "c.PNG": OTHER, "notes.txt": b"text", "__MACOSX/._a.jpg": b"x"}
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 @pytest.mark.parametrize("name", ["photos.zip", "PHOTOS.ZIP", "photos"])
-def test_zip_of_all_names(tmp_path, method, name):
+def test_zip_of_all_methods_and_names(tmp_path, method, name):
     path = write_zip(tmp_path / name, ZIPPED, compression=method)
     said = "2 other files were passed over, such as notes.txt."
     assert read_all(path) == ({"a.jpg": CONTENT, "b/IMG_0001": CONTENT, "c.PNG": OTHER}, said)
