@@ -3,6 +3,7 @@
 import copy
 import warnings
 
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -135,8 +136,6 @@ def test_traced_model(pixel_values):
 @pytest.mark.parametrize("dynamo", [False, True])
 def test_onnx(pixel_values, tmp_path, dynamo):
     """At a side of 36, the strides leave odd sides, which ONNX divides in another way than Python."""
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
     model, pixels = make_model(return_dict=False), torch.randn(2, 3, 36, 36)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
