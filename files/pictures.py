@@ -16,9 +16,9 @@ class PhotoError(ValueError):
     """A photo, archive or address that cannot be read. The message is a sentence that needs no name of the file."""
 
 
-def refuse(reason: str, size: int = -1) -> bytes:
+def refuse(reason: str | PhotoError, size: int = -1) -> bytes:
     """Stands for the reader of a file that cannot be read. Raises PhotoError."""
-    raise PhotoError(reason)
+    raise reason if isinstance(reason, PhotoError) else PhotoError(reason)
 
 
 class PassedOver(list):

@@ -33,6 +33,10 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 FileOrReason = Path | bytes | ValueError
 
 
+class Note(PhotoError):
+    """What is said about an archive that has been read."""
+
+
 def read_pictures(
     files: Iterable[str | Path | tuple[str, FileOrReason]], max_files: int = 1000
 ) -> Iterator[tuple[str, Image.Image | ValueError]]:
@@ -108,17 +112,17 @@ def read_member(member: Member, max_bytes: int) -> Image.Image:
 
 def list_members(name: str, source: Path | bytes) -> Iterator[Member]:
     """Yields the pictures of a zip archive, then one that raises what is to be said about the archive itself."""
-    passed_over, sentence = PassedOver(), NO_MEMBERS
+    passed_over, said = PassedOver(), PhotoError(NO_MEMBERS)
     try:
         members = read_zip(source, MAX_DIRECTORY_BYTES, METHODS)
         # What a system added is no file of the visitor, who need not hear of it.
         for member in find_pictures((member for member in members if not is_system_file(member.name)), passed_over):
-            sentence = ""
+            said = None
             yield member
-        sentence = str(passed_over) or sentence
+        said = Note(passed_over) if passed_over else said
     except PhotoError as error:
-        sentence = str(error)
+        said = error
     except ARCHIVE_ERRORS:
-        sentence = NOT_A_ZIP
-    if sentence:
-        yield Member(name, 0, partial(refuse, sentence))
+        said = PhotoError(NOT_A_ZIP)
+    if said:
+        yield Member(name, 0, partial(refuse, said))

@@ -7,7 +7,7 @@ from functools import partial
 import gradio as gr
 
 from metrics.results import name_count
-from photos.archives import count_pictures, read_pictures
+from photos.archives import Note, count_pictures, read_pictures
 from photos.face_table import make_face_rows, make_unreadable_row, to_csv
 from photos.wording import describe_gender, describe_interval
 from pipeline_agegender import AgeGenderPipeline
@@ -33,11 +33,12 @@ def fill_table(
     """Yields the rows so far, a sentence, and a link to their CSV, so that they can be saved after a cancellation."""
     paths = find_sources(files)
     total = count_pictures(paths)
-    rows, done, failed, shown_at = [], 0, 0, time.monotonic()
+    rows, done, failed, notes, shown_at = [], 0, 0, 0, time.monotonic()
     for name, picture in read_pictures(paths):
         if isinstance(picture, ValueError):
             rows.append(make_unreadable_row(name, picture))
-            failed += 1
+            notes += isinstance(picture, Note)
+            failed += not isinstance(picture, Note)
         else:
             rows += make_face_rows(name, find_faces(pipe, picture))
         done += 1
@@ -46,7 +47,7 @@ def fill_table(
             yield show_rows(rows, f"{done} of {name_count(total, 'file')}")
             shown_at = time.monotonic()
     faces = sum(row["face"] is not None for row in rows)
-    sentence = f"{name_count(done, 'file')}, {name_count(faces, 'face')}" + (
+    sentence = f"{name_count(done - notes, 'file')}, {name_count(faces, 'face')}" + (
         f", {failed} could not be read." if failed else "."
     )
     yield show_rows(rows, sentence)
