@@ -2,12 +2,12 @@
 Serves the web page and its API: photos in, the apparent age and gender of each face out.
 
     python app.py
-    AGEGENDER_MODEL=name/repo@revision python app.py
+    python app.py --model name/repo@revision --host 0.0.0.0 --port 8080
 
-`AGEGENDER_MODEL` is a Hub id, `id@revision` or a folder with weights and configuration, by default the folder of this
-file. Code is loaded from this folder only.
+Code is loaded from this folder only.
 """
 
+import argparse
 import gc
 import os
 import signal
@@ -105,10 +105,30 @@ def make_launch_options(pipe: AgeGenderPipeline) -> dict:
     }
 
 
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Serves the page that reads age and gender from photos.", allow_abbrev=False
+    )
+    parser.add_argument(
+        "--model",
+        default=os.environ.get("AGEGENDER_MODEL") or str(FOLDER),
+        help="Model folder, Hub id or id@revision. Default: AGEGENDER_MODEL, or else the folder of this file.",
+    )
+    parser.add_argument("--host", help="Address to serve. Default: GRADIO_SERVER_NAME, or else 127.0.0.1.")
+    parser.add_argument("--port", type=int, help="Default: GRADIO_SERVER_PORT, or else the first free one from 7860.")
+    parser.add_argument("--share", action="store_true", help="Also make a public address on a server of Gradio.")
+    arguments = parser.parse_args()
+    if arguments.port is not None and not 0 < arguments.port < 2**16:
+        parser.error(f"--port must be from 1 to 65535, got {arguments.port}.")
+    return arguments
+
+
 def main():
+    arguments = parse_arguments()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, so that no photo is left
-    pipe = load_pipeline(*split_revision(os.environ.get("AGEGENDER_MODEL") or str(FOLDER)))
-    build_page(pipe).launch(root_path=find_root_path(), **make_launch_options(pipe))
+    pipe = load_pipeline(*split_revision(arguments.model))
+    address = {"server_name": arguments.host, "server_port": arguments.port, "share": arguments.share or None}
+    build_page(pipe).launch(**address, root_path=find_root_path(), **make_launch_options(pipe))
 
 
 if __name__ == "__main__":

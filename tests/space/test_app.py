@@ -12,6 +12,36 @@ from image_processing_agegender import AgeGenderImageProcessor
 from tests.support.models import make_config, make_model
 
 
+@pytest.fixture(autouse=True)
+def command(monkeypatch):
+    """The command line, without arguments."""
+    monkeypatch.setattr(sys, "argv", ["app.py"])
+
+
+def test_arguments_name_model_and_address(monkeypatch):
+    started = {}
+
+    class Page:
+        def launch(self, **options):
+            started.update(options)
+
+    monkeypatch.setattr(app, "load_pipeline", lambda *source: started.update(source=source))
+    monkeypatch.setattr(app, "build_page", lambda pipe: Page())
+    monkeypatch.setattr(app, "make_launch_options", lambda pipe: {})
+    monkeypatch.setenv("AGEGENDER_MODEL", "me/other")
+    monkeypatch.setattr(sys, "argv", ["app.py", "--model", "me/model@v1", "--host", "0.0.0.0", "--port", "8080"])
+    app.main()
+    assert started["source"] == ("me/model", "v1")
+    assert (started["server_name"], started["server_port"], started["share"]) == ("0.0.0.0", 8080, None)
+
+
+def test_ports_that_there_are_not_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["app.py", "--port", "70000"])
+    with pytest.raises(SystemExit):
+        app.main()
+    assert "--port must be from 1 to 65535, got 70000." in capsys.readouterr().err
+
+
 def test_split_revision(tmp_path):
     assert split_revision("me/model") == ("me/model", None)
     assert split_revision("me/model@v1.2") == ("me/model", "v1.2")
