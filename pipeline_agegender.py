@@ -46,9 +46,9 @@ class AgeGenderPipeline(ChunkPipeline):
     >>> from transformers import pipeline
 
     >>> estimator = pipeline("age-gender-estimation", model=".", trust_remote_code=True)
-    >>> estimator("photo.jpg")
-    [{'age': 31.0, 'age_interval': [24.0, 43.0], 'gender': 'female', 'gender_score': 0.98,
-      'box': {'xmin': 12, 'ymin': 30, 'xmax': 99, 'ymax': 140}, 'detection_score': 0.93}]
+    >>> estimator("assets/astronaut.jpg")
+    [{'age': 29.0, 'age_interval': [17.0, 46.0], 'gender': 'female', 'gender_score': 0.83,
+      'box': {'xmin': 180, 'ymin': 66, 'xmax': 270, 'ymax': 177}, 'detection_score': 0.95}]
     ```
     """
 
