@@ -92,7 +92,7 @@ def test_locked_members_leave_room_for_others(tmp_path, monkeypatch):
 
 def test_name_that_is_no_text_gets_a_sentence(tmp_path):
     content = write_zip(tmp_path / "a.zip", {"\u00fc.png": encode(RED)}).read_bytes()
-    (tmp_path / "a.zip").write_bytes(content.replace(b"\xc3", b"\xff", 1))
+    (tmp_path / "a.zip").write_bytes(content.replace(b"\xc3\xbc", b"\xff\xbc", 1))
     [(_, answer)] = read_pictures([tmp_path / "a.zip"])
     assert str(answer).startswith("This file is damaged in its archive")
 
