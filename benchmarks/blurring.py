@@ -6,8 +6,6 @@ Evaluates a model on blurred and low-resolution validation faces: errors, and co
 The intervals of the shipped model are calibrated on half of the validation images.
 """
 
-import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,13 +13,14 @@ import torch
 from accelerate import Accelerator
 from PIL import Image, ImageFilter
 
+from benchmarks.reporting import make_parser, report
 from data.loaders import make_evaluation_dataloader
 from data.utkface import load_utkface
 from hub.errors import run
 from hub.loading import load_model
 from metrics.age_gender import describe_errors
 from metrics.prediction import compute_metrics, compute_predictions
-from metrics.results import compute_weights_sha256, describe_machine, write_json
+from metrics.results import compute_weights_sha256, describe_machine
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,13 +55,9 @@ class ChangedImages:
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--model", default=str(ROOT), help="Model folder or Hub id. Default: this folder.")
+    parser = make_parser(__doc__)
     parser.add_argument("--data_dir", required=True, help="UTKFace: folder, archive, Parquet folder or data set id.")
     parser.add_argument("--every", type=int, default=4, help="Use every n-th validation image.")
-    parser.add_argument("--output", type=Path, help="JSON file for the results.")
     arguments = parser.parse_args()
     accelerator = Accelerator(cpu=True)
     images = load_utkface(arguments.data_dir)["validation"]
@@ -81,9 +76,7 @@ def main():
         }
         print(name, results["changes"][name])
     results |= {"weights_sha256": compute_weights_sha256(arguments.model), **describe_machine()}
-    print(json.dumps(results, indent=2))
-    if arguments.output:
-        write_json(arguments.output, results)
+    report(results, arguments.output)
 
 
 if __name__ == "__main__":

@@ -13,18 +13,17 @@ from which `face_detection.UTKFACE_TEMPLATE` is taken.
 """
 
 import argparse
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.reporting import make_parser, report
 from data.utkface import load_utkface
 from face_detection import UTKFACE_TEMPLATE, FaceDetector, align_face
 from hub.errors import run
 from hub.loading import load_pipeline
-from metrics.results import GENDERS, compute_weights_sha256, describe_machine, name_data, write_json
+from metrics.results import GENDERS, compute_weights_sha256, describe_machine, name_data
 
 
 FACE_SIDES = (24, 32, 40, 64, 100, 180, 300, 600)
@@ -35,15 +34,10 @@ TARGETS = {"found": 0.98, "mae_lost": 0.3, "gender_accuracy_lost": 0.005}
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    root = Path(__file__).resolve().parent.parent
-    parser.add_argument("--model", default=str(root), help="Model folder or Hub id. Default: this folder.")
+    parser = make_parser(__doc__)
     parser.add_argument("--data_dir", required=True, help="UTKFace: folder, archive, Parquet folder or data set id.")
     parser.add_argument("--num_faces", type=int, default=1000, help="Faces to paste, with --by_size of each size.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the faces, positions and angles.")
-    parser.add_argument("--output", type=Path, help="JSON file for the results.")
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--by_size", action="store_true", help="Share of detected faces by size.")
     part.add_argument("--template", action="store_true", help="Mean landmarks on UTKFace's images.")
@@ -213,9 +207,7 @@ def main():
         "weights_sha256": None if arguments.by_size or arguments.template else compute_weights_sha256(arguments.model),
         **describe_machine(),
     }
-    print(json.dumps(results, indent=2))
-    if arguments.output:
-        write_json(arguments.output, results)
+    report(results, arguments.output)
 
 
 if __name__ == "__main__":

@@ -4,17 +4,16 @@ Measures faces per second of a model and of a ViT-B/16 with random weights at 22
     python -m benchmarks.speed --model . --output benchmarks/speed.json
 """
 
-import argparse
-import json
 import time
 from pathlib import Path
 
 import torch
 from transformers import ViTConfig, ViTForImageClassification
 
+from benchmarks.reporting import make_parser, report
 from hub.errors import run
 from hub.loading import load_model
-from metrics.results import compute_weights_sha256, describe_machine, write_json
+from metrics.results import compute_weights_sha256, describe_machine
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,14 +31,10 @@ def time_batch(model: torch.nn.Module, pixel_values: torch.Tensor, repeats: int)
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--model", default=str(ROOT), help="Model folder or Hub id. Default: this folder.")
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--rounds", type=int, default=5, help="Measurements of each model, of which the fastest counts."
     )
-    parser.add_argument("--output", type=Path, help="JSON file for the results.")
     arguments = parser.parse_args()
 
     ours, processor = load_model(arguments.model)
@@ -67,9 +62,7 @@ def main():
         "weights_sha256": compute_weights_sha256(arguments.model),
         **describe_machine(),
     }
-    print(json.dumps(results, indent=2))
-    if arguments.output:
-        write_json(arguments.output, results)
+    report(results, arguments.output)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ Times are CPU seconds of one thread per photo, network included.
 import argparse
 import json
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,9 +19,10 @@ import torch
 from PIL import Image
 
 from benchmarks.framing import find_nearest_face, load_chips, paste_chip
+from benchmarks.reporting import make_parser, report
 from hub.errors import run
 from hub.loading import load_pipeline
-from metrics.results import compute_weights_sha256, describe_machine, name_data, write_json
+from metrics.results import compute_weights_sha256, describe_machine, name_data
 
 
 PHOTO_SIZE = (480, 360)
@@ -31,16 +31,11 @@ SIDES = (60, 220)  # of the crop, in pixels
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    root = Path(__file__).resolve().parent.parent
-    parser.add_argument("--model", default=str(root), help="Model folder or Hub id. Default: this folder.")
+    parser = make_parser(__doc__)
     parser.add_argument("--data_dir", required=True, help="UTKFace: folder, archive, Parquet folder or data set id.")
     parser.add_argument("--num_faces", type=int, default=60, help="Photos, of one face each.")
     parser.add_argument("--step", type=int, default=15, help="Degrees from one angle to the next.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the faces, sizes and positions.")
-    parser.add_argument("--output", type=Path, help="JSON file for the results.")
     return parser.parse_args()
 
 
@@ -120,9 +115,7 @@ def main():
         "weights_sha256": compute_weights_sha256(arguments.model),
         **describe_machine(),
     }
-    print(json.dumps(results, indent=2))
-    if arguments.output:
-        write_json(arguments.output, results)
+    report(results, arguments.output)
 
 
 if __name__ == "__main__":

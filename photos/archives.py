@@ -34,7 +34,7 @@ FileOrReason = Path | bytes | ValueError
 
 
 class Note(PhotoError):
-    """What is said about an archive that has been read."""
+    """Says which files of an archive were passed over; the others have been read."""
 
 
 def read_pictures(

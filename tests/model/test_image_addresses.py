@@ -11,7 +11,7 @@ from PIL import Image
 
 import image_reading
 from image_reading import clean_address, decode_data, find_path, is_address, to_rgb
-from tests.support.web_site import HOSTS, NO_HOSTS, PACKERS, SPELLINGS, run_site
+from tests.support.web_site import HOSTS, NO_HOSTS, PACKERS, SPELLINGS, renew, run_site
 
 
 SIZE = (60, 40)
@@ -33,10 +33,7 @@ def running(jpeg):
 @pytest.fixture
 def site(running, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
-    running.packing = ""
-    running.requests.clear()
-    running.host = f"127.0.0.1:{running.server_port}"
-    return running
+    return renew(running, "127.0.0.1")
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)

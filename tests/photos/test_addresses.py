@@ -10,7 +10,7 @@ from PIL import Image
 from photos import fetching
 from photos.fetching import BROKEN_OFF, NOT_AN_ADDRESS, fetch, fetch_files, unpack
 from photos.reading import EMPTY, NOT_A_PICTURE, read_picture
-from tests.support.web_site import HOSTS, NO_HOSTS, PACKERS, SPELLINGS, run_site
+from tests.support.web_site import HOSTS, NO_HOSTS, PACKERS, SPELLINGS, renew, run_site
 
 
 PUBLIC = "127.0.0.2"  # in the tests; Linux answers on all of 127/8
@@ -28,10 +28,7 @@ def running():
 @pytest.fixture
 def site(running, monkeypatch):
     monkeypatch.setattr(fetching, "is_public", lambda address: address == PUBLIC)
-    running.packing = ""
-    running.requests.clear()
-    running.host = f"{PUBLIC}:{running.server_port}"
-    return running
+    return renew(running, PUBLIC)
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)

@@ -121,6 +121,13 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def renew(site: ThreadingHTTPServer, host: str) -> ThreadingHTTPServer:
+    """Forgets what a test has asked for and set, and sets the host that the next one asks."""
+    site.packing, site.host = "", f"{host}:{site.server_port}"
+    site.requests.clear()
+    return site
+
+
 @contextmanager
 def run_site(photo: bytes) -> Iterator[ThreadingHTTPServer]:
     """Runs a site that answers with `photo` on all addresses of 127/8."""
