@@ -53,3 +53,21 @@ def test_readme_shows_the_measured_figures():
         for ages in ("", "_21_60")
     ]
     assert "| **shipped** | " + " | ".join(cells).replace("%", " %") + " |" in card.text
+
+
+def test_tables_of_turned_photos_show_the_measured_figures():
+    measured = json.loads((ROOT / "benchmarks" / "turning.json").read_text(encoding="utf-8"))["by_angle"]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    details = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for first, last in ((0, 0), (15, 30), (45, 75), (90, 90), (105, 165), (180, 180)):
+        rows = [row for row in measured if first <= min(row["angle"], 360 - row["angle"]) <= last]
+        photos, found, other, sure, off = (
+            sum(row[name] for row in rows)
+            for name in ("photos", "found", "other_gender", "other_gender_where_sure", "age_off_by_more_than_5")
+        )
+        years = sum(row["age_difference"] * row["found"] for row in rows) / found
+        seconds = sum(row["seconds"] * row["photos"] for row in rows) / photos
+        angles = f"{first}°" if first == last else f"{first}–{last}°"
+        assert f"| {angles} | {found} of {photos} | {other} | {years:.1f} years |" in text
+        row = f"| {angles} | {photos} | {found} | {other} | {sure} | {years:.1f} years | {off} | {seconds:.2f} s |"
+        assert row in details
