@@ -104,7 +104,7 @@ def name_format(start: bytes) -> str | None:
 
 
 def looks_like_picture(start: bytes) -> bool:
-    """Whether a file is a picture by its first 1,024 bytes. HEIC is one even if it cannot be read here."""
+    """Returns whether a file is a picture by its first 1,024 bytes. HEIC is one even if it cannot be read here."""
     return name_format(start) in READABLE
 
 
@@ -234,7 +234,7 @@ def repair_jpeg(content: bytes, keep_orientation: bool) -> bytes:
 
 
 def has_all_scans(jpeg: bytes) -> bool:
-    """Whether a JPEG has begun to send each of the 64 coefficients of each colour with all its bits."""
+    """Returns whether a JPEG has begun to send each of the 64 coefficients of each colour with all its bits."""
     missing = set()
     for marker, start, end in find_markers(jpeg):
         segment = jpeg[start:end]
@@ -265,7 +265,7 @@ def is_jpeg_pixels(marker: int, segment: bytes) -> bool:
 
 
 def is_too_short(image: JpegImageFile, content: bytes) -> bool:
-    """Whether a JPEG has more pixels than its bytes can hold: a block of 8 × 8 takes at least one bit."""
+    """Returns whether a JPEG has more pixels than its bytes can hold: a block of 8 × 8 takes at least one bit."""
     return image.width * image.height > 8 * 64 * len(content)
 
 
@@ -340,7 +340,7 @@ def repair(name: str, content: bytes) -> Iterator[bytes]:
 
 
 def has_unknown_range(tiff: bytes) -> bool:
-    """Whether a TIFF that Pillow does not open holds floats, signed numbers or such of more than 16 bits."""
+    """Returns whether a TIFF that Pillow does not open holds floats, signed numbers or such of more than 16 bits."""
     try:
         tags, file = ImageFileDirectory_v2(tiff[:8]), io.BytesIO(tiff)
         file.seek(tags.next)
@@ -352,7 +352,7 @@ def has_unknown_range(tiff: bytes) -> bool:
 
 
 def ends_early(name: str, content: bytes) -> bool:
-    """Whether a damaged file ends before a part that it announces."""
+    """Returns whether a damaged file ends before a part that it announces."""
     if content.endswith(EMPTY_END):
         return True
     if name in ("AVIF", "HEIC"):
