@@ -3,7 +3,8 @@ Writes the ages and genders of the faces in many pictures into a table.
 
     python predict.py --data_dir photos --output faces.parquet
     python predict.py --data_dir 'photos/**/*.jpg' --output faces.csv
-    accelerate launch predict.py ...      (several GPUs; on a CPU: torchrun --nproc_per_node 2 predict.py ...)
+    accelerate launch predict.py ...                  # on several GPUs
+    torchrun --nproc_per_node 2 predict.py ...        # on a CPU
 
 The same command resumes an interrupted run.
 """
