@@ -139,8 +139,8 @@ def show_progress(parts: Parts, progress: tqdm) -> bool:
     return done == parts.num_pictures
 
 
-def report(parts: Parts, passed_over: PassedOver):
-    """Merges the parts and prints what has become of all files."""
+def report(parts: Parts, passed_over: PassedOver, progress: tqdm):
+    """Merges the parts and prints what has become of all files, and the speed of this run."""
     counts = parts.merge()
     unreadable = f" (see {parts.unreadable})" if counts["unreadable"] else ""
     print(
@@ -151,6 +151,10 @@ def report(parts: Parts, passed_over: PassedOver):
         print(f"Only the first page or frame was used of {name_count(counts['more_pages'], 'picture')} with several.")
     if passed_over:
         print(passed_over)
+    if labelled := progress.n - progress.initial:  # none if only the merging was left
+        rate = labelled / progress.format_dict["elapsed"]
+        faces = rate * counts["faces"] / parts.num_pictures
+        print(f"{rate:.1f} pictures and {faces:.1f} faces a second, from file to answer.")
     print(f"Wrote {parts.output}")
 
 
@@ -190,7 +194,7 @@ def main():
         while accelerator.is_main_process and not show_progress(parts, progress):
             time.sleep(0.5)
     if accelerator.is_main_process:
-        report(parts, passed_over)
+        report(parts, passed_over, progress)
     accelerator.end_training()
 
 
