@@ -73,7 +73,8 @@ def main():
     side = pipe.model.config.image_size
     batch = torch.randn(BATCH_SIZE, 3, side, side)
     results = {
-        "faces_per_second_of_the_network": round(BATCH_SIZE / time_work(lambda: pipe.model(batch), arguments.rounds), 1),
+        "batch_size": BATCH_SIZE,
+        "network_faces_per_second": round(BATCH_SIZE / time_work(lambda: pipe.model(batch), arguments.rounds), 1),
         "as_they_are": measure_photos(pipe, contents, arguments.rounds),
         "enlarged": measure_photos(pipe, list(map(enlarge, contents)), arguments.rounds),
         "threads": 1,
