@@ -129,7 +129,7 @@ def test_the_most_frequent_reason_stands_in_the_error(tmp_path):
     path = write_splits(tmp_path / "words", faces=table)
     with pytest.raises(
         ValueError,
-        match="no usable image: 6 of 6 images are left out: 5, such as train-0, .*: the age 'old' is neither",
+        match="no usable image: 6 of 6 images are left out:\n  5, such as train-0, .*: the age 'old' is neither",
     ):
         load_utkface(path)
     with pytest.raises(ValueError, match="train-0: the age 'old' is neither a number"):
