@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 
 from data.sources import READING_ERRORS, Entry, Source
 from files.pictures import PassedOver, PhotoError
+from files.writing import OutputParser
 from hub.errors import run
 from hub.loading import load_pipeline
 from metrics.results import name_count, name_data
@@ -35,9 +36,7 @@ from pipeline_agegender import AgeGenderPipeline
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Writes the ages and genders of the faces in many pictures into a table.", allow_abbrev=False
-    )
+    parser = OutputParser(description="Writes the ages and genders of the faces in many pictures into a table.")
     parser.add_argument("--model", default=".", help="Model folder or Hub id. Default: the working directory.")
     parser.add_argument("--revision", help="Branch, tag or commit of a model on the Hub.")
     parser.add_argument(
@@ -46,7 +45,7 @@ def parse_arguments() -> argparse.Namespace:
         nargs="+",
         help="Folder, picture, zip or tar archive, pattern of such paths in quotes, Parquet file or folder, or data set id.",
     )
-    parser.add_argument("--output", type=Path, required=True, help="Table to write, .parquet or .csv.")
+    parser.add_output(required=True, help="Table to write, .parquet or .csv.")
     parser.add_argument(
         "--no_detection", action="store_true", help="Take each picture as one face, cropped as in UTKFace."
     )
