@@ -149,7 +149,7 @@ class ImageFinder:
         found = [image for image in self.by_name.get(posixpath.basename(end), ()) if f"/{image}".endswith(end)]
         found = [image for image in found if image.startswith(below)]
         if not found:
-            raise ValueError(f"{row.table} names it, but there is no such file")
+            raise ValueError(f"{row.table} names it, but there is no such file: paths begin at the table")
         if len(found) > 1:
             raise ValueError(f"{row.table} names it, but several files end so: write their folders too")
         return self.images[found[0]]

@@ -90,13 +90,14 @@ class UTKFace(datasets.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
         faces, groups, refused = self._scan()
         splits = self._assign_splits(faces, groups)
-        origin, notes = describe_label_files(self.source.named.values())
+        tables, notes = describe_label_files(self.source.named.values())
         counts = ", ".join(f"{splits.count(name):,} {name}" for name in SPLIT_NAMES if name in splits)
-        origin = origin or ("its columns" if self.source.table else "the file names")
-        summary = [f"{Path(self.source.data_dir).name}: {counts} images, labels from {origin}.", *notes]
+        origin = tables or ("its columns" if self.source.table else "the file names")
+        count = "1 image" if len(faces) == 1 else f"{len(faces):,} images"
+        summary = [f"{Path(self.source.data_dir).name}: {count} ({counts}), labels from {origin}.", *notes]
         summary += summarize_refused(refused, len(refused) + len(faces))
         if None in splits:
-            summary.append(f"{splits.count(None)} near-duplicates of validation or test images belong to no split.")
+            summary.append(f"{splits.count(None):,} images nearly the same as a validation or test image are not used.")
         if self.source.passed_over:
             summary.append(str(self.source.passed_over))
         names = "".join(f"{name}: {reason}".replace("\n", " ") + "\n" for name, reason in refused)
@@ -146,8 +147,9 @@ class UTKFace(datasets.GeneratorBasedBuilder):
             seen[name] = digest
             faces.append(LabelledFace(position, name, labels, entry.split))
         if not faces:
-            lines = [*summarize_refused(refused, len(refused)), *describe_label_files(self.source.named.values())[1]]
-            lines += [str(self.source.passed_over), "" if self.source.table else EXPECTED]
+            tables, notes = describe_label_files(self.source.named.values())
+            lines = [*summarize_refused(refused, len(refused)), *notes, str(self.source.passed_over)]
+            lines.append("" if self.source.table or tables else EXPECTED)
             reasons = "\n".join(filter(None, lines))
             raise ValueError(f"{self.source.data_dir} holds no usable image: {reasons}")
         # By name, so that the same images are drawn from an archive and from a folder.
@@ -218,8 +220,8 @@ def load_utkface(
     is given, they are drawn: whole groups of near-duplicates, with the same mix of ages and genders in each split.
 
     Args:
-        data_dir: A folder of images (nested or not), a tar or zip archive, a folder of Parquet files, a Hub id, or an open
-            source.
+        data_dir: A folder of images (nested or not), a tar or zip archive, a table of labels (CSV, TSV, JSONL), a folder of
+            Parquet files, a Hub id, or an open source.
         strict: If True, raises at the first unusable image. Otherwise a warning names the images that are left out.
         seed: Seed of the draws; 0 if there is no list.
         validation_share: Share of validation images in the images outside the test split, 0–1; 0.1 if there is no list.

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from data.label_files import ImageFinder, Row, read_label_file
+from data.splits import read_list
 from data.utkface import load_utkface
 from tests.support.faces import make_jpeg
 from tests.support.picture_sources import write_folder, write_tar, write_zip
@@ -101,9 +102,7 @@ def test_a_path_names_no_image_of_another_folder():
         "ben/2.jpg",
     ]
     for folder, image in (("anna", "2.jpg"), ("", "carl/1.jpg"), ("", "/1.jpg"), ("ben", "../2.jpg"), ("", "1.jpg")):
-        with pytest.raises(
-            ValueError, match="several files end so" if image == "1.jpg" else "no such file"
-        ):
+        with pytest.raises(ValueError, match="several files end so" if image == "1.jpg" else "no such file"):
             find(folder, image)
 
 
@@ -123,6 +122,14 @@ def test_folders_and_tables_name_splits(tmp_path):
     assert {split for split, _, _ in load_labels(tmp_path / "0").values()} == {"validation", "test"}
 
 
+def test_listed_test_images_are_test_images_whatever_a_table_says(tmp_path):
+    listed = sorted(read_list("test"))[:3]
+    names = listed + [f"3{index}_0_0_{20170116181301976 + index}.jpg.chip.jpg" for index in range(5)]
+    faces = {f"train/{name}": PHOTOS[photo] for name, photo in zip(names, PHOTOS)}
+    labels = load_labels(write_folder(tmp_path / "faces", faces | {"train/labels.csv": write_lines(names=names)}))
+    assert sorted(name for name, (split, _, _) in labels.items() if split == "test") == listed
+
+
 def test_what_tables_and_images_lack_is_told(tmp_path, warnings):
     lines = write_lines() + b"\ngone.jpg,31,M\n,32,F\nIMG_1.jpg,99,M\n"
     faces = PHOTOS | {"extra.jpg": make_jpeg(99), "labels.csv": lines.replace(b"IMG_7.jpg,37", b"IMG_7.jpg,old")}
@@ -133,7 +140,7 @@ def test_what_tables_and_images_lack_is_told(tmp_path, warnings):
         labels = load_labels(folder)
         assert set(labels) == set(NAMES[:7]) and labels["IMG_1.jpg"][1:] == (31, 1)
         for sentence in (
-            "faces: 5 train, 1 validation, 1 test images, labels from labels.csv.",
+            r"faces: 7 images \(5 train, 1 validation, 1 test\), labels from labels.csv.",
             "1 image is in no table and passed over, such as extra.jpg.",
             "gone.jpg: labels.csv names it, but there is no such file",
             "IMG_1.jpg: labels.csv names it again: only the first row with an image counts",

@@ -101,7 +101,7 @@ def test_what_is_left_out_is_summarized_by_reason(folder, images, warnings):
         dataset = load_utkface(folder)
         assert sum(dataset.num_rows.values()) == 60
         lines = warnings.text.splitlines()
-        assert "faces: 54 train, 6 validation images, labels from the file names." in lines[0] and len(lines) == 8
+        assert "faces: 60 images (54 train, 6 validation), labels from the file names." in lines[0] and len(lines) == 8
         assert lines[1] == "199 of 259 images are left out:"
         assert re.match(r"  180, such as UTKFace/.*, .*: a copy of another image$", lines[2])
         assert sum("the age 13" in line for line in lines) == sum("not of the form" in line for line in lines) == 1
