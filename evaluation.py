@@ -25,7 +25,7 @@ from hub.loading import load_model
 from metrics.age_gender import describe_errors, format_errors, format_metrics
 from metrics.calibration import LEAST_LABELS, apply_calibration, calibrate
 from metrics.prediction import compute_metrics, compute_predictions
-from metrics.results import compute_weights_sha256, describe_machine, name_data, write_json
+from metrics.results import compute_weights_sha256, describe_machine, name_count, name_data, write_json
 from modeling_agegender import AgeGenderModel, compute_interpolated_median_age
 
 
@@ -96,12 +96,14 @@ def calibrate_folder(arguments: argparse.Namespace, model: AgeGenderModel, predi
     calibrating = draw_calibration_half(images, arguments.split_seed)
     fields, cross_fitted = calibrate(model.config, predictions, calibrating, np.asarray(images["group"]))
     if not fields:
-        raise ValueError(f"{calibrating.sum()} images are too few to calibrate on: it takes {LEAST_LABELS} labels.")
+        raise ValueError(
+            f"{name_count(calibrating.sum(), 'image')} cannot calibrate a model: it takes {LEAST_LABELS} labels."
+        )
     if "gender_temperature" not in fields:  # the saved one is kept
         saved = AgeGenderConfig.from_pretrained(arguments.model)
         cross_fitted = apply_calibration(cross_fitted, {"gender_temperature": saved.gender_temperature})
     errors = describe_errors(cross_fitted)
-    print(f"{arguments.model}, calibrated on {calibrating.sum():,} validation images (cross-fitted):")
+    print(f"{arguments.model}, calibrated on {name_count(calibrating.sum(), 'validation image')} (cross-fitted):")
     print(format_errors(errors))
     file = Path(arguments.model) / "config.json"
     file.write_text(

@@ -3,7 +3,8 @@ Writes the ages and genders of the faces in many pictures into a table.
 
     python predict.py --data_dir photos --output faces.parquet
     python predict.py --data_dir 'photos/**/*.jpg' --output faces.csv
-    accelerate launch predict.py ...      (several GPUs; on a CPU: torchrun --nproc_per_node 2 predict.py ...)
+    accelerate launch predict.py ...                  # on several GPUs
+    torchrun --nproc_per_node 2 predict.py ...        # on a CPU
 
 The same command resumes an interrupted run.
 """
@@ -15,7 +16,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from itertools import groupby
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -144,8 +144,8 @@ def report(parts: Parts, passed_over: PassedOver):
     counts = parts.merge()
     unreadable = f" (see {parts.unreadable})" if counts["unreadable"] else ""
     print(
-        f"{parts.num_pictures:,} pictures: {counts['faces']:,} faces, {counts['without_face']:,} without one, "
-        f"{counts['unreadable']:,} unreadable{unreadable}."
+        f"{name_count(parts.num_pictures, 'picture')}: {name_count(counts['faces'], 'face')}, "
+        f"{counts['without_face']:,} without one, {counts['unreadable']:,} unreadable{unreadable}."
     )
     if counts["more_pages"]:
         print(f"Only the first page or frame was used of {name_count(counts['more_pages'], 'picture')} with several.")

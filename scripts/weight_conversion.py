@@ -14,6 +14,7 @@ from configuration_agegender import AgeGenderConfig
 from data.utkface import load_utkface
 from files.writing import OutputParser
 from image_processing_agegender import AgeGenderImageProcessor
+from metrics.results import name_count
 from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
 from training.initial_model import load_config
 
@@ -160,4 +161,6 @@ def run_conversion(
     size = {"height": config.image_size, "width": config.image_size}
     AgeGenderImageProcessor(size=size).save_pretrained(arguments.output_dir)
     (arguments.output_dir / "README.md").write_text(CARD.format(source=source), encoding="utf-8")
-    print(f"Wrote {arguments.output_dir}: {model.num_parameters():,} parameters, statistics of {len(images)} images.")
+    print(
+        f"Wrote {arguments.output_dir}: {model.num_parameters():,} parameters, statistics of {name_count(len(images), 'image')}."
+    )

@@ -218,7 +218,7 @@ def test_calibration_is_written_into_the_configuration_and_nothing_else(run_eval
 
 def test_too_few_images_to_calibrate_are_refused(run_evaluation, model_folder):
     before = (model_folder / "config.json").read_bytes()
-    with pytest.raises(ValueError, match="images are too few to calibrate on: it takes 100 labels"):
+    with pytest.raises(ValueError, match="cannot calibrate a model: it takes 100 labels"):
         run_evaluation("--calibrate")
     assert (model_folder / "config.json").read_bytes() == before
 
