@@ -14,7 +14,7 @@ from typing import NamedTuple
 import datasets
 import pandas
 
-from data.labels import clean_column, read_labels
+from data.labels import clean_column, find_labels, read_labels
 from data.tables import check_genders, check_label_columns
 
 
@@ -95,9 +95,10 @@ def read_label_file(name: str, data: bytes) -> list[Row]:
         )
     check_label_columns(name, table.features)
     check_genders(name, datasets.DatasetDict(train=table))
-    folder = posixpath.dirname(name)
+    labels = {label: table.features[label] for label in find_labels(table.features)}
     return [
-        Row(name, folder, row[column].strip().replace("\\", "/"), read_labels(row, table.features)) for row in table
+        Row(name, posixpath.dirname(name), row[column].strip().replace("\\", "/"), read_labels(row, labels))
+        for row in table.select_columns([column, *labels]).to_list()
     ]
 
 

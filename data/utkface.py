@@ -97,7 +97,9 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         summary = [f"{Path(self.source.data_dir).name}: {count} ({counts}), labels from {origin}.", *notes]
         summary += summarize_refused(refused, len(refused) + len(faces))
         if None in splits:
-            summary.append(f"{splits.count(None):,} images nearly the same as a validation or test image are not used.")
+            summary.append(
+                f"{splits.count(None):,} images nearly the same as a validation or test image are not used."
+            )
         if self.source.passed_over:
             summary.append(str(self.source.passed_over))
         names = "".join(f"{name}: {reason}".replace("\n", " ") + "\n" for name, reason in refused)
