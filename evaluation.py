@@ -32,7 +32,9 @@ from modeling_agegender import AgeGenderModel, compute_interpolated_median_age
 def parse_arguments() -> argparse.Namespace:
     parser = OutputParser(description="Evaluates a model on one split of a face data set, or calibrates it.")
     parser.add_argument("--model", default=".", help="Model folder or Hub id. Default: the working directory.")
-    parser.add_argument("--data_dir", required=True, help="Folder, tar or zip archive, Parquet folder or data set id.")
+    parser.add_argument(
+        "--data_dir", required=True, help="Folder, tar or zip archive, table (CSV, Parquet) or data set id."
+    )
     parser.add_argument(
         "--split", default="validation", choices=["train", "validation", "test"], help="Default: validation."
     )

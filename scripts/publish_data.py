@@ -92,7 +92,7 @@ def publish(dataset: datasets.DatasetDict, repo_id: str, source: str):
 
 def main():
     parser = argparse.ArgumentParser(description="Publishes a face data set on the Hub.", allow_abbrev=False)
-    parser.add_argument("data_dir", help="Folder, tar or zip archive, or Parquet folder.")
+    parser.add_argument("data_dir", help="Folder, tar or zip archive, or table (CSV, Parquet).")
     parser.add_argument("repo_id", help="user/name; created if it does not exist.")
     parser.add_argument("--public", action="store_true", help="Create a public repo. Default: a private one.")
     arguments = parser.parse_args()

@@ -38,19 +38,15 @@ pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
 def folder(tmp_path, monkeypatch, photo) -> Path:
     """The repository's files, and those that the examples take as the reader's own, in the working directory."""
     for path in ROOT.iterdir():
-        if not path.name.startswith("."):
+        if not path.name.startswith(".") and path.name != "photos":  # where the reader's own photos are
             (tmp_path / path.name).symlink_to(path)
     for name in ("photo.jpg", "face.jpg", "a.jpg", "b.jpg", "photos/1.jpg", "photos/sub/2.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ASTRONAUT, tmp_path / name)
     with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
         archive.writestr("notes.jpg", "dear diary")
-    (tmp_path / "fairface-img-margin025-trainval" / "train").mkdir(parents=True)
-    shutil.copy(ASTRONAUT, tmp_path / "fairface-img-margin025-trainval" / "train" / "1.jpg")
-    (tmp_path / "fairface_label_train.csv").write_text("file,age,gender,race\ntrain/1.jpg,30-39,Female,White\n")
-    (tmp_path / "aligned" / "7153718@N04").mkdir(parents=True)
-    shutil.copy(ASTRONAUT, tmp_path / "aligned" / "7153718@N04" / "landmark_aligned_face.2282.11597935265.jpg")
-    (tmp_path / "fold_0_data.txt").write_text(
+    (tmp_path / "adience").mkdir()
+    (tmp_path / "adience" / "fold_0_data.txt").write_text(
         "user_id\toriginal_image\tface_id\tage\tgender\n7153718@N04\t11597935265.jpg\t2282\t(25, 32)\tf\n"
     )
     monkeypatch.chdir(tmp_path)
