@@ -1,8 +1,8 @@
 """
 Writes the ages and genders of the faces in many pictures into a table.
 
-    python predict.py --data_dir photos --output faces.parquet
-    python predict.py --data_dir 'photos/**/*.jpg' --output faces.csv
+    python predict.py --data_dir my_photos --output faces.parquet
+    python predict.py --data_dir 'my_photos/**/*.jpg' --output faces.csv
     accelerate launch predict.py ...                  # on several GPUs
     torchrun --nproc_per_node 2 predict.py ...        # on a CPU
 
@@ -58,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     arguments = parser.parse_args()
     if len(arguments.data_dir) > 1:
-        parser.error("--data_dir takes one path; a pattern needs quotes, as in --data_dir 'photos/*.jpg'.")
+        parser.error("--data_dir takes one path; a pattern needs quotes, as in --data_dir 'my_photos/*.jpg'.")
     arguments.data_dir = arguments.data_dir[0]
     if arguments.output.suffix.lower() not in WRITERS:
         parser.error(f"--output must end in {' or '.join(WRITERS)}, got {arguments.output}.")

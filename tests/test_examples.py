@@ -1,6 +1,7 @@
 """The examples in README, docs and docstrings run and print what they show; their commands have arguments that exist."""
 
 import importlib
+import os
 import re
 import shutil
 import zipfile
@@ -22,6 +23,7 @@ from tests.support.examples import (
     parses,
     run_examples,
 )
+from tests.support.hub import make_environment, run_program
 from tests.support.processes import run_here
 
 
@@ -37,10 +39,10 @@ pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
 @pytest.fixture
 def folder(tmp_path, monkeypatch, photo) -> Path:
     """The repository's files, and those that the examples take as the reader's own, in the working directory."""
-    for path in ROOT.iterdir():
-        if not path.name.startswith(".") and path.name != "photos":  # where the reader's own photos are
-            (tmp_path / path.name).symlink_to(path)
-    for name in ("photo.jpg", "face.jpg", "a.jpg", "b.jpg", "photos/1.jpg", "photos/sub/2.jpg"):
+    # Links to files in folders of its own: what an example writes stays out of the repository.
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "runs")
+    shutil.copytree(ROOT, tmp_path, ignore=ignored, copy_function=os.symlink, dirs_exist_ok=True)
+    for name in ("photo.jpg", "face.jpg", "a.jpg", "b.jpg", "photos/1.jpg", "my_photos/1.jpg", "my_photos/sub/2.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ASTRONAUT, tmp_path / name)
     with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
@@ -117,7 +119,16 @@ RUN = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", sorted(RUN), ids=" ".join)
-def test_command_runs(words, folder, capsys):
-    run_here(words[0], list(words[1:]))
+def test_command_runs(words, folder, capsys, request):
+    """A command that names the repo user/name finds the shipped weights there, on a Hub of the tests."""
+    if "user/name" in words:
+        hub, files = request.getfixturevalue("hub"), ("config.json", "preprocessor_config.json", "model.safetensors")
+        hub.add_files("user/name", {name: (ROOT / name).read_bytes() for name in files})
+        ended = run_program(["-m", *words], make_environment(hub, folder / "home"), cwd=folder)
+        printed = ended.stdout + ended.stderr
+    else:
+        run_here(words[0], list(words[1:]))
+        printed = capsys.readouterr().out
     output = words[words.index("--output") + 1]
-    assert Path(output).stat().st_size and f"Wrote {output}" in capsys.readouterr().out
+    assert f"Wrote {output}" in printed, printed
+    assert Path(output).stat().st_size

@@ -60,7 +60,9 @@ def choose_checkpoint(output_dir: Path, wanted: str | None) -> Path | None:
     """
     present = find_checkpoints(output_dir).values()
     if wanted is None and (present or (output_dir / "model.safetensors").exists()):
-        held, remedy = ("checkpoints", "resume it with --resume_from_checkpoint latest, or ") if present else ("weights", "")
+        held, remedy = (
+            ("checkpoints", "resume it with --resume_from_checkpoint latest, or ") if present else ("weights", "")
+        )
         raise ValueError(f"{output_dir} holds {held} of another training: {remedy}choose another --output_dir.")
     if wanted in (None, "latest"):
         return next((folder for folder in reversed(present) if not find_damage(folder)), None)

@@ -1,5 +1,6 @@
 """Files reach the disk, by the rules of Windows too."""
 
+import ast
 import mmap
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from files.writing import OutputParser, flush_to_disk
 from photos.table_parts import Parts
 from tests.support.windows import follow_windows_rules
+from tests.test_imports import MODULES
 
 
 @pytest.fixture
@@ -65,6 +67,13 @@ def test_an_output_that_exists_is_replaced_only_when_asked(tmp_path, capsys):
             parser.parse_args(words)
         assert f"already exists: choose another {name}, or replace it with --overwrite." in capsys.readouterr().err
         assert parser.parse_args([*words, "--overwrite"]).overwrite
+
+
+def test_no_program_has_an_output_of_another_kind():
+    """train.py's --output_dir has a rule of its own: see `training.checkpoints`."""
+    for name, tree in MODULES.items():
+        calls = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        assert not [call for call in calls if ".add_argument('--output" in call], name
 
 
 @pytest.mark.parametrize("name", ["faces.csv", "faces.PARQUET"])
