@@ -23,32 +23,39 @@ def upload(own_folder) -> dict:
 
 def test_card_for_each_face(upload):
     faces = FixedFaces(make_face(0, 0, 9, 9), make_face(20, 0, 29, 9))
-    picture, sentence, cards, button, source, photo = update_tab(faces, False, upload, None)
-    assert picture.size == (60, 40) and sentence.startswith("2 faces") and len(cards["cards"]) == 2
+    sentence, answer, button, source, photo = update_tab(faces, False, upload, None)
+    assert Image.open(answer["picture"]["path"]).size == (60, 40)
+    assert sentence.startswith("2 faces") and len(answer["cards"]) == 2
     assert not button.visible and source == upload and faces.options["detect_faces"] and photo == gr.skip()
 
 
-def test_whole_picture_is_offered_if_there_is_no_face(upload):
-    _, sentence, cards, button, source, _ = update_tab(FixedFaces(), False, upload, None)
-    assert sentence == photo_tab.NO_FACE and cards is None and button.visible
-    faces = FixedFaces(make_face(0, 0, 59, 39))
-    _, _, cards, button, *_ = update_tab(faces, True, source, source)
-    assert not faces.options["detect_faces"] and len(cards["cards"]) == 1 and not button.visible
+def test_photo_that_is_passed_twice_is_read_once(upload):
+    faces = FixedFaces()
+    assert update_tab(faces, False, upload, upload) == (gr.skip(),) * 5 and faces.options is None
+
+
+def test_whole_picture_is_offered_if_there_is_no_face_and_named_so(upload):
+    sentence, answer, button, source, _ = update_tab(FixedFaces(), False, upload, None)
+    assert sentence == photo_tab.NO_FACE and answer["cards"] == [] and button.visible
+    faces = FixedFaces(make_face(0, 0, 59, 39) | {"detection_score": None})
+    sentence, answer, button, *_ = update_tab(faces, True, source, source)
+    assert not faces.options["detect_faces"] and not button.visible
+    assert sentence == photo_tab.WHOLE and [card["name"] for card in answer["cards"]] == ["Whole picture"]
 
 
 def test_answer_goes_with_its_photo_and_a_broken_photo_goes_with_its_sentence(upload):
-    assert update_tab(FixedFaces(), False, None, upload)[:3] == (None, photo_tab.HINT, None)
+    assert update_tab(FixedFaces(), False, None, upload)[:2] == ("", None)
     Path(upload["path"]).write_text("dear diary")
-    answer = update_tab(FixedFaces(), False, upload, None)
+    sentence, answer, _, source, photo = update_tab(FixedFaces(), False, upload, None)
     # A browser would show a broken picture.
-    assert answer[:3] == (None, NOT_A_PICTURE, None) and answer[4:] == (None, None)
+    assert (sentence, answer, source, photo) == (NOT_A_PICTURE, None, None, None)
 
 
 def test_photo_goes_when_an_address_is_opened_and_leaves_its_answer(monkeypatch, upload):
     monkeypatch.setattr("space.inference.fetch", {ADDRESS: Path(upload["path"]).read_bytes()}.__getitem__)
     faces = FixedFaces(make_face(0, 0, 9, 9))
-    picture, *_, source, photo = update_tab(faces, False, ADDRESS, upload)
-    assert picture.size == (60, 40) and source == ADDRESS and photo is None
+    _, answer, _, source, photo = update_tab(faces, False, ADDRESS, upload)
+    assert len(answer["cards"]) == 1 and source == ADDRESS and photo is None
     # The removal of the photo reaches the server as if the visitor had removed it.
     for shown in (source, None):
-        assert update_tab(faces, False, None, shown) == (gr.skip(),) * 6
+        assert update_tab(faces, False, None, shown) == (gr.skip(),) * 5
