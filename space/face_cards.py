@@ -40,8 +40,11 @@ def make_answer(picture: Image.Image, faces: list[dict]) -> dict:
     links = make_link("faces.csv", "text/csv", "Save as CSV", to_csv(make_face_rows("photo", faces)))
     links += make_link("faces.json", "application/json", "Save as JSON", json.dumps(numbers, indent=2))
     size = [find_reduction(picture) * side for side in picture.size]
+    drawn = draw_faces(picture, faces)
     return {
-        "picture": save_picture(draw_faces(picture, faces)),
+        "picture": save_picture(drawn),
+        "width": drawn.width,  # so that the browser keeps its place free
+        "height": drawn.height,
         "cards": [make_card(number, face, *size) for number, face in enumerate(faces, start=1)],
         "is_crowd": len(faces) > CROWD,
         "links": links if faces else "",

@@ -59,14 +59,14 @@ NO_FACE = (
     "at least 32 pixels high."
 )
 WHOLE = "No face was found, so this is what the whole picture would be as one face: right only if a face fills it."
-# On a phone the answer lies below the button that was pressed. It has no place before it is waited for.
-SHOW_ANSWER = """(...values) => {
-  setTimeout(() => {
-    const answer = document.getElementById("answer"), {top} = answer.getBoundingClientRect();
-    if (values[0] && (top < 0 || top > 0.4 * window.innerHeight)) answer.scrollIntoView({behavior: "smooth"});
-  }, 100);
-  return values;
-}"""
+# On a phone the answer lies below the button that was pressed. It has no place before it is waited for, and the photo above it
+# grows meanwhile.
+SCROLL = """
+  const answer = document.getElementById("answer"), {top} = answer.getBoundingClientRect();
+  if (top < 0 || top > 0.4 * window.innerHeight) answer.scrollIntoView({behavior: "smooth"});
+"""
+SCROLL_AT_START = f"(...values) => {{ if (values[0]) setTimeout(() => {{ {SCROLL} }}, 100); return values; }}"
+SCROLL_AT_END = f'watch("value", () => {{ if (props.value) {{ {SCROLL} }} }})'
 
 
 def update_tab(
@@ -160,7 +160,9 @@ def build_answer() -> tuple[gr.Markdown, gr.HTML, gr.Button]:
     """Builds the sentence, the photo with its cards, and the button that takes the whole picture as one face."""
     summary = gr.Markdown(elem_classes="announced")
     whole = gr.Button("Treat the whole picture as one face", visible=False)
-    answer = gr.HTML(html_template=ANSWER_TEMPLATE, css_template=CARDS_STYLE, label="Ages and genders")
+    answer = gr.HTML(
+        label="Ages and genders", html_template=ANSWER_TEMPLATE, css_template=CARDS_STYLE, js_on_load=SCROLL_AT_END
+    )
     return summary, answer, whole
 
 
@@ -183,7 +185,7 @@ def build_photo_tab(pipe: AgeGenderPipeline):
             [value, source],
             [summary, answer, whole, source, photo],
             preprocess=False,
-            js=SHOW_ANSWER,
+            js=SCROLL_AT_START,
             show_progress_on=answer,
             api_visibility="private",
             concurrency_id=queue,

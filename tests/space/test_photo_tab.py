@@ -1,5 +1,7 @@
 """The tab for one photo, without a server."""
 
+import json
+import re
 from pathlib import Path
 
 import gradio as gr
@@ -49,6 +51,22 @@ def test_answer_goes_with_its_photo_and_a_broken_photo_goes_with_its_sentence(up
     sentence, answer, _, source, photo = update_tab(FixedFaces(), False, upload, None)
     # A browser would show a broken picture.
     assert (sentence, answer, source, photo) == (NOT_A_PICTURE, None, None, None)
+
+
+def test_captions_tell_which_example_is_hard():
+    """By the recorded answers of the shipped weights: every age but the hard one's is in its interval and near."""
+    golden = json.loads((Path(__file__).parents[1] / "golden" / "shipped_examples.json").read_text())
+    genders = set()
+    for file, caption in photo_tab.EXAMPLES.items():
+        faces = golden[Path(file).name]
+        years = [int(number) for number in re.findall(r"\d+", caption)]
+        if caption.startswith("Hard"):
+            assert faces[0][0] == years[1] and abs(years[1] - years[0]) > 10
+        elif years:
+            age, low, high, gender = faces[0]
+            assert low <= years[0] <= high and abs(age - years[0]) <= 7
+            genders.add(gender)
+    assert genders == {"female", "male"} and len(golden["group.jpg"]) == 4
 
 
 def test_photo_goes_when_an_address_is_opened_and_leaves_its_answer(monkeypatch, upload):
