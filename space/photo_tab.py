@@ -40,7 +40,7 @@ p { margin-top: 8px; font-size: 0.85rem; color: var(--body-text-color-subdued); 
 """
 # An example is chosen by its position. Gradio's button for an upload removes the photo and opens no dialog; it is still needed
 # to bring back the input for files after the camera or the clipboard.
-LISTEN = """
+LISTEN_TO_EXAMPLES = """
 element.addEventListener("click", ({target}) => {
   const index = [...element.querySelectorAll("button")].indexOf(target.closest("button"));
   if (index >= 0) trigger("select", {index});
@@ -66,7 +66,12 @@ SCROLL = """
   if (top < 0 || top > 0.4 * window.innerHeight) answer.scrollIntoView({behavior: "smooth"});
 """
 SCROLL_AT_START = f"(...values) => {{ if (values[0]) setTimeout(() => {{ {SCROLL} }}, 100); return values; }}"
-SCROLL_AT_END = f'watch("value", () => {{ if (props.value) {{ {SCROLL} }} }})'
+LISTEN_TO_ANSWER = f"""
+watch("value", () => {{ if (props.value) {{ {SCROLL} }} }});
+element.addEventListener("click", ({{target}}) => {{
+  if (target.matches(".box")) element.querySelector(`:not(.box)[data-face="${{target.dataset.face}}"]`).focus();
+}});
+"""
 
 
 def update_tab(
@@ -96,7 +101,6 @@ def update_tab(
         faces = find_faces(pipe, picture, **options)
     except gr.Error as error:
         # Not raised: the answer to the previous photo would stay.
-        gr.Warning(error.message)
         return error.message, None, button, None, None
     photo = None if isinstance(source, str) else gr.skip()
     if isinstance(source, str) and is_data(source):
@@ -138,7 +142,7 @@ def build_inputs() -> tuple[gr.Image, gr.Textbox]:
         elem_id="examples",
         html_template=EXAMPLES_TEMPLATE,
         css_template=EXAMPLES_STYLE,
-        js_on_load=LISTEN,
+        js_on_load=LISTEN_TO_EXAMPLES,
         apply_default_css=False,
     )
     address = gr.Textbox(
@@ -161,7 +165,7 @@ def build_answer() -> tuple[gr.Markdown, gr.HTML, gr.Button]:
     summary = gr.Markdown(elem_classes="announced")
     whole = gr.Button("Treat the whole picture as one face", visible=False)
     answer = gr.HTML(
-        label="Ages and genders", html_template=ANSWER_TEMPLATE, css_template=CARDS_STYLE, js_on_load=SCROLL_AT_END
+        label="Ages and genders", html_template=ANSWER_TEMPLATE, css_template=CARDS_STYLE, js_on_load=LISTEN_TO_ANSWER
     )
     return summary, answer, whole
 

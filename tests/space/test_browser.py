@@ -113,7 +113,7 @@ def test_face_is_lit_in_the_photo_and_in_its_card(page):
     assert page.evaluate(LIT) == ["Face 2 in the photo", "Face 2"]
     page.mouse.move(0, 0)
     assert page.evaluate(LIT) == []
-    page.get_by_role("link", name="Face 3 in the photo").focus()
+    page.get_by_role("button", name="Face 3 in the photo").focus()
     assert page.evaluate(LIT) == ["Face 3 in the photo", "Face 3"]
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.className") == "card" and page.evaluate(LIT)[1] == "Face 3"
