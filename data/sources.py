@@ -37,12 +37,13 @@ def make_entry(path: str, read: Callable[[], bytes], place: str, row: Row | None
     Makes the entry of a file, with its row in a table of labels if there is one.
 
     Args:
-        place: Path in the folder or archive. It, or that of the table, may have the name of a split.
+        place: Path relative to the data. A folder in it, or the table, may have the name of a split.
     """
     path = to_text(PurePath(path).as_posix())
-    split = find_split(PurePath(place).parent)
-    if row:
-        split = find_split(PurePath(row.table)) or split
+    named = [PurePath(row.table)] if row else []
+    if not place.startswith("../"):  # the folders of images elsewhere may have any names
+        named.append(PurePath(place).parent)
+    split = next(filter(None, map(find_split, named)), None)
     return Entry(path, path.rpartition("/")[2], read, row and row.labels, split)
 
 
@@ -79,8 +80,8 @@ class Source:
     What cannot be read, such as a folder or a file without permission, is an entry too, whose `read` raises the reason.
 
     Args:
-        data_dir: A folder, an image, a tar or zip archive, a Parquet file, a table of labels (see `label_files`), a pattern of
-            paths of these as `photos/*.jpg`, or a Hub id.
+        data_dir: A folder, an image, a tar or zip archive, a Parquet file, a table of labels (see `label_files`), a
+            pattern of paths of these as `photos/*.jpg`, or a Hub id.
         labelled: If False, accepts also Parquet files without ages, and passes over tables of labels.
         table: The splits of the data set at `data_dir`, if they are loaded already.
         left_out: Prefix of paths to leave out, for instance of results that are written beside the images.

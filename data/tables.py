@@ -35,7 +35,7 @@ def read_name(row: dict, fallback: str) -> str:
 
 
 def find_split(file: PurePath) -> str | None:
-    """Returns the split that a file or its folder is named for, as in test-00000-of-00002.parquet; None for “test photos”."""
+    """Returns the split that a file or folder is named for, as in test-00000-of-00002.parquet; None for “test photos”."""
     for part in reversed(file.parts):
         word = re.match(r"([a-z]+(?![a-z\s']))?", part.lower()).group()
         split = SPLIT_ALIASES.get(word, word)

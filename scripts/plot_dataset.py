@@ -17,7 +17,7 @@ from hub.errors import run
 
 
 def draw_figures(dataset: datasets.DatasetDict, output_dir: Path) -> list[Path]:
-    """Writes `age_gender.png` and, if races are known, `race_age.png`; returns their paths. Bands count as their middle."""
+    """Writes `age_gender.png` and, if races are known, `race_age.png`; returns their paths. A band counts as its middle."""
     columns = ["age_low", "age_high", "gender", "race"]
     table = datasets.concatenate_datasets(list(dataset.values())).select_columns(columns).to_pandas()
     table["age"] = (table.age_low + table.age_high) / 2

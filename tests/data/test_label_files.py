@@ -68,15 +68,16 @@ def test_tables_in_archives(tmp_path, write):
 
 
 def test_tables_given_alone_name_images_anywhere(tmp_path):
-    write_folder(tmp_path / "photos", PHOTOS)
-    for start in ("../photos/", f"{tmp_path}/photos/"):
+    """The folders there name no splits."""
+    write_folder(tmp_path / "test" / "photos", PHOTOS)
+    for start in ("../test/photos/", f"{tmp_path}/test/photos/"):
         file = tmp_path / "tables" / f"{len(start)}.csv"
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(write_lines(start=start))
         check_labels_of(file)
         check_labels_of(str(tmp_path / "tables" / f"{len(start)}.c*"))
-    assert NAMES[0] in load_labels(file)
-    (tmp_path / "photos" / NAMES[0]).unlink()  # the table stays as it was
+    assert {split for split, _, _ in load_labels(file).values()} == {"train", "validation", "test"}
+    (tmp_path / "test" / "photos" / NAMES[0]).unlink()  # the table stays as it was
     assert NAMES[0] not in load_labels(file)
 
 
