@@ -16,7 +16,10 @@ from tests.test_imports import MODULES
 
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "hub/model_card.md")),
+    *sorted(ROOT.glob("docs/*.md")),
+]
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 NUMBER = r"-?\d+(?:\.\d+)?"
 # The arguments end with the line, a comment or another command.
