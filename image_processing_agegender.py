@@ -76,7 +76,7 @@ class AgeGenderImageProcessor(PilBackend):
         if is_several(images):
             images = [self.fetch_images(image) for image in images]
             if not images:
-                raise ValueError("There is no image to process: got an empty list.")
+                raise ValueError("There is no image to process.")
             return images
         is_pixels = isinstance(images, np.ndarray | torch.Tensor) and images.ndim == 3
         return images if is_pixels else to_rgb(images)
