@@ -29,7 +29,7 @@ logger = logging.get_logger(__name__)
 CROP_SIDE = 200  # pixels, as in UTKFace
 # Detection takes longer than the network, and the first crops of a set tell how the others were made.
 CHECKED_CROPS = 8
-# One of 500 crops of UTKFace is off by more, as YuNet sees them. A face is off by 0.19 if it is 21 % larger, 17 % smaller or
+# One of 500 validation images is off by more, as YuNet sees them. A face is off by 0.19 if it is 21 % larger, 17 % smaller or
 # turned by 11 degrees. See `python -m benchmarks.framing --crops`.
 MAX_ZOOM_OR_TURN = 0.19
 MAX_SHIFT = 0.07  # of the side
@@ -188,10 +188,10 @@ class AgeGenderPipeline(ChunkPipeline):
             return
         self.crops_to_check -= 1
         try:
-            if is_framed(image, self.face_detector):
-                return
+            framed = is_framed(image, self.face_detector)
         except (ImportError, ValueError):  # no OpenCV or not the weights of YuNet, which crops do not need
-            self.crops_to_check = 0
+            framed, self.crops_to_check = True, 0
+        if framed:
             return
         self.crops_to_check = 0
         logger.warning(
