@@ -3,7 +3,8 @@ Writes the ages and genders of the faces in many pictures into a table.
 
     python predict.py --data_dir photos --output faces.parquet
     python predict.py --data_dir 'photos/**/*.jpg' --output faces.csv
-    accelerate launch predict.py ...      (several GPUs; on a CPU: torchrun --nproc_per_node 2 predict.py ...)
+    accelerate launch predict.py ...                  # on several GPUs
+    torchrun --nproc_per_node 2 predict.py ...        # on a CPU
 
 The same command resumes an interrupted run.
 """
@@ -15,7 +16,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from itertools import groupby
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 
 from data.sources import READING_ERRORS, Entry, Source
 from files.pictures import PassedOver, PhotoError
+from files.writing import OutputParser
 from hub.errors import run
 from hub.loading import load_pipeline
 from metrics.results import name_count, name_data
@@ -35,9 +36,7 @@ from pipeline_agegender import AgeGenderPipeline
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Writes the ages and genders of the faces in many pictures into a table.", allow_abbrev=False
-    )
+    parser = OutputParser(description="Writes the ages and genders of the faces in many pictures into a table.")
     parser.add_argument("--model", default=".", help="Model folder or Hub id. Default: the working directory.")
     parser.add_argument("--revision", help="Branch, tag or commit of a model on the Hub.")
     parser.add_argument(
@@ -46,7 +45,7 @@ def parse_arguments() -> argparse.Namespace:
         nargs="+",
         help="Folder, picture, zip or tar archive, pattern of such paths in quotes, Parquet file or folder, or data set id.",
     )
-    parser.add_argument("--output", type=Path, required=True, help="Table to write, .parquet or .csv.")
+    parser.add_output(required=True, help="Table to write, .parquet or .csv.")
     parser.add_argument(
         "--no_detection", action="store_true", help="Take each picture as one face, cropped as in UTKFace."
     )
@@ -145,8 +144,8 @@ def report(parts: Parts, passed_over: PassedOver):
     counts = parts.merge()
     unreadable = f" (see {parts.unreadable})" if counts["unreadable"] else ""
     print(
-        f"{parts.num_pictures:,} pictures: {counts['faces']:,} faces, {counts['without_face']:,} without one, "
-        f"{counts['unreadable']:,} unreadable{unreadable}."
+        f"{name_count(parts.num_pictures, 'picture')}: {name_count(counts['faces'], 'face')}, "
+        f"{counts['without_face']:,} without one, {counts['unreadable']:,} unreadable{unreadable}."
     )
     if counts["more_pages"]:
         print(f"Only the first page or frame was used of {name_count(counts['more_pages'], 'picture')} with several.")

@@ -23,7 +23,8 @@ PHOTO_DESCRIPTION = (
 FILES_DESCRIPTION = (
     "Finds the faces of several photos, or of those in zip archives, and estimates the apparent age and gender of each. "
     "Returns a list with a dict for each photo: file (its name) and either faces, a list with a dict for each face "
-    f"({FACE_DESCRIPTION}), or error, a sentence that says why it could not be read."
+    f"({FACE_DESCRIPTION}), or error, a sentence that says why it could not be read. An archive that holds other files "
+    "gets a dict with note, a sentence that counts them."
 )
 # A portrait of Eileen Collins (NASA, public domain), one of the page's examples.
 EXAMPLE_ADDRESS = "https://raw.githubusercontent.com/scikit-image/scikit-image/v0.25.2/skimage/data/astronaut.png"
@@ -50,11 +51,12 @@ class FaceAnswer(TypedDict):
 
 
 class FileAnswer(TypedDict):
-    """The faces of a photo, or a sentence that says why it could not be read."""
+    """The faces of a photo, or a sentence that says why it could not be read or what else an archive holds."""
 
     file: str
     faces: NotRequired[list[FaceAnswer]]
     error: NotRequired[str]
+    note: NotRequired[str]
 
 
 def describe_type(component: gr.components.Component, schema: dict | None = None, example: object = None):

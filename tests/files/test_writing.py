@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from files.writing import flush_to_disk
+from files.writing import OutputParser, flush_to_disk
 from photos.table_parts import Parts
 from tests.support.windows import follow_windows_rules
 
@@ -49,6 +49,22 @@ def test_files_and_folders_are_flushed_on_windows(windows, tmp_path):
     (tmp_path / "a").write_bytes(b"x")
     for path in (tmp_path / "a", tmp_path):
         flush_to_disk(path)
+
+
+def test_an_output_that_exists_is_replaced_only_when_asked(tmp_path, capsys):
+    parser = OutputParser()
+    parser.add_output()
+    parser.add_output("--output_dir")
+    assert parser.parse_args([]).output is None
+    (tmp_path / "folder").mkdir()
+    words = ["--output", str(tmp_path / "file"), "--output_dir", str(tmp_path / "folder")]
+    assert parser.parse_args(words).output == tmp_path / "file"  # an empty folder may exist
+    for name, path in (("--output_dir", tmp_path / "folder" / "file"), ("--output", tmp_path / "file")):
+        path.touch()
+        with pytest.raises(SystemExit):
+            parser.parse_args(words)
+        assert f"already exists: choose another {name}, or replace it with --overwrite." in capsys.readouterr().err
+        assert parser.parse_args([*words, "--overwrite"]).overwrite
 
 
 @pytest.mark.parametrize("name", ["faces.csv", "faces.PARQUET"])
