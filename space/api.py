@@ -17,7 +17,7 @@ FACE_DESCRIPTION = (
 )
 PHOTO_DESCRIPTION = (
     "Finds the faces of {} and estimates the apparent age and gender of each. Returns the photo, upright, with a box and a "
-    "label for each face, scaled down if it is large; and a list with a dict for each face from left to right: "
+    "label for each face, scaled down if it is large; and a list with a dict for each face, row by row from the left: "
     f"{FACE_DESCRIPTION}. The list is empty if no face is found."
 )
 FILES_DESCRIPTION = (

@@ -12,10 +12,10 @@ import torch
 from PIL import Image, ImageEnhance
 
 import face_detection
-from face_detection import FaceDetector
+from face_detection import DetectedFace, FaceDetector
 from image_processing_agegender import AgeGenderImageProcessor
 from image_reading import to_rgb
-from pipeline_agegender import CHECKED_CROPS, AgeGenderPipeline
+from pipeline_agegender import CHECKED_CROPS, AgeGenderPipeline, sort_in_rows
 from tests.support.models import make_model
 
 
@@ -109,6 +109,15 @@ def test_batches_change_nothing(estimator, collages, faces_of_collages, batch_si
 def test_faces_come_from_left_to_right(faces_of_collages):
     for index, face in enumerate(faces_of_collages[2]):
         assert index * TILE < face["box"]["xmin"] < face["box"]["xmax"] < (index + 1) * TILE
+
+
+def test_faces_come_row_by_row():
+    """Two rows, whose faces stand at uneven heights, and a small face behind the second one."""
+    corners = [(0, 10), (100, 0), (200, 30), (10, 130), (90, 150), (210, 120)]
+    faces = [DetectedFace((left, top, left + 60, top + 80), np.zeros((5, 2)), 0.9) for left, top in corners]
+    faces.insert(4, DetectedFace((80, 160, 85, 165), np.zeros((5, 2)), 0.9))
+    found = sort_in_rows(sorted(faces, key=lambda face: face.box[0]))
+    assert [face.box for face in found] == [face.box for face in faces]
 
 
 def test_generator_gives_one_list_a_picture(estimator, collages):

@@ -24,6 +24,7 @@ from pipeline_agegender import AgeGenderPipeline
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parents[1] / "golden" / "shipped_logits.json"
+EXAMPLES = GOLDEN.with_name("shipped_examples.json")
 # The face in UTKFace's framing: left, upper, right, lower.
 FACE_BOX = (166, 68, 278, 180)
 
@@ -45,6 +46,17 @@ def compute_outputs(dtype: torch.dtype = torch.float32) -> dict:
             "age": output.age[index].item(),
         }
         for index, name in enumerate(images)
+    }
+
+
+def read_examples() -> dict:
+    """Age, ends of its interval and gender of each face in the examples of the page."""
+    model, processor = AgeGenderModel.from_pretrained(ROOT), AgeGenderImageProcessor.from_pretrained(ROOT)
+    pipeline = AgeGenderPipeline(model=model, image_processor=processor)
+    paths = [ROOT / "assets" / "astronaut.jpg", *sorted((ROOT / "assets" / "portraits").glob("*.jpg"))]
+    return {
+        path.name: [[face["age"], *face["age_interval"], face["gender"]] for face in pipeline(str(path))]
+        for path in paths
     }
 
 
@@ -77,6 +89,16 @@ def test_the_astronaut():
 
 
 @pytest.mark.slow
+def test_examples_of_the_page_are_read_as_recorded():
+    found, golden = read_examples(), json.loads(EXAMPLES.read_text())
+    assert found.keys() == golden.keys()
+    for name, faces in golden.items():
+        assert [face[3] for face in found[name]] == [face[3] for face in faces], name
+        numbers, expected = ([face[:3] for face in faces] for faces in (found[name], faces))
+        np.testing.assert_allclose(numbers, expected, rtol=0, atol=1, err_msg=name)
+
+
+@pytest.mark.slow
 def test_the_astronaut_turned():
     """Neither the gender nor the age depends on how the photo lies."""
     model, processor = AgeGenderModel.from_pretrained(ROOT), AgeGenderImageProcessor.from_pretrained(ROOT)
@@ -101,3 +123,4 @@ def test_files_in_the_root_are_of_one_training():
 
 if __name__ == "__main__":
     GOLDEN.write_text(json.dumps(compute_outputs(), indent=1) + "\n")
+    EXAMPLES.write_text(json.dumps(read_examples(), indent=1) + "\n")
