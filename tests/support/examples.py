@@ -66,7 +66,8 @@ def read_block(block: str) -> list[doctest.Example]:
     """
     Reads a block of code, with or without prompts.
 
-    Without prompts, comment lines directly below an expression or an assignment show its value.
+    Without prompts, comment lines directly below an expression or an assignment show its value, and a comment behind a call of
+    `print` what it prints.
     """
     if ">>> " in block:
         return doctest.DocTestParser().get_examples(block)
@@ -75,6 +76,8 @@ def read_block(block: str) -> list[doctest.Example]:
         source = "\n".join(lines[node.lineno - 1 : node.end_lineno])
         comments = takewhile(lambda line: line.startswith("#"), lines[node.end_lineno :])
         want = "\n".join(line.removeprefix("#").strip() for line in comments)
+        if source.startswith("print("):
+            want = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode().strip(" #") or want
         examples.append(doctest.Example(source, want if want and isinstance(node, ast.Expr) else "…"))
         if want and isinstance(node, ast.Assign):
             examples.append(doctest.Example(ast.unparse(node.targets[0]), want))
