@@ -44,12 +44,12 @@ def find_largest(faces: list[DetectedFace], count: int | None) -> list[DetectedF
 
 def is_framed(crop: Image.Image, detector: FaceDetector) -> bool:
     """Returns whether the largest face in a crop lies about as in UTKFace's crops; True if no face is found."""
-    square = crop.resize((CROP_SIDE, CROP_SIDE))  # as the network sees it
-    for face in find_largest(detector.detect(square), 1):
-        factor, shift = fit_to_template(face.landmarks)
-        factor, middle = factor * CROP_SIDE, (1 + 1j) / 2
-        return abs(cmath.log(factor)) <= MAX_ZOOM_OR_TURN and abs(factor * middle + shift - middle) <= MAX_SHIFT
-    return True
+    faces = find_largest(detector.detect(crop.resize((CROP_SIDE, CROP_SIDE))), 1)  # square, as the network sees it
+    if not faces:
+        return True
+    factor, shift = fit_to_template(faces[0].landmarks)
+    factor, middle = factor * CROP_SIDE, (1 + 1j) / 2
+    return abs(cmath.log(factor)) <= MAX_ZOOM_OR_TURN and abs(factor * middle + shift - middle) <= MAX_SHIFT
 
 
 def sort_in_rows(faces: list) -> list:
