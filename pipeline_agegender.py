@@ -210,7 +210,7 @@ class AgeGenderPipeline(ChunkPipeline):
         self.crops_to_check = 0
         logger.warning(
             f"{name} is not cropped as UTKFace's faces are: its face is larger, smaller, turned or not in the middle. With "
-            "detect_faces=False its age and gender can be far off: leave this option out, or pass crops that "
+            "detect_faces=False its age can be off by years: leave this option out, or pass crops that "
             f"return_crops=True returns. Only the first {CHECKED_CROPS} crops are checked."
         )
 

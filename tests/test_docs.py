@@ -71,3 +71,13 @@ def test_tables_of_turned_photos_show_the_measured_figures():
         assert f"| {angles} | {found} of {photos} | {other} | {years:.1f} years |" in text
         row = f"| {angles} | {photos} | {found} | {other} | {sure} | {years:.1f} years | {off} | {seconds:.2f} s |"
         assert row in details
+
+
+def test_table_of_other_crops_shows_the_measured_figures():
+    measured = json.loads((ROOT / "benchmarks" / "other_crops.json").read_text(encoding="utf-8"))["crops"]
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for name, row in measured.items():
+        crop, detected = row["without_detection"], row["with_detection"]
+        cells = [f"{crop['mae']:.2f} years", *(f"{crop[key]:.1%}" for key in ("gender_accuracy", "interval_coverage"))]
+        cells += [f"{row['reported']:.1%}", f"{detected['mae']:.2f} years", f"{detected['gender_accuracy']:.1%}"]
+        assert f"| {name} | {' | '.join(cells)} |".replace("%", " %").replace("  %", " %") in text
