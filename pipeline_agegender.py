@@ -44,12 +44,12 @@ def find_largest(faces: list[DetectedFace], count: int | None) -> list[DetectedF
 
 def is_framed(crop: Image.Image, detector: FaceDetector) -> bool:
     """Returns whether the largest face in a crop lies about as in UTKFace's crops; True if no face is found."""
-    square = crop.resize((CROP_SIDE, CROP_SIDE))  # as the network sees it
-    for face in find_largest(detector.detect(square), 1):
-        factor, shift = fit_to_template(face.landmarks)
-        factor, middle = factor * CROP_SIDE, (1 + 1j) / 2
-        return abs(cmath.log(factor)) <= MAX_ZOOM_OR_TURN and abs(factor * middle + shift - middle) <= MAX_SHIFT
-    return True
+    faces = find_largest(detector.detect(crop.resize((CROP_SIDE, CROP_SIDE))), 1)  # square, as the network sees it
+    if not faces:
+        return True
+    factor, shift = fit_to_template(faces[0].landmarks)
+    factor, middle = factor * CROP_SIDE, (1 + 1j) / 2
+    return abs(cmath.log(factor)) <= MAX_ZOOM_OR_TURN and abs(factor * middle + shift - middle) <= MAX_SHIFT
 
 
 def sort_in_rows(faces: list) -> list:
@@ -210,7 +210,7 @@ class AgeGenderPipeline(ChunkPipeline):
         self.crops_to_check = 0
         logger.warning(
             f"{name} is not cropped as UTKFace's faces are: its face is larger, smaller, turned or not in the middle. With "
-            "detect_faces=False its age and gender can be far off: leave this option out, or pass crops that "
+            "detect_faces=False its age can be off by years: leave this option out, or pass crops that "
             f"return_crops=True returns. Only the first {CHECKED_CROPS} crops are checked."
         )
 
