@@ -31,6 +31,7 @@ TEXTS = find_texts()
 CODE = [place for place, text in TEXTS.items() if find_examples(text)]
 COMMANDS = [command for place, text in TEXTS.items() for command in find_commands(place, text)]
 CHEAP = {"predict", "scripts.preview_augmentation"}  # programs whose commands run
+MODEL_NAMES = r"path/or/hub-id|\{\{ name \}\}"  # for which this folder stands
 PAGE = "http://127.0.0.1:7860"
 ASTRONAUT = ROOT / "assets" / "astronaut.jpg"
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
@@ -72,7 +73,7 @@ def served(monkeypatch, tmp_path_factory) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("place", CODE)
 def test_code_prints_what_it_shows(place, folder, request):
-    text, module = TEXTS[place].replace("path/or/hub-id", "."), place.partition(":")[0]
+    text, module = re.sub(MODEL_NAMES, ".", TEXTS[place]), place.partition(":")[0]
     namespace = {"face": Image.open("face.jpg")}
     if not module.endswith(".md"):
         namespace = vars(importlib.import_module(module)).copy()

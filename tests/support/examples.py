@@ -8,7 +8,7 @@ import runpy
 import shlex
 import sys
 from collections.abc import Iterator
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,10 @@ from tests.test_imports import MODULES
 
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "hub/model_card.md")),
+    *sorted(ROOT.glob("docs/*.md")),
+]
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 NUMBER = r"-?\d+(?:\.\d+)?"
 # The arguments end with the line, a comment or another command.
@@ -109,7 +112,7 @@ def find_commands(place: str, text: str) -> Iterator[Command]:
     lines = [line for _, language, block in FENCE.findall(text) if language != "python" for line in block.splitlines()]
     lines += [line for line in text.splitlines() if line.startswith("    ") and "`" not in line]
     for candidates, is_whole in ((lines, True), (spans, False)):
-        for found in filter(None, map(COMMAND.search, candidates)):
+        for found in chain.from_iterable(map(COMMAND.finditer, candidates)):
             program, words = found[1] or found[2], found[3]
             if program in MODULES and "__main__" in ast.unparse(MODULES[program]):
                 words = re.sub(r"\b[A-Z]{2,}\b", lambda name: names.get(name[0], name[0]), words)
