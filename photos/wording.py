@@ -1,5 +1,6 @@
-"""Words for a face, shared by picture, card, table and camera."""
+"""Words for faces and for counts of them, shared by picture, card, table and camera."""
 
+RANGE = "90 % range"  # the name of `age_interval` on the page
 # Minimum probability at which the likelier gender is named; at least one half.
 SURE = 0.75
 
@@ -18,6 +19,13 @@ def describe_gender(face: dict) -> str:
 def describe_interval(low: float, high: float) -> str:
     """Returns an interval of ages in whole years: `24–43`."""
     return f"{low:.0f}–{high:.0f}"
+
+
+def describe_counts(pictures: int, faces: int, without_face: int, unreadable: int) -> str:
+    """Returns what has become of pictures: `1 picture: 1 face` or `35 pictures: 31 faces, 2 without one, 3 unreadable`."""
+    text = f"{pictures:,} picture{'s' * (pictures != 1)}: {faces:,} face{'s' * (faces != 1)}"
+    text += f", {without_face:,} without one" * bool(without_face)
+    return text + f", {unreadable:,} unreadable" * bool(unreadable)
 
 
 def make_label(number: int, face: dict) -> str:

@@ -12,7 +12,7 @@ from space.uploads import make_file
 
 
 FACE_DESCRIPTION = (
-    "age (years), age_interval (two ages meant to hold the age nine times out of ten), gender, gender_score (probability of "
+    "age (years), age_interval (90 % range: its first and last age), gender, gender_score (probability of "
     "that gender), box (xmin, ymin, xmax, ymax in pixels of the upright photo in its own size) and detection_score"
 )
 PHOTO_DESCRIPTION = (
@@ -42,7 +42,7 @@ class FaceAnswer(TypedDict):
     """A face as the pipeline returns it."""
 
     age: Annotated[float, Field(description="years")]
-    age_interval: Annotated[tuple[float, float], Field(description="meant to hold the age nine times out of ten")]
+    age_interval: Annotated[tuple[float, float], Field(description="90 % range, years")]
     gender: str
     gender_score: Annotated[float, Field(description="probability of that gender")]
     box: Annotated[Box, Field(description="pixels of the upright photo in its own size")]

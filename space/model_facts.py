@@ -14,8 +14,8 @@ ERROR_COLUMNS = {
     "error": ("age_mae", 1, 2, "Error, years"),
     "bias": ("age_bias", 1, 2, "Too old by, years"),
     "gender": ("gender_accuracy", 100, 1, "Gender as labelled, %"),
-    "interval": ("interval_coverage", 100, 1, "Age in range, %"),
-    "width": ("interval_width", 1, 1, "Range, years"),
+    "interval": ("interval_coverage", 100, 1, "Age in 90 % range, % of images"),
+    "width": ("interval_width", 1, 1, "90 % range, years wide"),
 }
 # Rows of the table of metrics: name, key in the JSON, format.
 METRICS = (
@@ -133,7 +133,7 @@ def describe_limits(frame: pd.DataFrame, is_utkface: bool) -> str:
     if len(known):
         widest, narrowest = known.iloc[-1], known.iloc[0]
         lines.append(
-            f"Its ranges are wide: {widest['width']:.0f} years on average at {widest['ages']} years, where they are "
+            f"Its 90 % ranges are wide: {widest['width']:.0f} years on average at {widest['ages']} years, where they are "
             f"widest, and {narrowest['width']:.0f} at {narrowest['ages']} years."
         )
     if is_utkface:

@@ -25,7 +25,7 @@ from space.model_facts import (
 BAR_PLOTS = (
     ("error", "Mean error of the age", "years"),
     ("bias", "Bias of the age: years too old (up) or too young (down)", "years"),
-    ("width", "Mean width of the range", "years"),
+    ("width", "Mean width of the 90 % range", "years"),
     ("gender", "Gender as labelled", "% of images"),
 )
 # Charts of the training: label, unit and the key of each curve.
@@ -61,7 +61,7 @@ def make_error_plots(errors: dict) -> list[tuple[type, dict]]:
     known = bands.dropna(subset="interval")[["ages", "images", "interval"]]
     meant = known.assign(interval=100 * INTERVAL_COVERAGE, share="meant")
     chart = {"value": pd.concat([known.assign(share="measured"), meant]), "y": "interval", "y_title": "% of images"}
-    chart |= {"color": "share", "color_title": "", "label": "Ages inside their range"}
+    chart |= {"color": "share", "color_title": "", "label": "Ages inside their 90 % range"}
     chart["y_lim"] = [min(70, math.floor(known["interval"].min())) if len(known) else 0, 100]
     plots.insert(2, (gr.LinePlot, options | chart))
     confusion = make_confusion_frame(errors)

@@ -4,13 +4,13 @@ import gradio as gr
 
 
 TITLE = "Apparent age and gender"
-PAGE_DESCRIPTION = "How old a face looks, with the interval that holds it nine times out of ten. Photos are not kept."
+PAGE_DESCRIPTION = "How old a face looks, with a 90 % range, and the gender label it gets. Photos are not kept."
 INTRODUCTION = """
 # Apparent age and gender
 
 How old a face looks, and which of the two labels of its training data, *female* and *male*, a small neural network gives
-it. The range is meant to hold the age nine times out of ten. Looks are neither age nor identity, and the network errs more on
-some groups of people than on others: do not use it for decisions about people.
+it. Beside each age stands a 90 % range, which is meant to hold the age of 90 % of faces. Looks are neither age nor identity, and
+the network errs more on some groups of people than on others: do not use it for decisions about people.
 """
 PRIVACY = """
 **Privacy.** Photos and the faces cut out of them are used for nothing but the answer, are not shared between visitors and
@@ -37,3 +37,10 @@ THEME = gr.themes.Default(
 )
 # The charts of the data are drawn on white, with a legend where Gradio's buttons would lie.
 CSS = ".dark .chart img { filter: invert(0.9) hue-rotate(180deg) } .chart img { margin-top: 2rem }"
+# Of the bar below "Many photos"; Gradio's own styles take away the one that browsers draw.
+CSS += """
+progress { width: 140px; height: 10px; border-radius: 5px; overflow: hidden; background: var(--border-color-primary) }
+progress::-webkit-progress-bar { background: var(--border-color-primary) }
+progress::-webkit-progress-value { background: var(--color-accent) }
+progress::-moz-progress-bar { background: var(--color-accent) }
+"""
