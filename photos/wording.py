@@ -10,6 +10,13 @@ def name_gender(face: dict) -> str:
     return face["gender"] if face["gender_score"] >= SURE else "unsure"
 
 
+def describe_counts(pictures: int, faces: int, without_face: int, unreadable: int) -> str:
+    """Returns what has become of pictures: `1 picture: 1 face` or `35 pictures: 31 faces, 2 without one, 3 unreadable`."""
+    text = f"{pictures:,} picture{'s' * (pictures != 1)}: {faces:,} face{'s' * (faces != 1)}"
+    text += f", {without_face:,} without one" * bool(without_face)
+    return text + f", {unreadable:,} unreadable" * bool(unreadable)
+
+
 def describe_gender(face: dict) -> str:
     """Returns the likelier gender with its probability: `female, 98%` or `unsure (female, 55%)`."""
     gender = f"{face['gender']}, {face['gender_score']:.0%}"
@@ -19,13 +26,6 @@ def describe_gender(face: dict) -> str:
 def describe_interval(low: float, high: float) -> str:
     """Returns an interval of ages in whole years: `24–43`."""
     return f"{low:.0f}–{high:.0f}"
-
-
-def describe_counts(pictures: int, faces: int, without_face: int, unreadable: int) -> str:
-    """Returns what has become of pictures: `1 picture: 1 face` or `35 pictures: 31 faces, 2 without one, 3 unreadable`."""
-    text = f"{pictures:,} picture{'s' * (pictures != 1)}: {faces:,} face{'s' * (faces != 1)}"
-    text += f", {without_face:,} without one" * bool(without_face)
-    return text + f", {unreadable:,} unreadable" * bool(unreadable)
 
 
 def make_label(number: int, face: dict) -> str:

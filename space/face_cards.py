@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from photos.face_table import make_face_rows, to_csv
-from photos.wording import RANGE, describe_gender, describe_interval
+from photos.wording import describe_gender, describe_interval
 from space.uploads import save_picture
 
 
@@ -66,7 +66,7 @@ def draw_distribution(probabilities: list[float], low: float, high: float) -> st
         for age, tick, anchor in TICKS
         if age < len(probabilities)
     )
-    label = f"Probability of each age; {RANGE} {describe_interval(low, high)} years"
+    label = f"Probability of each age; nine times out of ten {low:.0f} to {high:.0f} years"
     box = f"0 0 {PLOT_WIDTH} {PLOT_HEIGHT + PLOT_FOOT}"
     return f"<svg viewBox='{box}' role='img' aria-label='{label}'>{''.join(bars)}{ticks}</svg>"
 

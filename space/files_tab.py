@@ -17,11 +17,12 @@ from photos.face_table import make_face_rows, make_unreadable_row, to_csv
 from photos.wording import RANGE, describe_counts, describe_gender, describe_interval
 from pipeline_agegender import AgeGenderPipeline
 from space.face_cards import make_link
-from space.inference import FILES_QUEUE, find_faces, find_sources
+from space.inference import FILES_QUEUE, find_faces, find_upload
 
 
 HELP = "Up to 1,000 photos at once, and 100 MB a file."
 CANCELLED = "Cancelled. The table and its CSV hold what was done."
+NO_FILES = "Choose files first: photos, or zip archives of photos."
 NO_FACE = "No face was found."
 TAIL = 12  # characters at the end of a name that every screen shows
 THUMBNAIL_SIDE = 64  # pixels
@@ -37,7 +38,9 @@ MOVE_FOCUS = """() => {
 
 def fill_table(pipe: AgeGenderPipeline, files: list[dict] | None) -> Iterator[tuple[str, dict]]:
     """Yields a sentence and the table so far, which can be saved after a cancellation too."""
-    paths = find_sources(files)
+    paths = [path for file in files or () if (path := find_upload(file))]
+    if not paths:
+        raise gr.Error(NO_FILES, print_exception=False)
     total, shown_at = count_pictures(paths), -math.inf
     rows, failures, notes, faceless, found = [], [], [], [], []
     for done, (name, picture) in enumerate(read_pictures(paths), start=1):
@@ -104,7 +107,7 @@ def build_files_tab(pipe: AgeGenderPipeline):
     with gr.Row():
         start = gr.Button("Start", variant="primary", interactive=False, elem_id="start")
         cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
-    summary = gr.Markdown(HELP, elem_classes="announced")
+    summary = gr.HTML(HELP, css_template=STYLE, elem_classes="announced")
     table = gr.HTML(html_template=TEMPLATE, css_template=STYLE, js_on_load=SCRIPT, range_name=RANGE, label="Faces")
     private = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
     files.change(lambda files: gr.update(interactive=bool(files)), files, start, preprocess=False, **private)

@@ -13,6 +13,8 @@ from space.model_facts import (
     describe_limits,
     describe_metrics,
     describe_training_data,
+    describe_use,
+    is_utkface,
     make_confusion_frame,
     make_curve_frame,
     make_error_frame,
@@ -106,19 +108,22 @@ def build_pictures(folder: Path):
         gr.Markdown(f"Pictures that are not beside these weights: {'; '.join(missing)}.")
 
 
-def build_model_tab(folder: Path):
+def build_model_tab(model: str, revision: str | None = None):
     """
     Builds the tab.
 
     Args:
-        folder: The folder of the model, with `train_results.json` and `assets/`. Results that it lacks are left out.
+        model: Hub id of the model, or its folder with `train_results.json` and `assets/`. Results that it lacks are left out.
+        revision: Branch, tag or commit on the Hub.
     """
+    folder = Path(model)
     training, age_statistic = read_json(folder / TRAINING_FILE), read_json(folder / "config.json").get("age_statistic")
     metrics, errors = ((training.get(key) or {}).get("validation") or {} for key in ("metrics", "errors"))
     frame, history = make_error_frame(errors), training.get("history") or []
     gr.Markdown(f"## What it learnt from\n\n{describe_training_data(training)}")
     gr.Markdown(f"## How well it does\n\n{describe_metrics(metrics, age_statistic)}")
-    gr.Markdown(f"## Limits\n\n{describe_limits(frame, bool(training.get('is_utkface')))}")
+    gr.Markdown(f"## Limits\n\n{describe_limits(frame, is_utkface(model))}")
+    gr.Markdown(f"## In your code\n\n{describe_use(model, revision)}")
     gr.Markdown("## Where it errs" + ("" if len(frame) else "\n\nThere are no errors by age beside these weights."))
     build_plots(make_error_plots(errors))
     if len(frame):

@@ -17,14 +17,20 @@ PRIVACY = """
 are deleted within eleven minutes. There are no analytics.
 """
 
-# Screen readers announce changes of these elements; Gradio has no argument for it. Gradio adds the head by JavaScript, so
-# previews of links, which run none, show its own description.
-HEAD = f"""
-<meta name="description" content="{PAGE_DESCRIPTION}">
+# Screen readers announce changes of these elements; Gradio has no argument for it. Where there is an MCP server, Gradio's API
+# page opens with it unless the address of the page names another language.
+HEAD = """
 <script>
 new MutationObserver(() => document.querySelectorAll(".prose.announced:not([aria-live])")
   .forEach((element) => element.setAttribute("aria-live", "polite")))
-  .observe(document, {{childList: true, subtree: true}});
+  .observe(document, {childList: true, subtree: true});
+const openWithPython = () => {
+  const address = new URL(location);
+  if (!address.searchParams.has("lang")) address.searchParams.set("lang", "python");
+  history.replaceState(history.state, "", address);
+};
+if (new URL(location).searchParams.get("view") === "api") openWithPython();
+document.addEventListener("click", ({target}) => target.closest?.(".show-api") && openWithPython(), true);
 </script>
 """
 # Gradio 6.31 sets bold text in a font file of weight 600 that lacks most letters, and subdued text in light grey on white.
@@ -37,10 +43,3 @@ THEME = gr.themes.Default(
 )
 # The charts of the data are drawn on white, with a legend where Gradio's buttons would lie.
 CSS = ".dark .chart img { filter: invert(0.9) hue-rotate(180deg) } .chart img { margin-top: 2rem }"
-# Of the bar below "Many photos"; Gradio's own styles take away the one that browsers draw.
-CSS += """
-progress { width: 140px; height: 10px; border-radius: 5px; overflow: hidden; background: var(--border-color-primary) }
-progress::-webkit-progress-bar { background: var(--border-color-primary) }
-progress::-webkit-progress-value { background: var(--color-accent) }
-progress::-moz-progress-bar { background: var(--color-accent) }
-"""
