@@ -17,20 +17,19 @@ PRIVACY = """
 are deleted within eleven minutes. There are no analytics.
 """
 
-# Screen readers announce changes of these elements; Gradio has no argument for it. Where there is an MCP server, Gradio's API
-# page opens with it unless the address of the page names another language.
+# Screen readers announce changes of some elements; Gradio has no argument for it. Where there is an MCP server, Gradio's API page
+# opens with it unless the address of the page names another language.
 HEAD = """
 <script>
 new MutationObserver(() => document.querySelectorAll(".prose.announced:not([aria-live])")
   .forEach((element) => element.setAttribute("aria-live", "polite")))
   .observe(document, {childList: true, subtree: true});
-const openWithPython = () => {
+document.addEventListener("click", ({target}) => {
   const address = new URL(location);
-  if (!address.searchParams.has("lang")) address.searchParams.set("lang", "python");
+  if (!target.closest?.(".show-api") || address.searchParams.has("lang")) return;
+  address.searchParams.set("lang", "python");
   history.replaceState(history.state, "", address);
-};
-if (new URL(location).searchParams.get("view") === "api") openWithPython();
-document.addEventListener("click", ({target}) => target.closest?.(".show-api") && openWithPython(), true);
+}, true);
 </script>
 """
 # Gradio 6.31 sets bold text in a font file of weight 600 that lacks most letters, and subdued text in light grey on white.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from photos.wording import describe_counts, describe_gender, describe_interval, make_label, name_gender
+from photos.wording import describe_gender, describe_interval, make_label, name_gender
 from tests.support.models import make_face
 
 
@@ -18,11 +18,6 @@ def test_gender_is_unsure_near_one_half(score, name, description):
     face = make_face(0, 0, 9, 9) | {"gender_score": score}
     assert (name_gender(face), describe_gender(face)) == (name, description)
     assert make_label(2, face) == f"2: {name}, 31"
-
-
-def test_counts_are_in_the_singular_and_plural():
-    assert describe_counts(1, 1, 0, 0) == "1 picture: 1 face"
-    assert describe_counts(1200, 2, 3, 1) == "1,200 pictures: 2 faces, 3 without one, 1 unreadable"
 
 
 def test_interval_is_in_whole_years():

@@ -11,6 +11,7 @@ from PIL import Image
 
 import app
 from photos.reading import NOT_A_PICTURE
+from photos.wording import describe_counts
 from space import files_tab
 from tests.support.models import FixedFaces, make_face
 
@@ -86,6 +87,11 @@ def test_gender_near_one_half_is_unsure_in_the_table_and_a_number_in_the_csv(upl
     face = make_face(0, 0, 9, 9) | {"gender_score": 0.59}
     _, table = list(files_tab.fill_table(FixedFaces(face), uploads[:1]))[-1]
     assert table["groups"][-1][0]["gender"] == "unsure (female, 59%)" and "female,0.59," in read_csv(table)
+
+
+def test_counts_are_in_the_singular_and_plural():
+    assert describe_counts(1, 1, 0, 0) == "1 picture: 1 face"
+    assert describe_counts(1200, 2, 3, 1) == "1,200 pictures: 2 faces, 3 without one, 1 unreadable"
 
 
 def test_bound_on_a_file_is_that_of_the_server():
