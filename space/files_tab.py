@@ -119,8 +119,7 @@ def build_files_tab(pipe: AgeGenderPipeline):
         preprocess=False,
         api_visibility="private",
         concurrency_id=FILES_QUEUE,
-        show_progress="minimal",  # the place in the queue, until the first answer comes
-        show_progress_on=summary,
+        show_progress_on=summary,  # the place in the queue, until the first answer comes
     )
     for ending in (filling.then, filling.failure):  # after an error Gradio 6.31 calls only the second
         ending(lambda: gr.update(interactive=False), None, cancel, js=MOVE_FOCUS, **private)
