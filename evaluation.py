@@ -1,7 +1,7 @@
 """
 Evaluates a model on one split of a face data set, or calibrates its age intervals and gender probabilities.
 
-    python evaluation.py --model . --data_dir UTKFace.tar.gz --split validation --output results.json
+    python evaluation.py --model . --data_dir UTKFace.tar.gz --output results.json
     python evaluation.py --model . --data_dir UTKFace.tar.gz --calibrate
 """
 
@@ -19,21 +19,22 @@ from configuration_agegender import AgeGenderConfig
 from data.loaders import PROCESS_GROUP_TIMEOUT, make_evaluation_dataloader
 from data.splits import check_split, draw_calibration_half
 from data.utkface import load_utkface
+from files.writing import OutputParser
 from hub.errors import run
 from hub.loading import load_model
 from metrics.age_gender import describe_errors, format_errors, format_metrics
 from metrics.calibration import LEAST_LABELS, apply_calibration, calibrate
 from metrics.prediction import compute_metrics, compute_predictions
-from metrics.results import compute_weights_sha256, describe_machine, name_data, write_json
+from metrics.results import compute_weights_sha256, describe_machine, name_count, name_data, write_json
 from modeling_agegender import AgeGenderModel, compute_interpolated_median_age
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Evaluates a model on one split of a face data set, or calibrates it.", allow_abbrev=False
-    )
+    parser = OutputParser(description="Evaluates a model on one split of a face data set, or calibrates it.")
     parser.add_argument("--model", default=".", help="Model folder or Hub id. Default: the working directory.")
-    parser.add_argument("--data_dir", required=True, help="Folder, tar or zip archive, Parquet folder or data set id.")
+    parser.add_argument(
+        "--data_dir", required=True, help="Folder, tar or zip archive, table (CSV, Parquet) or data set id."
+    )
     parser.add_argument(
         "--split", default="validation", choices=["train", "validation", "test"], help="Default: validation."
     )
@@ -42,9 +43,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Images in a batch. Default: 64.")
     parser.add_argument("--dataloader_num_workers", type=int, default=2, help="Decoding processes. Default: 2.")
     parser.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"], help="Default: no.")
-    parser.add_argument(
-        "--output", type=Path, help="JSON of the results. Default: evaluation_SPLIT (or calibration).json."
-    )
+    parser.add_output(help="JSON file for the results. Default: they are only printed.")
     parser.add_argument(
         "--calibrate",
         action="store_true",
@@ -56,8 +55,6 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--calibrate takes validation images: leave out --split.")
     if arguments.calibrate and not (Path(arguments.model) / "config.json").is_file():
         parser.error(f"--calibrate writes into a model folder, but {arguments.model} is not one.")
-    name = "calibration" if arguments.calibrate else arguments.split
-    arguments.output = arguments.output or Path(f"evaluation_{name}.json")
     return arguments
 
 
@@ -99,12 +96,14 @@ def calibrate_folder(arguments: argparse.Namespace, model: AgeGenderModel, predi
     calibrating = draw_calibration_half(images, arguments.split_seed)
     fields, cross_fitted = calibrate(model.config, predictions, calibrating, np.asarray(images["group"]))
     if not fields:
-        raise ValueError(f"{calibrating.sum()} images are too few to calibrate on: it takes {LEAST_LABELS} labels.")
+        raise ValueError(
+            f"{name_count(calibrating.sum(), 'image')} cannot calibrate a model: it takes {LEAST_LABELS} labels."
+        )
     if "gender_temperature" not in fields:  # the saved one is kept
         saved = AgeGenderConfig.from_pretrained(arguments.model)
         cross_fitted = apply_calibration(cross_fitted, {"gender_temperature": saved.gender_temperature})
     errors = describe_errors(cross_fitted)
-    print(f"{arguments.model}, calibrated on {calibrating.sum():,} validation images (cross-fitted):")
+    print(f"{arguments.model}, calibrated on {name_count(calibrating.sum(), 'validation image')} (cross-fitted):")
     print(format_errors(errors))
     file = Path(arguments.model) / "config.json"
     file.write_text(
@@ -153,8 +152,9 @@ def main():
             "seconds": round(time.perf_counter() - start, 1),
             **describe_machine(),
         }
-        write_json(arguments.output, results)
-        print(f"Wrote {arguments.output}")
+        if arguments.output:
+            write_json(arguments.output, results)
+            print(f"Wrote {arguments.output}")
     accelerator.end_training()
 
 

@@ -47,6 +47,7 @@ UTKFACE_TEMPLATE = np.array([(0.295, 0.288), (0.687, 0.286), (0.486, 0.507), (0.
 # ones. A face that fills the image is found at the smallest size.
 COARSE_PIXELS = (640 * 480, 320 * 240)
 CANDIDATE_THRESHOLD = 0.4
+SCORE_THRESHOLD = 0.8
 # The second pass shows UTKFace's framing at 213 px with a margin of a quarter on each side. At 96 px the landmarks of
 # rotated faces are less exact: RMS errors of 4.8 degrees and 11 % of the scale instead of 3.5 degrees and 5 %.
 SECOND_PASS_SIDE = 320
@@ -93,7 +94,6 @@ class FaceDetector:
     """Detects faces with YuNet. Threads can share a detector; they run one after the other.
 
     Args:
-        score_threshold: Minimum confidence in the second pass, 0 to 1.
         max_upscale: Largest factor by which an image is enlarged to find small faces.
         max_pixels: Largest area of the image that YuNet receives; larger images are reduced to it, which limits time and
             memory. Limiting the area instead of a side keeps small faces in a panorama.
@@ -103,20 +103,11 @@ class FaceDetector:
         ValueError: if an argument is out of range.
     """
 
-    def __init__(
-        self,
-        score_threshold: float = 0.8,
-        max_upscale: float = 2,
-        max_pixels: int = 2560 * 1920,
-        search_turned: bool = True,
-    ):
-        if not 0 < score_threshold < 1:
-            raise ValueError(f"`score_threshold` must lie between 0 and 1, got {score_threshold}.")
+    def __init__(self, max_upscale: float = 2, max_pixels: int = 2560 * 1920, search_turned: bool = True):
         if not max_upscale >= 1:
             raise ValueError(f"`max_upscale` must be at least 1, got {max_upscale}.")
         if not max_pixels >= COARSE_PIXELS[0]:
             raise ValueError(f"`max_pixels` must be at least {COARSE_PIXELS[0]}, got {max_pixels}.")
-        self.score_threshold = score_threshold
         self.max_upscale = max_upscale
         self.max_pixels = max_pixels
         self.search_turned = search_turned
@@ -130,11 +121,12 @@ class FaceDetector:
     def __setstate__(self, state: dict):
         self.__dict__ |= state | {"_lock": threading.Lock()}
 
-    def detect(self, image: Image.Image) -> list[DetectedFace]:
+    def detect(self, image: Image.Image, threshold: float = SCORE_THRESHOLD) -> list[DetectedFace]:
         """Detects the faces in an image.
 
         Args:
             image: An RGB image with its EXIF rotation applied. No face is found if a side is below 16 px.
+            threshold: Minimum confidence in the second pass, 0 to 1.
 
         Returns:
             The faces from left to right.
@@ -152,14 +144,19 @@ class FaceDetector:
             copy = copies[-1] if copies else image
             # HAMMING averages over source pixels, so that small faces do not alias.
             copies.append(copy if copy.size == size else copy.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0))
-        faces = self._search(image, copies)
+        faces = self._search(image, copies, threshold)
         if self.search_turned and not any(abs(_compute_angle(face.landmarks)) <= 45 for face in faces):
             for quarters in (1, 3, 2):
-                faces += self._search(image, copies[1:] or copies, quarters, known=faces)
+                faces += self._search(image, copies[1:] or copies, threshold, quarters, known=faces)
         return sorted(faces, key=lambda face: face.box[0] + face.box[2])
 
     def _search(
-        self, image: Image.Image, copies: list[Image.Image], quarters: int = 0, known: Sequence[DetectedFace] = ()
+        self,
+        image: Image.Image,
+        copies: list[Image.Image],
+        threshold: float,
+        quarters: int = 0,
+        known: Sequence[DetectedFace] = (),
     ) -> list[DetectedFace]:
         """Returns the faces, without known ones, that are seen in copies of the image turned anticlockwise by quarters."""
         turn, middle = 1j**quarters, complex(*image.size) / 2
@@ -174,7 +171,7 @@ class FaceDetector:
             candidates += [_to_face(row, turn, middle - turn * turned_middle, image.size) for row in rows]
         faces = [self._check_candidate(image, face) for face in _suppress_overlaps(candidates, known)]
         faces = _suppress_overlaps(faces, known)
-        return [face for face in faces if face.score >= self.score_threshold]
+        return [face for face in faces if face.score >= threshold]
 
     def _check_candidate(self, image: Image.Image, candidate: DetectedFace) -> DetectedFace | None:
         """Runs the second pass on a candidate and returns it with new landmarks and score, or None if there is no face."""
@@ -201,7 +198,7 @@ class FaceDetector:
         self, image: Image.Image, landmarks: np.ndarray, angle: float = 0, side: int = SECOND_PASS_SIDE
     ) -> DetectedFace | None:
         """Runs YuNet on a face alone, upright after its landmarks and then turned clockwise by an angle in degrees."""
-        factor, shift = _fit_to_template(landmarks)
+        factor, shift = fit_to_template(landmarks)
         turn, middle = cmath.rect(1, math.radians(angle)), 0.5 + 0.5j
         factor, shift = factor * turn, (shift - middle) * turn + middle
         width = 1 + 2 * SECOND_PASS_MARGIN
@@ -282,7 +279,7 @@ def align_face(image: Image.Image, landmarks: np.ndarray, size: int = 200) -> Im
     Raises:
         ValueError: if the landmarks do not have the shape of a face, or if the face lies outside the image.
     """
-    return _warp(image, *_fit_to_template(landmarks), size)
+    return _warp(image, *fit_to_template(landmarks), size)
 
 
 def _warp(image: Image.Image, factor: complex, shift: complex, size: int) -> Image.Image:
@@ -303,7 +300,7 @@ def _warp(image: Image.Image, factor: complex, shift: complex, size: int) -> Ima
     return region.transform((size, size), Image.Transform.AFFINE, (*x_row, *y_row), Image.Resampling.BICUBIC)
 
 
-def _fit_to_template(landmarks: np.ndarray) -> tuple[complex, complex]:
+def fit_to_template(landmarks: np.ndarray) -> tuple[complex, complex]:
     """Returns the factor and shift that map landmarks, as complex numbers x + iy, to the template.
 
     This is the least-squares similarity transform of Umeyama, "Least-Squares Estimation of Transformation Parameters Between
@@ -352,7 +349,7 @@ def _to_face(row: np.ndarray, turn: complex, origin: complex, image_size: tuple[
     if box[0] >= box[2] or box[1] >= box[3] or (centre < 0).any() or (centre > image_size).any():
         return None
     try:
-        _fit_to_template(landmarks)
+        fit_to_template(landmarks)
     except ValueError:
         return None
     return DetectedFace(box, landmarks, float(row[14]))
@@ -360,7 +357,7 @@ def _to_face(row: np.ndarray, turn: complex, origin: complex, image_size: tuple[
 
 def _compute_angle(landmarks: np.ndarray) -> float:
     """Returns the angle in degrees, -180 to 180, by which a face is turned anticlockwise."""
-    return math.degrees(cmath.phase(_fit_to_template(landmarks)[0]))
+    return math.degrees(cmath.phase(fit_to_template(landmarks)[0]))
 
 
 def _compare_angles(first: DetectedFace, second: DetectedFace) -> float:

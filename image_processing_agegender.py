@@ -2,16 +2,15 @@
 
 try:
     from .configuration_agegender import AgeGenderConfig
-    from .image_reading import to_8_bits
+    from .image_reading import is_several, to_rgb
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it, such as an old transformers
         raise
     from configuration_agegender import AgeGenderConfig
-    from image_reading import to_8_bits
+    from image_reading import is_several, to_rgb
 
 import numpy as np
 import torch
-from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import PILImageResampling
 from transformers.utils.generic import maybe_autocast
@@ -21,15 +20,31 @@ class AgeGenderImageProcessor(PilBackend):
     """
     Prepares face crops in UTKFace's framing for [`AgeGenderModel`].
 
-    Accepts an image or a list of images: PIL images, uint8 arrays or tensors with channels first or last, in the order RGB.
-    Converts them to RGB, resizes to `size`, rescales to 0–1 and normalizes with `image_mean` and `image_std`. The default mean and
-    standard deviation are those of the face-pretrained weights, 123.68, 116.779 and 103.939 and 1 on a scale of 0–255.
+    Accepts an image or an iterable of images, each as the pipeline does: a path, an address, a PIL image, a uint8 array or tensor
+    with channels first or last in the order RGB, and others. Converts them to upright RGB, resizes to `size`, rescales to 0–1 and
+    normalizes with `image_mean` and `image_std`. The default mean and standard deviation are those of the face-pretrained weights,
+    123.68, 116.779 and 103.939 and 1 on a scale of 0–255.
 
-    Returns `pixel_values` of shape `(batch_size, 3, height, width)`, float32.
+    Returns `pixel_values` of shape `(batch_size, 3, height, width)`, float32, as tensors unless `return_tensors` says otherwise.
 
     Raises:
-        ValueError: if there is no image, if a PIL image holds floats or 32-bit numbers, or if an array does not hold uint8
-            values, nor floats from 0 to 1 with `do_rescale=False`.
+        ValueError: if there is no image, if an input cannot be read as an image, or if an array does not hold uint8 values, nor
+            floats from 0 to 1 with `do_rescale=False`.
+
+    Example, from a photo to tensors:
+
+    ```python
+    >>> from transformers import pipeline
+
+    >>> estimator = pipeline("age-gender-estimation", model=".", trust_remote_code=True)
+    >>> crops = [face["crop"] for face in estimator("assets/astronaut.jpg", return_crops=True)]
+    >>> inputs = estimator.image_processor(crops)
+    >>> inputs.pixel_values.shape
+    torch.Size([1, 3, 160, 160])
+    >>> output = estimator.model(**inputs)
+    >>> output.age
+    tensor([29.])
+    ```
     """
 
     model_input_names = ["pixel_values"]
@@ -53,10 +68,18 @@ class AgeGenderImageProcessor(PilBackend):
             pass
         return cls(size={"height": config.image_size, "width": config.image_size})
 
-    def preprocess(self, images, *args, **kwargs):
-        if isinstance(images, list | tuple) and not images:
-            raise ValueError("There is no image to process: got an empty list.")
-        return super().preprocess(images, *args, **kwargs)
+    def preprocess(self, images, *args, return_tensors: str | None = "pt", **kwargs):
+        return super().preprocess(images, *args, return_tensors=return_tensors, **kwargs)
+
+    def fetch_images(self, images):
+        """Reads images as upright RGB, but for arrays and tensors, which `process_image` checks."""
+        if is_several(images):
+            images = [self.fetch_images(image) for image in images]
+            if not images:
+                raise ValueError("There is no image to process.")
+            return images
+        is_pixels = isinstance(images, np.ndarray | torch.Tensor) and images.ndim == 3
+        return images if is_pixels else to_rgb(images)
 
     def process_image(self, image, do_rescale: bool | None = None, **kwargs) -> np.ndarray:
         """Converts an image to an RGB array of shape (3, height, width)."""
@@ -70,8 +93,6 @@ class AgeGenderImageProcessor(PilBackend):
                     f"Arrays must hold uint8 pixels (0–255), got {image.dtype}: convert them, or pass do_rescale=False if "
                     "they are floats from 0 to 1."
                 )
-        if isinstance(image, Image.Image):
-            image = to_8_bits(image)
         return super().process_image(image, do_rescale=do_rescale, **kwargs)
 
 

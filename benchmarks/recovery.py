@@ -28,7 +28,8 @@ import datasets
 import torch
 from safetensors.torch import load_file
 
-from metrics.results import describe_machine, write_json
+from benchmarks.reporting import make_parser, report
+from metrics.results import describe_machine
 from tests.support.processes import run_train_here
 from tests.support.training import NETWORK, assert_same_end, make_command, write_faces
 from training.checkpoints import DESCRIPTION_FILE, find_checkpoints, find_damage
@@ -252,11 +253,8 @@ def run_kills(folder: Path, moments: list[str], seconds: float, seed: int) -> tu
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__, with_model=False)
     parser.add_argument("--seed", type=int, default=0, help="Seed of the moments.")
-    parser.add_argument("--output", type=Path, help="JSON file for the results.")
     return parser.parse_args()
 
 
@@ -287,12 +285,7 @@ def main():
         "each": kills,
         **describe_machine(),
     }
-    print(
-        f"{len(kills)} kills; {compared} killed trainings ended with the weights and history of an uninterrupted one."
-    )
-    if arguments.output:
-        write_json(arguments.output, results)
-        print(f"Wrote {arguments.output}")
+    report(results, arguments.output)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Measures the page under load: start, 64 visitors at once, memory after 1,000 req
 Each part starts `app.py` in a process of its own and calls it over HTTP.
 """
 
-import argparse
 import io
 import json
 import os
@@ -27,10 +26,10 @@ from gradio_client import Client, handle_file
 from PIL import Image
 from tqdm.auto import tqdm
 
-from metrics.results import describe_machine, write_json
+from benchmarks.reporting import ROOT, make_parser, report
+from metrics.results import describe_machine
 
 
-ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "assets" / "astronaut.jpg"
 FACE_CENTRE = (225, 115)  # pixels in the photo
 # Apps to compare with: the same libraries, and an answer that costs nothing. `import transformers` is lazy and loads almost
@@ -214,17 +213,16 @@ def measure_files(photos: int) -> dict:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="JSON file for the figures.")
+    parser = make_parser(__doc__, with_model=False)
     parser.add_argument("--repeats", type=int, default=5, help="Starts of each app.")
     parser.add_argument("--visitors", type=int, default=64, help="Visitors at once.")
     parser.add_argument("--requests", type=int, default=1000, help="Requests one after the other.")
     parser.add_argument("--photos", type=int, default=500, help="Photos in one zip.")
-    parser.add_argument("--parts", nargs="+", help="Measure only these; the others stay as they are in the file.")
+    parser.add_argument("--parts", nargs="+", help="Measure only these; the others stay as they are in --output.")
     arguments = parser.parse_args()
     figures = (
         json.loads(arguments.output.read_text(encoding="utf-8"))
-        if arguments.parts and arguments.output.exists()
+        if arguments.parts and arguments.output and arguments.output.exists()
         else {}
     )
     for name, measure, number in (
@@ -237,7 +235,7 @@ def main():
             continue
         figures[name] = measure(number)
         print(name, figures[name], flush=True)
-    write_json(arguments.output, figures | describe_machine())
+    report(figures | describe_machine(), arguments.output)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,13 @@ AGES = re.compile(rf"{NUMBER}(?: ?(?:-|to|and|_) ?{NUMBER})?")
 FIRST_AGE = re.compile(
     rf"(?:more than|older than|over|from|>=?) ?{NUMBER}|{NUMBER} ?(?:\+|(?:or|and) (?:older|more|over|above))"
 )
-FILE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\w+)")
+# A word may follow a dash too, but a code only an underscore: 12-1-2024 is a date.
+FILE_NAME = re.compile(
+    r"(?P<age>\d{1,3}(\.\d+)?)(_(?P<code>\d+)|[_-](?P<word>[a-z]+))(?![^\W_])(_(?P<race>\d)_)?", re.IGNORECASE
+)
 # Names in UTKFace itself end in a date and time with milliseconds.
 UTKFACE_NAME = re.compile(r"\d+_\d_(\d_)?\d{17}\.jpg(\.chip\.jpg)?$")
+SHORTEST_FORM = "31_female_anna.jpg"
 
 
 class LabelledFace(NamedTuple):
@@ -40,21 +44,33 @@ class LabelledFace(NamedTuple):
 
 def parse_file_name(name: str) -> dict:
     """
-    Parses the labels in a UTKFace file name, `[age]_[gender]_[race]_[date&time].jpg.chip.jpg`.
+    Parses the labels in a file name, `AGE_GENDER_anything` or UTKFace's `AGE_GENDER_RACE_DATE`.
+
+    The gender is a word or a code, as in `31_female_anna.jpg`, `31-F (2).png` or `31_1_anna.jpg`.
+
+    Returns:
+        `age`, `gender` and `race` as text; race is None if there is none.
 
     Raises:
-        ValueError: if a field is missing. UTKFace has three such files, for instance
+        ValueError: if the name has another form. UTKFace has three files without a gender or a race, for instance
             `39_1_20170116174525125.jpg.chip.jpg`.
     """
     match = FILE_NAME.match(name)
     if match is None:
-        raise ValueError("the name is not of the form [age]_[gender]_[race]_[date&time]")
-    return dict(zip(("age", "gender", "race"), (int(value) for value in match.groups()[:3])))
+        raise ValueError(f"the name is not of the form AGE_GENDER_anything, such as {SHORTEST_FORM}")
+    if (utkface := UTKFACE_NAME.match(name)) and not utkface[1]:
+        raise ValueError("the name is one of UTKFace, but lacks the gender or the race")
+    return {"age": match["age"], "gender": match["code"] or match["word"], "race": match["race"]}
+
+
+def clean_column(name: str) -> str:
+    """Returns the name of a column in lower case, without blanks and dashes."""
+    return "".join(re.findall(r"[^\W_]+", name.lower()))
 
 
 def find_labels(columns: Iterable[str]) -> dict[str, str]:
     """Returns the label that each column of a table holds, whatever its case, blanks and dashes; others are left out."""
-    names = {column: "".join(re.findall(r"[^\W_]+", column.lower())) for column in columns}
+    names = {column: clean_column(column) for column in columns}
     return {column: LABEL_COLUMNS[name] for column, name in names.items() if name in LABEL_COLUMNS}
 
 

@@ -1,4 +1,4 @@
-"""Reads images, labelled or not, from folders, archives, Parquet files and data sets of the Hub."""
+"""Reads images, labelled or not, from folders, archives, tables and data sets of the Hub."""
 
 import hashlib
 import os
@@ -11,18 +11,19 @@ from typing import NamedTuple
 
 import datasets
 
+from data.label_files import NamedImages, Row, is_label_file, read_label_files
 from data.labels import read_labels
-from data.tables import SPLIT_NAMES, check_genders, check_label_columns, is_parquet, load_table, read_name
+from data.tables import SPLIT_NAMES, check_genders, check_label_columns, find_split, is_parquet, load_table, read_name
 from files.archives import ARCHIVE_ERRORS, ARCHIVE_NAME, find_pictures, is_archive, read_archive
 from files.folders import Found, expand_home, find_files
-from files.pictures import PassedOver, is_picture, is_system_file, read_start, refuse, to_text
+from files.pictures import START_BYTES, PassedOver, is_picture, is_system_file, read_start, refuse, to_text
 
 
 READING_ERRORS = (OSError, RuntimeError, ValueError, MemoryError)
 
 
 class Entry(NamedTuple):
-    """An image that is not read yet. `labels` is None if the file name holds them, `split` if the source has no splits."""
+    """An image that is not read yet. `labels` is None if the file name holds them, `split` if nothing names it."""
 
     path: str  # in the folder or archive, with slashes
     name: str  # the last part of the path, or the name of a table's row
@@ -31,9 +32,25 @@ class Entry(NamedTuple):
     split: str | None = None
 
 
-def make_entry(path: str, read: Callable[[], bytes]) -> Entry:
+def make_entry(path: str, read: Callable[[], bytes], place: str, row: Row | None = None) -> Entry:
+    """
+    Makes the entry of a file, with its row in a table of labels if there is one.
+
+    Args:
+        place: Path relative to the data. A folder in it, or the table, may have the name of a split.
+    """
     path = to_text(PurePath(path).as_posix())
-    return Entry(path, path.rpartition("/")[2], read)
+    named = [PurePath(row.table)] if row else []
+    if not place.startswith("../"):  # the folders of images elsewhere may have any names
+        named.append(PurePath(place).parent)
+    split = next(filter(None, map(find_split, named)), None)
+    return Entry(path, path.rpartition("/")[2], read, row and row.labels, split)
+
+
+def refuse_rows(named: NamedImages) -> Iterator[Entry]:
+    """Yields an entry for each row without an image of its own, whose `read` raises the reason."""
+    for image, reason in named.unusable:
+        yield make_entry(image, partial(refuse, reason), "")
 
 
 def read_table(table: datasets.DatasetDict, has_splits: bool) -> Iterator[Entry]:
@@ -63,14 +80,15 @@ class Source:
     What cannot be read, such as a folder or a file without permission, is an entry too, whose `read` raises the reason.
 
     Args:
-        data_dir: A folder, an image, a tar or zip archive, a Parquet file, a pattern of paths of these as `photos/*.jpg`, or
-            a Hub id.
-        labelled: If False, accepts also tables without ages.
+        data_dir: A folder, an image, a tar or zip archive, a Parquet file, a table of labels (see `label_files`), a
+            pattern of paths of these as `photos/*.jpg`, or a Hub id.
+        labelled: If False, accepts also Parquet files without ages, and passes over tables of labels.
         table: The splits of the data set at `data_dir`, if they are loaded already.
         left_out: Prefix of paths to leave out, for instance of results that are written beside the images.
 
     Attributes:
         passed_over: Names of the files that are no images; complete once `entries` has been iterated.
+        named: What tables of labels tell, by the path of their archive, "" for those in none; complete likewise.
 
     Raises:
         ValueError: if the path is none of these, or if images and tables are mixed and `labelled` is False.
@@ -92,6 +110,8 @@ class Source:
             start = os.path.join(os.path.realpath(left_out.parent), left_out.name)
             found = [file for file in found if not os.path.abspath(file.path).startswith(start)]
         self.in_folder, self._archives, self._others = os.path.isdir(self.data_dir), set(), PassedOver()
+        self.base = (self.root if os.path.isdir(self.root) else os.path.dirname(self.root)) or "."
+        self.labelled, self.named, self._label_files = labelled, {}, []
         self.files = [file for file in found if self._is_taken(file)]
         tables = [file for file in self.files if is_parquet(file.path)]
         images = [file for file in self.files if not (file.error or is_parquet(file.path))]
@@ -102,7 +122,9 @@ class Source:
             )
         if tables:
             self.files = tables
-            self._others += [to_text(file.path) for file in images]
+            self._others += [to_text(file.path) for file in [*images, *self._label_files]]
+        elif self._label_files:
+            self._read_label_files()
         if tables or not (found or table or os.path.exists(self.data_dir)):
             self._load_table(labelled)
         self.passed_over = copy(self._others)
@@ -112,9 +134,9 @@ class Source:
         path, is_given = file.path, file.path == self.data_dir
         if file.error and is_given:
             raise ValueError(f"{path}: {file.error}")
-        name = PurePath(os.path.relpath(path, self.root or ".")).as_posix()
+        name = self._locate(file)
         if is_given:  # even if it is hidden
-            name = os.path.basename(path).lstrip(".")
+            name = name.lstrip(".")
         if file.error or (file.is_regular and is_parquet(name) and not is_system_file(name)):
             return True
         if file.is_regular and is_picture(name, partial(read_start, path)):
@@ -123,8 +145,12 @@ class Source:
         if file.is_regular and (is_archive(path) if is_given else ARCHIVE_NAME.search(name) and not self.in_folder):
             self._archives.add(path)
             return True
+        if self.labelled and file.is_regular and is_label_file(name) and not is_system_file(name):
+            self._label_files.append(file)
+            return False
         if is_given:
-            raise ValueError(f"{path} is neither an image, a tar or zip archive nor a Parquet file.")
+            table = "table (.csv, .tsv, .jsonl or .parquet)" if self.labelled else "Parquet file"
+            raise ValueError(f"{path} is neither an image, a tar or zip archive nor a {table}.")
         self._others.append(to_text(name))
         return False
 
@@ -139,6 +165,36 @@ class Source:
                 known = ", ".join(SPLIT_NAMES)
                 raise ValueError(f"{self.data_dir!r} has the splits {sorted(self.table)}; known are {known}.")
 
+    def _locate(self, file: Found) -> str:
+        """Returns the path of a file relative to the folder with the data."""
+        return PurePath(os.path.relpath(file.path, self.base)).as_posix()
+
+    def _read_label_files(self):
+        """Reads the tables of labels, and keeps of the images those that they name, wherever these are."""
+        images = {
+            self._locate(file): file for file in self.files if not file.error and file.path not in self._archives
+        }
+        contents = {self._locate(file): Path(file.path).read_bytes() for file in self._label_files}
+        named = self.named[""] = read_label_files(contents, images, self.base)
+        if named.refused and self._label_files[0].path == self.data_dir:
+            raise ValueError(named.refused[0])
+        if named.tables:
+            others = [file for file in self.files if self._locate(file) not in images]
+            self.files = others + [images.get(name) or Found(os.path.join(self.base, name)) for name in named.rows]
+
+    def _read_label_files_in(self, path: str) -> NamedImages:
+        """Reads the tables of labels in an archive."""
+        if self.labelled and path not in self.named:
+            contents, images = {}, []
+            with suppress(*ARCHIVE_ERRORS):  # which are reported when the images are read
+                for member in read_archive(path):
+                    if is_label_file(member.name) and not is_system_file(member.name):
+                        contents[member.name] = member.read()
+                    elif is_picture(member.name, partial(member.read, START_BYTES)):
+                        images.append(member.name)
+            self.named[path] = read_label_files(contents, images)
+        return self.named.get(path) or NamedImages()
+
     def entries(self) -> Iterator[Entry]:
         """
         Yields all images, always in the same order.
@@ -150,30 +206,41 @@ class Source:
         if self.table:
             yield from read_table(self.table, self.has_splits)
             return
+        named = self.named.get("", NamedImages())
+        is_relative = self.in_folder or self.data_dir in (file.path for file in self._label_files)
         for file in self.files:
-            name = os.path.relpath(file.path, self.root) if self.in_folder else file.path
+            place = self._locate(file)
+            name = place if is_relative else file.path
             if file.error:
-                yield make_entry(name, partial(refuse, file.error))
+                yield make_entry(name, partial(refuse, file.error), place)
             elif file.path in self._archives:
-                yield from self._read_archive(file.path)
+                yield from self._read_archive(file.path, place)
             else:
-                yield make_entry(name, Path(file.path).read_bytes)
+                yield make_entry(name, Path(file.path).read_bytes, place, named.rows.get(place))
+        yield from refuse_rows(named)
 
-    def _read_archive(self, path: str) -> Iterator[Entry]:
+    def _read_archive(self, path: str, place: str) -> Iterator[Entry]:
         """Yields the images of an archive; their paths begin with its own if it is one of several."""
         is_given = path == self.data_dir
+        start = "" if is_given else f"{path}/"
+        named = self._read_label_files_in(path)
         try:
-            for member in find_pictures(read_archive(path), self.passed_over):
-                yield make_entry(member.name if is_given else f"{path}/{member.name}", member.read)
+            members = (member for member in read_archive(path) if member.name not in named.tables)
+            for member in find_pictures(members, self.passed_over):
+                row = named.rows.get(member.name)
+                if row or not named.tables:
+                    # An archive is named for a split as a folder is.
+                    yield make_entry(start + member.name, member.read, f"{place}/{member.name}", row)
+            yield from refuse_rows(named)
         except ARCHIVE_ERRORS as error:
             if is_given:
                 raise ValueError(f"{path} is damaged ({error}): fetch it again.") from error
-            yield make_entry(path, partial(refuse, f"This archive is damaged ({error}): fetch it again."))
+            yield make_entry(path, partial(refuse, f"This archive is damaged ({error}): fetch it again."), place)
 
     def fingerprint(self) -> str:
         """Returns a hash that changes with the name, size or date of any file."""
         digest = hashlib.sha256(os.fsencode(self.data_dir))
-        for file in self.files:
+        for file in [*self.files, *self._label_files]:
             state = [*file]
             with suppress(OSError):  # deleted meanwhile
                 status = os.stat(file.path)

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import datasets
 import pyarrow as pa
@@ -34,21 +34,21 @@ def read_name(row: dict, fallback: str) -> str:
     return row.get("file_name") or (name if UTKFACE_NAME.match(name) else fallback)
 
 
-def find_split(file: Path) -> str:
-    """Returns the split that a file or its folder is named for, as in test-00000-of-00002.parquet; else train."""
+def find_split(file: PurePath) -> str | None:
+    """Returns the split that a file or folder is named for, as in test-00000-of-00002.parquet; None for “test photos”."""
     for part in reversed(file.parts):
-        word = re.match(r"[a-z]*", part.lower()).group()
+        word = re.match(r"([a-z]+(?![a-z\s']))?", part.lower()).group()
         split = SPLIT_ALIASES.get(word, word)
         if split in SPLIT_NAMES:
             return split
-    return "train"
+    return None
 
 
 def group_by_split(source: str, files: list[str]) -> dict[str, list[str]]:
     """Groups Parquet files by their splits; `source` is their folder, a pattern or a single file."""
     by_split, root = {}, source if os.path.isdir(source) else os.path.dirname(files[0])
     for file in files:
-        by_split.setdefault(find_split(Path(os.path.relpath(file, root))), []).append(file)
+        by_split.setdefault(find_split(Path(os.path.relpath(file, root))) or "train", []).append(file)
     return by_split
 
 
@@ -70,7 +70,7 @@ def explain_absence(source: str) -> AbstractContextManager:
         )
     return plain_errors(
         f"{source!r} is no file or folder here, and it could not be loaded from the Hub either",
-        "Give a folder of images, its .tar.gz or .zip, a folder of Parquet files, or a data set id.",
+        "Give a folder of images, its .tar.gz or .zip, a table (CSV or Parquet), or a data set id.",
     )
 
 

@@ -12,7 +12,17 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from data.labels import GENDERS, RACES, LabelledFace, check_labels, is_utkface, parse_file_name
+from data.label_files import describe_label_files
+from data.labels import (
+    GENDERS,
+    RACES,
+    SHORTEST_FORM,
+    UTKFACE_NAME,
+    LabelledFace,
+    check_labels,
+    is_utkface,
+    parse_file_name,
+)
 from data.near_duplicates import group_near_duplicates, make_thumbnail
 from data.sources import READING_ERRORS, Source
 from data.splits import DEFAULT_SHARE, SPLIT_LISTS, draw_groups, drop_groups, find_listed, make_stratum, read_list
@@ -25,8 +35,8 @@ logger = datasets.logging.get_logger(__name__)
 
 EXAMPLES = 3  # of names for each reason why images are left out
 EXPECTED = (
-    "expected are names like 26_1_2_20170116181301976.jpg.chip.jpg, or a table with the columns image and age, or age_low and "
-    "age_high."
+    f"Name images like {SHORTEST_FORM} (or 31_1_anna.jpg: 0 is male, 1 is female), or lay a file labels.csv beside them whose "
+    "first line is file_name,age,gender."
 )
 FEATURES = datasets.Features(
     {
@@ -56,7 +66,7 @@ def make_plain(data: bytes) -> bytes:
 class UTKFace(datasets.GeneratorBasedBuilder):
     """Builds the splits train, validation and test; see `load_utkface`."""
 
-    VERSION = datasets.Version("1.4.0")  # part of the cache's name: raise it when the same source gives other rows
+    VERSION = datasets.Version("1.5.0")  # part of the cache's name: raise it when the same source gives other rows
 
     def __init__(
         self, source: Source, strict: bool, seed: int | None, validation_share: float | None, test_share: float
@@ -80,9 +90,16 @@ class UTKFace(datasets.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
         faces, groups, refused = self._scan()
         splits = self._assign_splits(faces, groups)
-        summary = summarize_refused(refused, len(refused) + len(faces))
+        tables, notes = describe_label_files(self.source.named.values())
+        counts = ", ".join(f"{splits.count(name):,} {name}" for name in SPLIT_NAMES if name in splits)
+        origin = tables or ("its columns" if self.source.table else "the file names")
+        count = "1 image" if len(faces) == 1 else f"{len(faces):,} images"
+        summary = [f"{Path(self.source.data_dir).name}: {count} ({counts}), labels from {origin}.", *notes]
+        summary += summarize_refused(refused, len(refused) + len(faces))
         if None in splits:
-            summary.append(f"{splits.count(None)} near-duplicates of validation or test images belong to no split.")
+            summary.append(
+                f"{splits.count(None):,} images nearly the same as a validation or test image are not used."
+            )
         if self.source.passed_over:
             summary.append(str(self.source.passed_over))
         names = "".join(f"{name}: {reason}".replace("\n", " ") + "\n" for name, reason in refused)
@@ -97,7 +114,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
     def _generate_examples(self, rows: dict, split: str):
         for position, entry in enumerate(self.source.entries()):
             face, group, face_split = rows.get(position, (None, None, None))
-            if face is not None and face.name != entry.name:
+            if face is not None and face.name not in (entry.name, entry.path):
                 raise ValueError(f"{self.source.data_dir} has changed while it was read: start again.")
             if face_split == split:
                 try:
@@ -114,10 +131,14 @@ class UTKFace(datasets.GeneratorBasedBuilder):
         for position, entry in enumerate(entries):
             try:
                 data = entry.read()
-                digest = hashlib.sha256(data).digest()
-                if entry.name in seen:
-                    is_copy = seen[entry.name] == digest
-                    raise ValueError("a copy of another image" if is_copy else "another image has the same name")
+                digest, name = hashlib.sha256(data).digest(), entry.name
+                if name in seen:
+                    if seen[name] == digest:
+                        raise ValueError("a copy of another image")
+                    # The lists of UTKFace's splits hold names. Others may name images alike in several folders.
+                    name = entry.name if UTKFACE_NAME.match(entry.name) else entry.path
+                    if name in seen:
+                        raise ValueError("another image has the same name")
                 labels = check_labels(parse_file_name(entry.name) if entry.labels is None else entry.labels)
                 thumbnails.append(make_thumbnail(data))
             except READING_ERRORS as error:
@@ -125,12 +146,14 @@ class UTKFace(datasets.GeneratorBasedBuilder):
                     raise ValueError(f"{entry.name}: {error}") from error
                 refused.append((entry.path, str(error)))
                 continue
-            seen[entry.name] = digest
-            faces.append(LabelledFace(position, entry.name, labels, entry.split))
+            seen[name] = digest
+            faces.append(LabelledFace(position, name, labels, entry.split))
         if not faces:
-            reasons = [*(summarize_refused(refused, len(refused)) or [EXPECTED]), str(self.source.passed_over)]
-            reason = " ".join(line.strip() for line in reasons).strip()
-            raise ValueError(f"{self.source.data_dir} holds no usable image: {reason}")
+            tables, notes = describe_label_files(self.source.named.values())
+            lines = [*summarize_refused(refused, len(refused)), *notes, str(self.source.passed_over)]
+            lines.append("" if self.source.table or tables else EXPECTED)
+            reasons = "\n".join(filter(None, lines))
+            raise ValueError(f"{self.source.data_dir} holds no usable image: {reasons}")
         # By name, so that the same images are drawn from an archive and from a folder.
         order = sorted(range(len(faces)), key=lambda index: faces[index].name)
         return [faces[index] for index in order], group_near_duplicates(np.stack(thumbnails)[order]), refused
@@ -174,7 +197,8 @@ def summarize_refused(refused: list[tuple[str, str]], num_images: int) -> list[s
     groups = {}
     for name, reason in refused:
         groups.setdefault(re.sub(r"'[^']*'|[\d.]+", "…", reason), []).append((name, reason))
-    lines = [f"{len(refused):,} of {num_images:,} images are left out:"] if refused else []
+    verb = "is" if len(refused) == 1 else "are"
+    lines = [f"{len(refused):,} of {num_images:,} images {verb} left out:"] if refused else []
     for images in sorted(groups.values(), key=len, reverse=True):
         names = ", ".join(name for name, _ in images[:EXAMPLES])
         count = f"{len(images):,}, such as " if len(images) > EXAMPLES else ""
@@ -198,8 +222,8 @@ def load_utkface(
     is given, they are drawn: whole groups of near-duplicates, with the same mix of ages and genders in each split.
 
     Args:
-        data_dir: A folder of images (nested or not), a tar or zip archive, a folder of Parquet files, a Hub id, or an open
-            source.
+        data_dir: A folder of images (nested or not), a tar or zip archive, a table of labels (CSV, TSV, JSONL), a folder of
+            Parquet files, a Hub id, or an open source.
         strict: If True, raises at the first unusable image. Otherwise a warning names the images that are left out.
         seed: Seed of the draws; 0 if there is no list.
         validation_share: Share of validation images in the images outside the test split, 0–1; 0.1 if there is no list.

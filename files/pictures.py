@@ -22,7 +22,11 @@ def refuse(reason: str | PhotoError, size: int = -1) -> bytes:
 
 
 class PassedOver(list):
-    """The names of files that are not what is read."""
+    """The names of files that are not what is read, without those that nobody put there: see `is_system_file`."""
+
+    def append(self, name: str):
+        if not is_system_file(name):
+            super().append(name)
 
     def __str__(self) -> str:
         """Returns a sentence; empty if there are none."""

@@ -1,7 +1,33 @@
-"""Makes sure that what is written reaches the disk."""
+"""Makes sure that nothing is replaced unasked, and that what is written reaches the disk."""
 
+import argparse
 import os
 from pathlib import Path
+
+
+class OutputParser(argparse.ArgumentParser):
+    """
+    A parser for programs that write files: it refuses an output that exists, unless `--overwrite` is given.
+
+    An empty folder may exist. Abbreviated arguments are refused too.
+    """
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, **options)
+        self.add_argument("--overwrite", action="store_true", help="Replace an output that exists.")
+        self._outputs = []
+
+    def add_output(self, name: str = "--output", **options):
+        """Adds the argument for a file or folder to write; `options` as in `add_argument`."""
+        self._outputs.append(self.add_argument(name, type=Path, **options).dest)
+
+    def parse_args(self, args: list[str] | None = None, namespace: argparse.Namespace | None = None):
+        arguments = super().parse_args(args, namespace)
+        for name in self._outputs:
+            path = getattr(arguments, name)
+            if path and not arguments.overwrite and (any(path.iterdir()) if path.is_dir() else path.exists()):
+                self.error(f"{path} already exists: choose another --{name}, or replace it with --overwrite.")
+        return arguments
 
 
 def flush_to_disk(path: Path):

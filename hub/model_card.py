@@ -12,6 +12,7 @@ from metrics.results import (
     format_hardware,
     format_value,
     is_measured,
+    name_count,
     name_data,
     write_json,
 )
@@ -101,7 +102,7 @@ def describe_data(results: dict) -> str:
     sizes = ", ".join(f"{count:,} {name}" for name, count in results["split_images"].items())
     text = f"{arguments['data_dir']}, {sizes} images."
     if results["extra_images"]:
-        text += f" Also {', '.join(arguments['extra_data'])}, {results['extra_images']:,} images."
+        text += f" Also {', '.join(arguments['extra_data'])}, {name_count(results['extra_images'], 'image')}."
     if arguments["teacher"]:
         text += f" Teachers: {', '.join(arguments['teacher'])}."
     return text

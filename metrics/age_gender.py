@@ -5,7 +5,7 @@ import evaluate
 import numpy as np
 from scipy.special import softmax
 
-from metrics.results import ADULT_AGES, INTERVAL_COVERAGE, format_value
+from metrics.results import ADULT_AGES, INTERVAL_COVERAGE, format_value, name_count
 
 
 CUMULATIVE_SCORE_YEARS = 5
@@ -170,6 +170,6 @@ def format_metrics(metrics: dict) -> str:
             f"{name:>11}: age MAE {format_value(metrics['age_mae' + suffix], '.2f')} years, "
             f"CS@5 {format_value(metrics['age_cs5' + suffix], '.1%')}, "
             f"gender accuracy {format_value(metrics['gender_accuracy' + suffix], '.1%')} "
-            f"({metrics['num_images' + suffix]:,} images)"
+            f"({name_count(metrics['num_images' + suffix], 'image')})"
         )
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from files.archives import ARCHIVE_ERRORS, ZIP_STARTS, Member, find_pictures, read_zip
-from files.pictures import PassedOver, PhotoError, is_system_file, read_start, refuse
+from files.pictures import PassedOver, PhotoError, read_start, refuse
 from image_formats import name_format
 from photos.reading import read_picture
 
@@ -115,8 +115,7 @@ def list_members(name: str, source: Path | bytes) -> Iterator[Member]:
     passed_over, said = PassedOver(), PhotoError(NO_MEMBERS)
     try:
         members = read_zip(source, MAX_DIRECTORY_BYTES, METHODS)
-        # What a system added is no file of the visitor, who need not hear of it.
-        for member in find_pictures((member for member in members if not is_system_file(member.name)), passed_over):
+        for member in find_pictures(members, passed_over):
             said = None
             yield member
         said = Note(passed_over) if passed_over else said

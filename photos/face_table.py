@@ -28,7 +28,7 @@ def make_face_rows(file: str, faces: list[dict]) -> list[dict]:
 
     Args:
         file: Name of the picture in the table.
-        faces: Dicts of the pipeline, from left to right.
+        faces: Dicts of the pipeline.
 
     Returns:
         Dicts with the keys of `COLUMNS`: `face` counts from 1; `age`, `age_low` and `age_high` are years; the box is in

@@ -81,10 +81,8 @@ class Parts:
             is_main_process: True makes the folder; the other processes must call this later.
 
         Raises:
-            ValueError: if the table exists, the folder is missing or holds the parts of another run.
+            ValueError: if the folder is missing or holds the parts of another run.
         """
-        if self.output.exists():
-            raise ValueError(f"{self.output} already exists: delete it or choose another --output.")
         if is_main_process:
             self.folder.mkdir(parents=True, exist_ok=True)
         elif not self.folder.exists():

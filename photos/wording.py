@@ -28,6 +28,12 @@ def describe_interval(low: float, high: float) -> str:
     return f"{low:.0f}–{high:.0f}"
 
 
+def name_face(number: int, face: dict) -> str:
+    """Returns `Face 1`, or `Whole picture` if no face was detected in it."""
+    return "Whole picture" if face["detection_score"] is None else f"Face {number}"
+
+
 def make_label(number: int, face: dict) -> str:
     """Returns the label of a face in a picture: `1: female, 31`."""
-    return f"{number}: {name_gender(face)}, {face['age']:.0f}"
+    start = "whole picture" if face["detection_score"] is None else number
+    return f"{start}: {name_gender(face)}, {face['age']:.0f}"

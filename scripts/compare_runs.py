@@ -4,7 +4,6 @@ Compares finished trainings: prints a Markdown table and draws their curves.
     python -m scripts.compare_runs runs/plain runs/batch_norm runs/dropout --output curves.png
 """
 
-import argparse
 import json
 import math
 import shlex
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from files.writing import OutputParser
 from hub.errors import run
 from hub.model_card import format_rows
 from metrics.results import ADULT_AGES, format_value, name_paths
@@ -84,9 +84,9 @@ def draw_comparison(runs: dict[str, dict], file: Path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Compares finished trainings.", allow_abbrev=False)
+    parser = OutputParser(description="Compares finished trainings.")
     parser.add_argument("runs", type=Path, nargs="+", help="Output folders of train.py.")
-    parser.add_argument("--output", type=Path, help="Picture file for the curves.")
+    parser.add_output(help="Picture file for the curves. Default: they are not drawn.")
     arguments = parser.parse_args()
     runs = {str(folder): read_run(folder) for folder in arguments.runs}
     defaults = name_paths(parse_arguments(["--from_scratch", "--data_dir", "", "--output_dir", ""]).to_dict())

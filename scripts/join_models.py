@@ -6,12 +6,10 @@ Joins two trained models into one with both encoders, whose logits are the mean 
 Networks of different kinds make different errors. The result can be trained further.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
 
 from configuration_agegender import AgeGenderConfig
+from files.writing import OutputParser
 from hub.errors import run
 from hub.loading import load_model
 from image_processing_agegender import AgeGenderImageProcessor
@@ -70,9 +68,9 @@ def join_models(first: AgeGenderModel, second: AgeGenderModel) -> AgeGenderModel
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Joins two trained models into one.", allow_abbrev=False)
+    parser = OutputParser(description="Joins two trained models into one.")
     parser.add_argument("models", nargs=2, help="Model folders or Hub ids. The image processor is that of the first.")
-    parser.add_argument("--output_dir", type=Path, required=True, help="Folder for the model.")
+    parser.add_output("--output_dir", required=True, help="Folder for the model.")
     arguments = parser.parse_args()
     models, processors = zip(*(load_model(name) for name in arguments.models))
     check_fit(models, processors)

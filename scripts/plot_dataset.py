@@ -1,10 +1,9 @@
 """
 Draws the distributions of age, gender and race of a face data set.
 
-    python -m scripts.plot_dataset UTKFace.tar.gz --output_dir assets
+    python -m scripts.plot_dataset UTKFace.tar.gz --output_dir figures
 """
 
-import argparse
 from pathlib import Path
 
 import datasets
@@ -13,11 +12,12 @@ from matplotlib.figure import Figure
 
 from data.labels import GENDERS, MAXIMUM_AGE, RACES
 from data.utkface import load_utkface
+from files.writing import OutputParser
 from hub.errors import run
 
 
 def draw_figures(dataset: datasets.DatasetDict, output_dir: Path) -> list[Path]:
-    """Writes `age_gender.png` (distributions of gender and age) and `race_age.png`; returns their paths. Bands count as their middle."""
+    """Writes `age_gender.png` and, if races are known, `race_age.png`; returns their paths. A band counts as its middle."""
     columns = ["age_low", "age_high", "gender", "race"]
     table = datasets.concatenate_datasets(list(dataset.values())).select_columns(columns).to_pandas()
     table["age"] = (table.age_low + table.age_high) / 2
@@ -37,6 +37,8 @@ def draw_figures(dataset: datasets.DatasetDict, output_dir: Path) -> list[Path]:
     age_axes.legend()
     age_gender = output_dir / "age_gender.png"
     figure.savefig(age_gender, dpi=110)
+    if table.race.isna().all():
+        return [age_gender]
 
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -49,13 +51,11 @@ def draw_figures(dataset: datasets.DatasetDict, output_dir: Path) -> list[Path]:
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Draws the distributions of a face data set.", allow_abbrev=False)
-    parser.add_argument("data_dir", help="Folder, tar or zip archive, Parquet folder, or data set id.")
-    parser.add_argument("--output_dir", type=Path, default=Path("assets"), help="Folder for the figures.")
+    parser = OutputParser(description="Draws the distributions of a face data set.")
+    parser.add_argument("data_dir", help="Folder, tar or zip archive, table (CSV, Parquet), or data set id.")
+    parser.add_output("--output_dir", required=True, help="Folder for the figures.")
     arguments = parser.parse_args()
-    dataset = load_utkface(arguments.data_dir)
-    print(", ".join(f"{name}: {len(split):,} images" for name, split in dataset.items()))
-    for file in draw_figures(dataset, arguments.output_dir):
+    for file in draw_figures(load_utkface(arguments.data_dir), arguments.output_dir):
         print(f"Wrote {file}")
 
 

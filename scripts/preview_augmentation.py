@@ -4,7 +4,6 @@ Draws a photo and random augmentations of it.
     python -m scripts.preview_augmentation photo.jpg --output preview.png
 """
 
-import argparse
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 
 from data.augmentation import AugmentationArguments, FaceAugmentation
+from files.writing import OutputParser
 from hub.errors import run
 from image_reading import to_rgb
 
@@ -31,11 +31,9 @@ def draw_preview(photo: Path, arguments: AugmentationArguments, rows: int = 3, c
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Draws random augmentations of a photo.", allow_abbrev=False)
+    parser = OutputParser(description="Draws random augmentations of a photo.")
     parser.add_argument("photo", type=Path, help="A photo; its square centre is drawn.")
-    parser.add_argument(
-        "--output", type=Path, default=Path("augmentation_preview.png"), help="Where to write the sheet."
-    )
+    parser.add_output(required=True, help="Picture file for the sheet.")
     for argument in fields(AugmentationArguments):
         parser.add_argument(
             f"--{argument.name}",
@@ -43,10 +41,10 @@ def main():
             default=argument.default,
             help=argument.metadata["help"] + " Default: %(default)s.",
         )
-    values = vars(parser.parse_args())
-    photo, output = values.pop("photo"), values.pop("output")
-    draw_preview(photo, AugmentationArguments(**values)).save(output)
-    print(f"Wrote {output}")
+    arguments = parser.parse_args()
+    values = {argument.name: getattr(arguments, argument.name) for argument in fields(AugmentationArguments)}
+    draw_preview(arguments.photo, AugmentationArguments(**values)).save(arguments.output)
+    print(f"Wrote {arguments.output}")
 
 
 if __name__ == "__main__":

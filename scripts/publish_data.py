@@ -16,7 +16,7 @@ from data.utkface import load_utkface
 from hub.errors import plain_errors, run
 from hub.model_card import HOME_PAGE
 from hub.upload import create_repo
-from metrics.results import name_data
+from metrics.results import name_count, name_data
 
 
 DATA_CARD = """---
@@ -76,7 +76,7 @@ def publish(dataset: datasets.DatasetDict, repo_id: str, source: str):
     Raises:
         ValueError: if an upload fails.
     """
-    sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.items())
+    sizes = ", ".join(name_count(len(split), f"{name} image") for name, split in dataset.items())
     with plain_errors(f"The upload to {repo_id} failed", "Nothing is lost: the same command tries again."):
         HfApi().upload_file(
             path_or_fileobj=str(make_data_card(dataset, repo_id, source)).encode(),
@@ -87,12 +87,12 @@ def publish(dataset: datasets.DatasetDict, repo_id: str, source: str):
         )
         mixed = datasets.DatasetDict({**dataset, "train": dataset["train"].shuffle(seed=0)})
         commit = mixed.push_to_hub(repo_id, commit_message=f"Faces of {source}: {sizes}")
-    print(f"Uploaded to {commit.commit_url}: {sizes} images")
+    print(f"Uploaded to {commit.commit_url}: {sizes}")
 
 
 def main():
     parser = argparse.ArgumentParser(description="Publishes a face data set on the Hub.", allow_abbrev=False)
-    parser.add_argument("data_dir", help="Folder, tar or zip archive, or Parquet folder.")
+    parser.add_argument("data_dir", help="Folder, tar or zip archive, or table (CSV, Parquet).")
     parser.add_argument("repo_id", help="user/name; created if it does not exist.")
     parser.add_argument("--public", action="store_true", help="Create a public repo. Default: a private one.")
     arguments = parser.parse_args()

@@ -1,6 +1,5 @@
 """Converts published face networks to AgeGenderModel folders with initial weights: code shared by the converters."""
 
-import argparse
 import hashlib
 import math
 from collections.abc import Callable
@@ -13,7 +12,9 @@ from torch import nn
 
 from configuration_agegender import AgeGenderConfig
 from data.utkface import load_utkface
+from files.writing import OutputParser
 from image_processing_agegender import AgeGenderImageProcessor
+from metrics.results import name_count
 from modeling_agegender import AgeGenderConvLayer, AgeGenderModel
 from training.initial_model import load_config
 
@@ -144,10 +145,10 @@ def run_conversion(
         load: See `convert`.
         source: The published network, its author and licence, for the model card.
     """
-    parser = argparse.ArgumentParser(description=f"Converts {file} to an AgeGenderModel folder.", allow_abbrev=False)
+    parser = OutputParser(description=f"Converts {file} to an AgeGenderModel folder.")
     parser.add_argument("weights", type=Path, help=f"Path of {file}.")
     parser.add_argument("--data_dir", required=True, help="UTKFace: folder, archive, Parquet folder or data set id.")
-    parser.add_argument("--output_dir", type=Path, required=True, help="Folder for the model.")
+    parser.add_output("--output_dir", required=True, help="Folder for the model.")
     parser.add_argument("--config", type=Path, default=config, help=f"Network. Default: configs/{config.name}.")
     parser.add_argument("--num_images", type=int, default=500, help="Training images for statistics. Default: 500.")
     arguments = parser.parse_args()
@@ -160,4 +161,6 @@ def run_conversion(
     size = {"height": config.image_size, "width": config.image_size}
     AgeGenderImageProcessor(size=size).save_pretrained(arguments.output_dir)
     (arguments.output_dir / "README.md").write_text(CARD.format(source=source), encoding="utf-8")
-    print(f"Wrote {arguments.output_dir}: {model.num_parameters():,} parameters, statistics of {len(images)} images.")
+    print(
+        f"Wrote {arguments.output_dir}: {model.num_parameters():,} parameters, statistics of {name_count(len(images), 'image')}."
+    )

@@ -18,13 +18,14 @@ FACE_DESCRIPTION = (
 )
 PHOTO_DESCRIPTION = (
     "Finds the faces of {} and estimates the apparent age and gender of each. Returns the photo, upright, with a box and a "
-    "label for each face, scaled down if it is large; and a list with a dict for each face from left to right: "
+    "label for each face, scaled down if it is large; and a list with a dict for each face, row by row from the left: "
     f"{FACE_DESCRIPTION}. The list is empty if no face is found."
 )
 FILES_DESCRIPTION = (
     "Finds the faces of several photos, or of those in zip archives, and estimates the apparent age and gender of each. "
     "Returns a list with a dict for each photo: file (its name) and either faces, a list with a dict for each face "
-    f"({FACE_DESCRIPTION}), or error, a sentence that says why it could not be read."
+    f"({FACE_DESCRIPTION}), or error, a sentence that says why it could not be read. An archive that holds other files "
+    "gets a dict with note, a sentence that counts them."
 )
 # What each endpoint takes, for its description and for the answer to a call with anything else.
 UPLOADED = 'handle_file("photo.jpg") in Python, or else {"path": PATH} with a PATH that /gradio_api/upload returned'
@@ -59,11 +60,12 @@ class FaceAnswer(TypedDict):
 
 
 class FileAnswer(TypedDict):
-    """The faces of a photo, or a sentence that says why it could not be read."""
+    """The faces of a photo, or a sentence that says why it could not be read or what else an archive holds."""
 
     file: str
     faces: NotRequired[list[FaceAnswer]]
     error: NotRequired[str]
+    note: NotRequired[str]
 
 
 def describe_type(component: gr.components.Component, schema: dict | None = None, example: object = None):

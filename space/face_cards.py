@@ -1,11 +1,15 @@
-"""A card for each face: the aligned crop, age, gender and the distribution of the age."""
+"""The answer to a photo: the photo with boxes, and for each face a card with crop, age, gender and distribution of the age."""
 
 import base64
 import json
 from pathlib import Path
 
+from PIL import Image
+
+from image_reading import find_reduction
+from photos.drawing import draw_faces
 from photos.face_table import make_face_rows, to_csv
-from photos.wording import describe_gender, describe_interval
+from photos.wording import describe_gender, describe_interval, name_face
 from space.uploads import save_picture
 
 
@@ -16,34 +20,45 @@ PLOT_WIDTH, PLOT_HEIGHT, PLOT_FOOT = 202, 44, 14
 TICKS = [(0, "0", "start"), *((age, str(age), "middle") for age in (20, 40, 60, 80)), (100, "100+", "end")]
 
 # For gr.HTML: Handlebars and CSS. Crops are files, so that they are deleted with the uploads.
-CARDS_TEMPLATE = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+ANSWER_TEMPLATE = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
 CARDS_STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 
 
-def make_cards(file: str, faces: list[dict]) -> dict | None:
+def make_answer(picture: Image.Image, faces: list[dict]) -> dict:
     """
-    Makes the cards of a picture, and links that save its numbers.
+    Draws the boxes, and makes the cards and the links that save the numbers.
 
     Args:
-        file: The name of the picture in the CSV.
-        faces: Dicts of the pipeline with `crop` and `age_distribution`.
+        picture: RGB picture.
+        faces: Dicts of the pipeline with `crop` and `age_distribution`, and with boxes in pixels of the file, of which
+            `picture` may be a reduction.
 
     Returns:
-        The value for `CARDS_TEMPLATE`, or None if there is no face. The links hold the tables themselves.
+        The value for `ANSWER_TEMPLATE`. The links hold the tables themselves.
     """
-    if not faces:
-        return None
     numbers = [{name: value for name, value in face.items() if name != "crop"} for face in faces]
-    links = make_link("faces.csv", "text/csv", "Save as CSV", to_csv(make_face_rows(file, faces)))
+    links = make_link("faces.csv", "text/csv", "Save as CSV", to_csv(make_face_rows("photo", faces)))
     links += make_link("faces.json", "application/json", "Save as JSON", json.dumps(numbers, indent=2))
-    cards = [make_card(number, face) for number, face in enumerate(faces, start=1)]
-    return {"cards": cards, "is_crowd": len(cards) > CROWD, "links": links}
+    size = [find_reduction(picture) * side for side in picture.size]
+    drawn = draw_faces(picture, faces)
+    return {
+        "picture": save_picture(drawn),
+        "width": drawn.width,  # so that the browser keeps its place free
+        "height": drawn.height,
+        "cards": [make_card(number, face, *size) for number, face in enumerate(faces, start=1)],
+        "is_crowd": len(faces) > CROWD,
+        "links": links if faces else "",
+    }
 
 
-def make_card(number: int, face: dict) -> dict:
-    """Returns the values of a card of `CARDS_TEMPLATE`."""
+def make_card(number: int, face: dict, width: int, height: int) -> dict:
+    """Returns the values of a face in `ANSWER_TEMPLATE`; `width` and `height` are those of the file, in pixels."""
+    xmin, ymin, xmax, ymax = face["box"].values()
+    sides = {"left": xmin / width, "top": ymin / height, "right": 1 - xmax / width, "bottom": 1 - ymax / height}
     return {
         "number": number,
+        "name": name_face(number, face),
+        "place": "; ".join(f"{side}: {share:.2%}" for side, share in sides.items()),
         "crop": save_picture(face["crop"].resize((CARD_CROP_SIDE, CARD_CROP_SIDE))),
         "age": round(face["age"]),
         "range": describe_interval(*face["age_interval"]),
@@ -66,7 +81,7 @@ def draw_distribution(probabilities: list[float], low: float, high: float) -> st
         for age, tick, anchor in TICKS
         if age < len(probabilities)
     )
-    label = f"Probability of each age; nine times out of ten {low:.0f} to {high:.0f} years"
+    label = f"Probability of each age; 90 % range {low:.0f} to {high:.0f} years"
     box = f"0 0 {PLOT_WIDTH} {PLOT_HEIGHT + PLOT_FOOT}"
     return f"<svg viewBox='{box}' role='img' aria-label='{label}'>{''.join(bars)}{ticks}</svg>"
 

@@ -8,7 +8,7 @@ import gradio as gr
 from PIL import Image
 
 from image_reading import is_address
-from photos.archives import read_pictures
+from photos.archives import Note, read_pictures
 from photos.drawing import draw_faces
 from photos.fetching import fetch, fetch_files
 from photos.reading import read_picture
@@ -101,11 +101,12 @@ def answer_files(pipe: AgeGenderPipeline, sources: Iterable[Path | str]) -> list
 
     Returns:
         For each photo a dict with `file` (its name) and either `faces`, the dicts of the pipeline, or `error`, a sentence.
+        For an archive with other files a dict with `note`, a sentence that counts them.
     """
     answers = []
     for name, picture in read_pictures(fetch_files(sources)):
         if isinstance(picture, ValueError):
-            answers.append({"file": name, "error": str(picture)})
+            answers.append({"file": name, "note" if isinstance(picture, Note) else "error": str(picture)})
         else:
             answers.append({"file": name, "faces": find_faces(pipe, picture)})
     return answers

@@ -38,7 +38,7 @@ Files = Annotated[list[str], Field(description=FILES_HELP, max_length=MAX_FILES)
 
 
 class FaceAnswers(TypedDict):
-    """Faces from left to right; empty if no face is found."""
+    """Faces row by row, each row from left to right; empty if no face is found."""
 
     faces: list[FaceAnswer]
 

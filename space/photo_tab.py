@@ -1,35 +1,77 @@
 """The tab for one photo: the photo with a box for each face, and a card for each face."""
 
+import shutil
 from functools import partial
 from pathlib import Path
 
 import gradio as gr
 
 from image_reading import is_data
-from photos.drawing import draw_faces
 from pipeline_agegender import AgeGenderPipeline
-from space.face_cards import CARDS_STYLE, CARDS_TEMPLATE, make_cards
+from space.face_cards import ANSWER_TEMPLATE, CARDS_STYLE, make_answer
 from space.inference import ADDRESS_QUEUE, QUEUE, find_faces, read_source
+from space.uploads import find_own_folder, make_file
 
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
+# Captions state the ages at which the portraits were taken: years of birth are exact, years of portraits are not.
 EXAMPLES = {
-    "Eileen Collins (NASA, public domain)": ASSETS / "astronaut.jpg",
-    "Grace Hopper (US Navy, public domain)": ASSETS / "hopper.jpg",
-    "Both portraits side by side (a collage)": ASSETS / "collage.jpg",
+    "portraits/jeanette-epps.jpg": "Jeanette Epps, about 41",
+    "portraits/kjell-lindgren.jpg": "Kjell Lindgren, about 41",
+    "portraits/frederick-gregory.jpg": "Frederick Gregory, about 49",
+    "astronaut.jpg": "Eileen Collins, 36",
+    "portraits/group.jpg": "All four in one picture",
+    "portraits/mae-jemison.jpg": "Hard: Mae Jemison, about 36, is read as 18",
 }
+EXAMPLES_TEMPLATE = """
+<ul class="examples" aria-label="Examples">{{#each value}}
+<li><button type="button"><img src="{{this.file.url}}" alt=""/><span>{{this.caption}}</span></button></li>
+{{/each}}</ul>
+<p>Portraits by NASA, in the public domain.</p>
+"""
+EXAMPLES_STYLE = """
+.examples { display: grid; grid-template-columns: repeat(6, minmax(0, 120px)); gap: 10px; margin: 0; padding: 0;
+    list-style: none; }
+@media (max-width: 640px) { .examples { grid-template-columns: repeat(3, 1fr); } }
+button { display: block; width: 100%; font-size: 0.85rem; line-height: 1.3; text-align: left; border-radius: 8px; }
+button:is(:hover, :focus-visible) { outline: 3px solid var(--color-accent); outline-offset: 2px; }
+img { width: 100%; aspect-ratio: 1; object-fit: cover; margin-bottom: 4px; border-radius: 8px; }
+p { margin-top: 8px; font-size: 0.85rem; color: var(--body-text-color-subdued); }
+"""
+# An example is chosen by its position. Gradio's button for an upload removes the photo and opens no dialog; it is still needed
+# to bring back the input for files after the camera or the clipboard.
+LISTEN_TO_EXAMPLES = """
+element.addEventListener("click", ({target}) => {
+  const index = [...element.querySelectorAll("button")].indexOf(target.closest("button"));
+  if (index >= 0) trigger("select", {index});
+});
+const photo = document.getElementById("photo"), find = () => photo.querySelector("input[type=file]");
+photo.addEventListener("click", (event) => {
+  if (!event.target.closest("[aria-label='Upload file']")) return;
+  if (find()) event.stopPropagation();
+  setTimeout(() => find().click(), 100);
+}, true);
+"""
 MAX_ADDRESS_CHARACTERS = 3_000_000  # a data: address holds the photo
 
-NO_FACE = "No face was found in this photo."
-HINT = "Drop, paste or take a photo, or give its address."
-# On a phone the answer lies below the button that was pressed.
-SHOW_ANSWER = """(...values) => {
-  const answer = document.getElementById("answer");
-  if (values[0] && answer.getBoundingClientRect().top > 0.4 * window.innerHeight) {
-    answer.scrollIntoView({behavior: "smooth"});
-  }
-  return values;
-}"""
+NO_FACE = (
+    "No face was found in this photo. It helps if the face is sharp, well lit, upright, turned to the camera, not covered, and "
+    "at least 32 pixels high."
+)
+WHOLE = "No face was found, so this is what the whole picture would be as one face: right only if a face fills it."
+# On a phone the answer lies below the button that was pressed. It has no place before it is waited for, and the photo above it
+# grows meanwhile.
+SCROLL = """
+  const answer = document.getElementById("answer"), {top} = answer.getBoundingClientRect();
+  if (top < 0 || top > 0.4 * window.innerHeight) answer.scrollIntoView({behavior: "smooth"});
+"""
+SCROLL_AT_START = f"(...values) => {{ if (values[0]) setTimeout(() => {{ {SCROLL} }}, 100); return values; }}"
+LISTEN_TO_ANSWER = f"""
+watch("value", () => {{ if (props.value) {{ {SCROLL} }} }});
+element.addEventListener("click", ({{target}}) => {{
+  if (target.matches(".box")) element.querySelector(`:not(.box)[data-face="${{target.dataset.face}}"]`).focus();
+}});
+"""
 
 
 def update_tab(
@@ -41,48 +83,67 @@ def update_tab(
     Args:
         takes_whole: Whether to take the whole picture as one face.
         source: As for `read_source`; None if the visitor, or this function, removed the photo.
-        shown: The source of the answer on the page.
+        shown: The source of the answer on the page. Gradio passes a photo twice that is dropped on another one.
 
     Returns:
-        The picture with boxes, a sentence, the cards, the button for the whole picture, the source that the button takes,
-        and the photo, which is removed if the answer belongs to an address or the photo cannot be read.
+        A sentence, the answer, the button for the whole picture, the source that the button takes, and the photo, which is
+        removed if the answer belongs to an address or the photo cannot be read.
     """
     button = gr.Button(visible=False)
+    if isinstance(source, dict) and source == shown and not takes_whole:
+        return (gr.skip(),) * 5
     if not source:
         # The answer is removed with a photo that the visitor removed, and kept if an address has replaced the photo.
-        return (None, HINT, None, button, None, gr.skip()) if isinstance(shown, dict) else (gr.skip(),) * 6
+        return ("", None, button, None, gr.skip()) if isinstance(shown, dict) else (gr.skip(),) * 5
     try:
         picture = read_source(source)
         options = {"detect_faces": not takes_whole, "return_crops": True, "return_age_distribution": True}
         faces = find_faces(pipe, picture, **options)
     except gr.Error as error:
         # Not raised: the answer to the previous photo would stay.
-        gr.Warning(error.message)
-        return None, error.message, None, button, None, None
-    cards = make_cards("photo", faces)
+        return error.message, None, button, None, None
     photo = None if isinstance(source, str) else gr.skip()
     if isinstance(source, str) and is_data(source):
         source = None  # it holds the photo, which the state of the page must not keep
     button = gr.Button(visible=not faces and source is not None)
-    return draw_faces(picture, faces), count_faces(len(faces)), cards, button, source, photo
+    sentence = WHOLE if takes_whole else count_faces(len(faces))
+    return sentence, make_answer(picture, faces), button, source, photo
 
 
 def count_faces(count: int) -> str:
     """Returns the number of faces as a sentence."""
     if count == 0:
         return NO_FACE
-    return "1 face was found." if count == 1 else f"{count} faces were found, numbered from left to right."
+    return "1 face was found." if count == 1 else f"{count} faces were found, numbered row by row."
+
+
+def copy_examples() -> list[dict]:
+    """Copies the examples to where photos are read from; returns the value for `EXAMPLES_TEMPLATE`."""
+    return [
+        {"file": make_file(shutil.copy(ASSETS / name, find_own_folder())), "caption": caption}
+        for name, caption in EXAMPLES.items()
+    ]
 
 
 def build_inputs() -> tuple[gr.Image, gr.Textbox]:
-    """Builds the photo, its address and the examples; returns the first two."""
+    """Builds the photo, the examples and the address; returns the photo and the address."""
     photo = gr.Image(
         type="filepath",
         image_mode=None,
         alt_text="The photo that you chose",
         label="Photo",
-        height=380,
         sources=["upload", "webcam", "clipboard"],
+        elem_id="photo",
+    )
+    files = copy_examples()
+    examples = gr.HTML(
+        files,
+        label="Examples",
+        elem_id="examples",
+        html_template=EXAMPLES_TEMPLATE,
+        css_template=EXAMPLES_STYLE,
+        js_on_load=LISTEN_TO_EXAMPLES,
+        apply_default_css=False,
     )
     address = gr.Textbox(
         label="Address of a photo",
@@ -91,32 +152,22 @@ def build_inputs() -> tuple[gr.Image, gr.Textbox]:
         max_length=MAX_ADDRESS_CHARACTERS,
         submit_btn="Open",
     )
-    gr.Examples(
-        [[str(path)] for path in EXAMPLES.values()],
-        photo,
-        label="Examples",
-        example_labels=list(EXAMPLES),
-        api_visibility="private",
-    )
+
+    def choose_example(event: gr.EventData):
+        return files[event.index]["file"]["path"]
+
+    examples.select(choose_example, None, photo, show_progress="hidden", api_visibility="private")
     return photo, address
 
 
-def build_answer() -> tuple[gr.Image, gr.Markdown, gr.HTML, gr.Button]:
-    """Builds the photo with boxes, the sentence, the cards, and the button that takes the whole picture as one face."""
-    annotated = gr.Image(
-        format="jpeg",
-        alt_text="The photo with a box around each face",
-        label="Faces",
-        show_label=False,  # it would cover a part of the picture
-        interactive=False,
-        height=380,
-        buttons=["download", "fullscreen"],
-        elem_id="answer",
-    )
-    summary = gr.Markdown(HINT, elem_classes="announced")
+def build_answer() -> tuple[gr.Markdown, gr.HTML, gr.Button]:
+    """Builds the sentence, the photo with its cards, and the button that takes the whole picture as one face."""
+    summary = gr.Markdown(elem_classes="announced")
     whole = gr.Button("Treat the whole picture as one face", visible=False)
-    cards = gr.HTML(html_template=CARDS_TEMPLATE, css_template=CARDS_STYLE, label="Ages and genders")
-    return annotated, summary, cards, whole
+    answer = gr.HTML(
+        label="Ages and genders", html_template=ANSWER_TEMPLATE, css_template=CARDS_STYLE, js_on_load=LISTEN_TO_ANSWER
+    )
+    return summary, answer, whole
 
 
 def build_photo_tab(pipe: AgeGenderPipeline):
@@ -125,8 +176,8 @@ def build_photo_tab(pipe: AgeGenderPipeline):
     with gr.Row():
         with gr.Column(min_width=300):
             photo, address = build_inputs()
-        with gr.Column(min_width=300):
-            annotated, summary, cards, whole = build_answer()
+        with gr.Column(min_width=300, elem_id="answer"):
+            summary, answer, whole = build_answer()
     # preprocess=False passes the file as it was uploaded: gr.Image would open it, and give no sentence if it cannot.
     for trigger, value, takes_whole, queue in (
         (photo.change, photo, False, QUEUE),
@@ -136,10 +187,10 @@ def build_photo_tab(pipe: AgeGenderPipeline):
         trigger(
             partial(update_tab, pipe, takes_whole),
             [value, source],
-            [annotated, summary, cards, whole, source, photo],
+            [summary, answer, whole, source, photo],
             preprocess=False,
-            js=SHOW_ANSWER,
-            show_progress_on=annotated,
+            js=SCROLL_AT_START,
+            show_progress_on=answer,
             api_visibility="private",
             concurrency_id=queue,
         )

@@ -40,5 +40,13 @@ THEME = gr.themes.Default(
     input_placeholder_color="*neutral_500",
     input_placeholder_color_dark="*neutral_400",
 )
-# The charts of the data are drawn on white, with a legend where Gradio's buttons would lie.
-CSS = ".dark .chart img { filter: invert(0.9) hue-rotate(180deg) } .chart img { margin-top: 2rem }"
+# The charts of the data are drawn on white, with a legend where Gradio's buttons would lie. The tab for one photo shows its
+# answer once there is one or it is waited for. Gradio splits selectors at commas, those in brackets too.
+CSS = """
+.dark .chart img { filter: invert(0.9) hue-rotate(180deg) } .chart img { margin-top: 2rem }
+#answer:not(:has(.pending)):not(:has(.announced p)):not(:has(.picture)) { display: none }
+#answer:has(.pending) { min-height: 60vh }
+#answer:has(.pending) .announced { opacity: 0.2 }
+#answer .html-container, #examples .html-container { padding: 0 }
+#photo img { max-height: 380px; object-fit: contain }
+"""

@@ -55,7 +55,9 @@ class ModelArguments:
 class DataArguments:
     """The images to train on."""
 
-    data_dir: str = HfArg(help="UTKFace or your own faces: folder, tar or zip archive, Parquet folder or data set id.")
+    data_dir: str = HfArg(
+        help="UTKFace or your own faces: folder, tar or zip archive, table (CSV, Parquet) or data set id."
+    )
     extra_data: list[str] = make_list("More faces, in the same forms as --data_dir; labels may be missing.")
     extra_share: float = HfArg(default=0.3, help="Share of the images of an epoch that is from --extra_data, 0–1.")
     strict: bool = HfArg(default=False, help="Stop at the first unusable image instead of skipping it.")

@@ -55,14 +55,15 @@ def choose_checkpoint(output_dir: Path, wanted: str | None) -> Path | None:
     Returns the checkpoint to resume from, None for a new training. `wanted` is a folder, `latest` or None.
 
     Raises:
-        ValueError: if it does not exist or is damaged, or if a new training would mix its checkpoints with others.
+        ValueError: if it does not exist or is damaged, or if a new training would mix its checkpoints with others
+            or replace other weights.
     """
     present = find_checkpoints(output_dir).values()
-    if wanted is None and present:
-        raise ValueError(
-            f"{output_dir} holds checkpoints of another training: resume it with --resume_from_checkpoint latest, or "
-            "choose another --output_dir."
+    if wanted is None and (present or (output_dir / "model.safetensors").exists()):
+        held, remedy = (
+            ("checkpoints", "resume it with --resume_from_checkpoint latest, or ") if present else ("weights", "")
         )
+        raise ValueError(f"{output_dir} holds {held} of another training: {remedy}choose another --output_dir.")
     if wanted in (None, "latest"):
         return next((folder for folder in reversed(present) if not find_damage(folder)), None)
     if not Path(wanted).is_dir():

@@ -26,10 +26,45 @@ def test_gender_labels_are_the_classes_of_the_network_and_of_the_results():
     assert GENDERS == list(results.GENDERS) == list(AgeGenderConfig().id2label.values())
 
 
-def test_labels_of_a_file_name():
-    assert parse_file_name("26_1_2_20170116181301976.jpg.chip.jpg") == {"age": 26, "gender": 1, "race": 2}
-    with pytest.raises(ValueError, match="the name is not of the form"):
-        parse_file_name("39_1_20170116174525125.jpg.chip.jpg")
+@pytest.mark.parametrize(
+    ("name", "age", "gender", "race"),
+    [
+        ("26_1_2_20170116181301976.jpg.chip.jpg", 26, 1, 2),
+        ("31_0_anna.jpg", 31, 0, None),
+        ("31_female_anna.jpg", 31, 1, None),
+        ("31-F (2).png", 31, 1, None),
+        ("31_0.jpg", 31, 0, None),
+        ("31_0_0001.jpg", 31, 0, None),
+        ("031_Woman_2_3.jpg", 31, 1, 2),
+        ("0.5_M_ben.jpg", 0.5, 0, None),
+        ("31_u_who.jpg", 31, None, None),
+    ],
+)
+def test_labels_of_a_file_name(name, age, gender, race):
+    labels = check_labels(parse_file_name(name))
+    assert (labels["age"], labels["gender"], labels["race"]) == (age, gender, race)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("IMG_0001.jpg", "such as 31_female_anna.jpg"),
+        ("20240105_120000.jpg", "the name is not of the form AGE_GENDER_anything"),
+        ("12-1-2024.jpg", "the name is not of the form"),
+        ("3 girls.jpg", "the name is not of the form"),
+        ("31.jpg", "the name is not of the form"),
+        ("31_0anna.jpg", "the name is not of the form"),
+        ("31_anna.jpg", "the gender 'anna' is neither"),
+        ("30_2_0_20170116174525125.jpg", "the gender '2' is neither"),
+        ("100_0001.jpg", "the gender '0001' is neither"),
+        ("25-32_f.jpg", "the name is not of the form"),
+        ("39_1_20170116174525125.jpg.chip.jpg", "lacks the gender or the race"),
+        ("61_1_20170109142408075.jpg", "lacks the gender or the race"),
+    ],
+)
+def test_names_without_labels_are_refused(name, reason):
+    with pytest.raises(ValueError, match=reason):
+        check_labels(parse_file_name(name))
 
 
 @pytest.mark.parametrize(

@@ -70,26 +70,39 @@ def test_a_table_as_adience_has_it(tmp_path):
     ]
 
 
-def test_the_example_in_the_docs_makes_tables_of_fairface_and_adience(tmp_path, monkeypatch):
-    fairface, adience = tmp_path / "fairface-img-margin025-trainval" / "train", tmp_path / "aligned" / "3@N03"
-    for folder in (fairface, adience):
+def test_fairface_and_adience_are_read_from_their_own_tables(tmp_path, monkeypatch):
+    """Adience's after the example in the docs."""
+    fairface, adience = (
+        tmp_path / "fairface" / "fairface-img-margin025-trainval",
+        tmp_path / "adience" / "aligned" / "3@N03",
+    )
+    for folder in (fairface / "train", fairface / "val", adience):
         folder.mkdir(parents=True)
     for index in range(10):
-        make_image(index).save(fairface / f"{index}.jpg")
+        make_image(index).save(fairface / "train" / f"{index}.jpg")
+        make_image(10 + index).save(fairface / "val" / f"{index}.jpg")
         make_image(index).save(adience / f"landmark_aligned_face.{index}.1_o.jpg")
-    rows_of_fairface = [f"train/{index}.jpg,more than 70,Female,Black,True" for index in range(10)]
-    rows_of_adience = [f"3@N03\t1_o.jpg\t{index}\t(25, 32)\tm\t0" for index in range(10)]
-    for name, lines in (
-        ("fairface_label_train.csv", ["file,age,gender,race,service_test", *rows_of_fairface]),
-        ("fold_0_data.txt", ["user_id\toriginal_image\tface_id\tage\tgender\tx", *rows_of_adience]),
-    ):
+    tables = {
+        f"fairface/fairface_label_{split}.csv": [
+            "file,age,gender,race,service_test",
+            *(f"{split}/{index}.jpg,{age},Female,Black,True" for index in range(10)),
+        ]
+        for split, age in (("train", "more than 70"), ("val", "0-2"))
+    }
+    tables["adience/fold_0_data.txt"] = [
+        "user_id\toriginal_image\tface_id\tage\tgender\tx",
+        *(f"3@N03\t1_o.jpg\t{index}\t(25, 32)\tm\t0" for index in range(10)),
+    ]
+    for name, lines in tables.items():
         (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
     (example,) = re.findall("```python\n(.*?)```", (ROOT / "docs" / "data.md").read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(example, {})
-    for name, expected in (("fairface", (70, 120, 1)), ("adience_0", (25, 32, 0))):
-        loaded = load_rows(tmp_path / f"{name}.parquet").values()
-        assert [(row["age_low"], row["age_high"], row["gender"]) for row in loaded] == [expected] * 10
+    dataset = load_utkface(tmp_path / "fairface")
+    for split, band in (("train", (70, 120)), ("validation", (0, 2))):
+        assert [(row["age_low"], row["age_high"], row["gender"]) for row in dataset[split]] == [(*band, 1)] * 10
+    loaded = load_rows(tmp_path / "adience").values()
+    assert [(row["age_low"], row["age_high"], row["gender"]) for row in loaded] == [(25, 32, 0)] * 10
 
 
 def test_bands_in_columns_and_names_of_columns(tmp_path, warnings):
@@ -129,7 +142,7 @@ def test_the_most_frequent_reason_stands_in_the_error(tmp_path):
     path = write_splits(tmp_path / "words", faces=table)
     with pytest.raises(
         ValueError,
-        match="no usable image: 6 of 6 images are left out: 5, such as train-0, .*: the age 'old' is neither",
+        match="no usable image: 6 of 6 images are left out:\n  5, such as train-0, .*: the age 'old' is neither",
     ):
         load_utkface(path)
     with pytest.raises(ValueError, match="train-0: the age 'old' is neither a number"):
@@ -174,7 +187,7 @@ def test_near_duplicates_across_published_splits_leave_training(tmp_path, warnin
     for _ in range(2):  # built, then from the cache
         warnings.clear()
         dataset = load_utkface(path)
-        assert "3 near-duplicates of validation or test images belong to no split" in warnings.text
+        assert "3 images nearly the same as a validation or test image are not used" in warnings.text
     assert dataset.num_rows == {"train": 10, "validation": 4, "test": 6}
 
 

@@ -101,8 +101,9 @@ def test_what_is_left_out_is_summarized_by_reason(folder, images, warnings):
         dataset = load_utkface(folder)
         assert sum(dataset.num_rows.values()) == 60
         lines = warnings.text.splitlines()
-        assert "199 of 259 images are left out:" in lines[0] and len(lines) == 7
-        assert re.match(r"  180, such as UTKFace/.*, .*: a copy of another image$", lines[1])
+        assert "faces: 60 images (54 train, 6 validation), labels from the file names." in lines[0] and len(lines) == 8
+        assert lines[1] == "199 of 259 images are left out:"
+        assert re.match(r"  180, such as UTKFace/.*, .*: a copy of another image$", lines[2])
         assert sum("the age 13" in line for line in lines) == sum("not of the form" in line for line in lines) == 1
         assert f"z/{make_name(1)}: another image has the same name" in warnings.text
         assert "4 other files were passed over, such as UTKFace/notes.txt" in lines[-2]
@@ -115,6 +116,17 @@ def test_copies_do_not_change_data_or_splits(tmp_path, folder, images):
     for copy in ("UTKFace", "crop_part1", "utkface_aligned_cropped/UTKFace"):
         write_folder(tmp_path / "kaggle" / copy, images)
     assert contents(load_utkface(tmp_path / "kaggle")) == expected
+
+
+def test_images_of_one_name_in_several_folders_are_all_used(tmp_path):
+    """But of copies only one."""
+    faces = {
+        f"{person}/31_female_1.jpg": make_jpeg(seed) for seed, person in enumerate(("anna", "berta", "copy", "dora"))
+    }
+    faces["copy/31_female_1.jpg"] = faces["anna/31_female_1.jpg"]
+    dataset = load_utkface(write_folder(tmp_path / "faces", faces))
+    images = datasets.concatenate_datasets(list(dataset.values()))
+    assert sorted(images["file_name"]) == ["31_female_1.jpg", "berta/31_female_1.jpg", "dora/31_female_1.jpg"]
 
 
 def test_files_that_cannot_be_read_are_left_out_with_their_reason(folder, warnings, monkeypatch):
@@ -133,7 +145,7 @@ def test_files_that_cannot_be_read_are_left_out_with_their_reason(folder, warnin
     monkeypatch.setattr(Path, "read_bytes", read)
     dataset = load_utkface(folder)
     assert sum(dataset.num_rows.values()) == 59 and len(calls) == 2
-    assert "1 of 61 images are left out" in warnings.text and "No such file or directory" in warnings.text
+    assert "1 of 61 images is left out" in warnings.text and "No such file or directory" in warnings.text
     assert f"{make_name(7)} is left out: [Errno 2] No such file or directory" in warnings.text
     with pytest.raises(ValueError, match="cannot be opened"):
         load_utkface(folder, strict=True)

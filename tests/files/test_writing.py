@@ -1,14 +1,16 @@
 """Files reach the disk, by the rules of Windows too."""
 
+import ast
 import mmap
 import os
 from pathlib import Path
 
 import pytest
 
-from files.writing import flush_to_disk
+from files.writing import OutputParser, flush_to_disk
 from photos.table_parts import Parts
 from tests.support.windows import follow_windows_rules
+from tests.test_imports import MODULES
 
 
 @pytest.fixture
@@ -49,6 +51,29 @@ def test_files_and_folders_are_flushed_on_windows(windows, tmp_path):
     (tmp_path / "a").write_bytes(b"x")
     for path in (tmp_path / "a", tmp_path):
         flush_to_disk(path)
+
+
+def test_an_output_that_exists_is_replaced_only_when_asked(tmp_path, capsys):
+    parser = OutputParser()
+    parser.add_output()
+    parser.add_output("--output_dir")
+    assert parser.parse_args([]).output is None
+    (tmp_path / "folder").mkdir()
+    words = ["--output", str(tmp_path / "file"), "--output_dir", str(tmp_path / "folder")]
+    assert parser.parse_args(words).output == tmp_path / "file"  # an empty folder may exist
+    for name, path in (("--output_dir", tmp_path / "folder" / "file"), ("--output", tmp_path / "file")):
+        path.touch()
+        with pytest.raises(SystemExit):
+            parser.parse_args(words)
+        assert f"already exists: choose another {name}, or replace it with --overwrite." in capsys.readouterr().err
+        assert parser.parse_args([*words, "--overwrite"]).overwrite
+
+
+def test_no_program_has_an_output_of_another_kind():
+    """train.py's --output_dir has a rule of its own: see `training.checkpoints`."""
+    for name, tree in MODULES.items():
+        calls = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        assert not [call for call in calls if ".add_argument('--output" in call], name
 
 
 @pytest.mark.parametrize("name", ["faces.csv", "faces.PARQUET"])

@@ -62,15 +62,14 @@ def model_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run_evaluation(pictures, model_folder, tmp_path, monkeypatch):
-    """Calls main() as the command line does, in a folder of its own; returns what it wrote to the default file."""
+def run_evaluation(pictures, model_folder, tmp_path):
+    """Calls main() as the command line does; returns the results that it wrote."""
 
     def run(*words, data_dir=pictures, split="validation") -> dict:
-        monkeypatch.chdir(tmp_path)
-        command = ["--model", str(model_folder), "--data_dir", str(data_dir), "--split", split, *words]
-        run_here("evaluation", command)
-        file = tmp_path / f"evaluation_{split}.json"
-        return json.loads(file.read_text()) if file.exists() else None
+        file = tmp_path / "deep" / "results.json"
+        command = ["--model", str(model_folder), "--data_dir", str(data_dir), "--split", split]
+        run_here("evaluation", [*command, "--output", str(file), "--overwrite", *words])
+        return json.loads(file.read_text())
 
     return run
 
@@ -115,24 +114,28 @@ def test_metrics_equal_those_computed_by_hand(run_evaluation, pictures, model_fo
     assert 0 < expected["gender_accuracy"] < 1 and expected["num_images"] % 4 and expected["num_images_21_60"] > 5
 
 
-def test_both_ranges_are_printed_and_json_is_written_without_being_asked(
-    run_evaluation, model_folder, capsys, tmp_path
-):
+def test_both_ranges_are_printed_and_written(run_evaluation, model_folder, capsys):
     results = run_evaluation()
     printed = capsys.readouterr().out
     metrics = results["metrics"]
     assert f"all ages: age MAE {metrics['age_mae']:.2f} years" in printed
     assert f"21–60 years: age MAE {metrics['age_mae_21_60']:.2f} years" in printed
-    assert (tmp_path / "evaluation_validation.json").is_file()
     assert results["split"] == "validation" and metrics["num_images"] == 3
     weights = (model_folder / "model.safetensors").read_bytes()
     assert results["weights_sha256"] == hashlib.sha256(weights).hexdigest()
     assert {"model", "data_dir", "seconds", "date", "hardware", "versions"} <= set(results)
 
 
-def test_split_test_measures_the_published_test_images(run_evaluation, pictures, model_folder, tmp_path):
-    assert run_evaluation("--output", str(tmp_path / "deep" / "test.json"), split="test") is None
-    written = json.loads((tmp_path / "deep" / "test.json").read_text())
+def test_nothing_is_written_unasked(pictures, model_folder, monkeypatch, capsys):
+    before = {file: file.read_bytes() for file in model_folder.iterdir()}
+    monkeypatch.chdir(model_folder)
+    run_here("evaluation", ["--data_dir", str(pictures)])
+    assert "age MAE" in capsys.readouterr().out
+    assert {file: file.read_bytes() for file in model_folder.iterdir()} == before
+
+
+def test_split_test_measures_the_published_test_images(run_evaluation, pictures, model_folder):
+    written = run_evaluation(split="test")
     expected = compute_by_hand(model_folder, [pictures / name for name in TEST_NAMES], "median")
     assert written["split"] == "test"
     assert written["metrics"]["num_images"] == len(TEST_NAMES) == 5
@@ -204,11 +207,9 @@ def test_calibration_is_written_into_the_configuration_and_nothing_else(run_eval
     pictures = write_pictures(tmp_path / "many", make_names(480))
     before = json.loads((model_folder / "config.json").read_text())
     weights = (model_folder / "model.safetensors").read_bytes()
-    output = tmp_path / "calibration.json"
-    run_evaluation("--calibrate", "--validation_share", "0.5", "--output", str(output), data_dir=pictures)
+    results = run_evaluation("--calibrate", "--validation_share", "0.5", data_dir=pictures)
     after = json.loads((model_folder / "config.json").read_text())
     (model_folder / "config.json").write_text(json.dumps(before))
-    results = json.loads(output.read_text())
     assert {name for name in after if after[name] != before.get(name)} == set(CALIBRATED_FIELDS)
     assert {name: after[name] for name in CALIBRATED_FIELDS} == results["calibration"]
     assert results["errors"]["by_age"][0]["num_images"] == 240
@@ -217,7 +218,7 @@ def test_calibration_is_written_into_the_configuration_and_nothing_else(run_eval
 
 def test_too_few_images_to_calibrate_are_refused(run_evaluation, model_folder):
     before = (model_folder / "config.json").read_bytes()
-    with pytest.raises(ValueError, match="images are too few to calibrate on: it takes 100 labels"):
+    with pytest.raises(ValueError, match="cannot calibrate a model: it takes 100 labels"):
         run_evaluation("--calibrate")
     assert (model_folder / "config.json").read_bytes() == before
 
@@ -275,7 +276,6 @@ def test_a_missing_model_reaches_the_user_as_a_sentence(pictures, tmp_path, monk
         runpy.run_path(str(ROOT / "evaluation.py"), run_name="__main__")
     # Python prints such an exit without a traceback and returns 1.
     assert stop.value.code.startswith("evaluation.py: error: ") and "no/such/folder" in stop.value.code
-    assert not (tmp_path / "evaluation_validation.json").exists()
 
 
 def test_images_whose_duplicates_have_other_labels_are_told():

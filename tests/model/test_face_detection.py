@@ -176,7 +176,7 @@ def test_a_printed_page_holds_no_face(detector, monkeypatch):
     picture = Image.fromarray(page()).convert("RGB").resize((1280, 637))
     assert detector.detect(picture) == []
     monkeypatch.setattr(FaceDetector, "_check_candidate", lambda self, image, candidate: candidate)
-    assert FaceDetector(score_threshold=0.5).detect(picture)
+    assert FaceDetector().detect(picture, threshold=0.5)
 
 
 def test_threads_share_a_detector(portrait):
@@ -243,7 +243,7 @@ def test_missing_opencv_says_what_to_do(monkeypatch, photo):
         FaceDetector().detect(photo)
 
 
-@pytest.mark.parametrize("arguments", [{"score_threshold": 1.5}, {"max_upscale": 0.5}, {"max_pixels": 100}])
+@pytest.mark.parametrize("arguments", [{"max_upscale": 0.5}, {"max_pixels": 100}])
 def test_arguments_out_of_range_are_refused(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         FaceDetector(**arguments)

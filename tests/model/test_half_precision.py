@@ -3,6 +3,7 @@
 import copy
 import warnings
 
+import numpy as np
 import onnxruntime
 import pytest
 import torch
@@ -101,6 +102,12 @@ def test_half_precision_pipeline(estimator, noise, tmp_path):
         (face,) = half(noise, detect_faces=False)
         assert face["age"] == pytest.approx(expected["age"], abs=1)
         assert face["gender_score"] == pytest.approx(expected["gender_score"], abs=0.02)
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((1, 3, SIDE, SIDE), np.float32), [np.zeros((3, SIDE, SIDE))]], ids=type)
+def test_pixels_that_are_no_tensor_are_refused(model, pixels):
+    with pytest.raises(ValueError, match=f"got {type(pixels).__name__}: .*AgeGenderImageProcessor.*return_tensors"):
+        model(pixels)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """The image processor: from any image to the pixels that the network was trained with."""
 
+from pathlib import Path
+
+import datasets
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from image_processing_agegender import AgeGenderImageProcessor
 
@@ -56,6 +59,49 @@ def test_transparent_pixels_are_white(processor, noise):
     np.testing.assert_allclose(pixel_values[0].mean(dim=(1, 2)), 255 - MEAN, atol=1e-3)
 
 
+@pytest.mark.parametrize("as_path", [str, Path, Path.read_bytes, lambda path: path.open("rb")])
+def test_files_are_read_upright(processor, noise, tmp_path, as_path):
+    path, exif = tmp_path / "turned.png", Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    noise.rotate(90, expand=True).save(path, exif=exif)
+    expected = processor(noise).pixel_values
+    assert torch.equal(processor(as_path(path)).pixel_values, expected)
+    assert torch.equal(processor(Image.open(path)).pixel_values, expected)
+
+
+def test_tensors_are_the_default(processor, noise):
+    assert torch.equal(processor(noise).pixel_values, processor(noise, return_tensors="pt").pixel_values)
+    assert isinstance(processor(noise, return_tensors="np").pixel_values, np.ndarray)
+    assert isinstance(processor(noise, return_tensors=None).pixel_values, list)
+
+
+@pytest.mark.parametrize(
+    "gather",
+    [
+        tuple,
+        iter,
+        lambda images: (image for image in images),
+        lambda images: datasets.Dataset.from_dict({"image": images})["image"],
+        lambda images: np.stack([np.asarray(image) for image in images]),
+    ],
+    ids=["tuple", "iterator", "generator", "column of a data set", "batch"],
+)
+def test_iterables_are_several_images(processor, noise, gather):
+    images = [noise, noise.rotate(180)]
+    assert torch.equal(processor(gather(images)).pixel_values, processor(images).pixel_values)
+
+
+@pytest.mark.parametrize("value", [None, 7, {"image": 1}, "nowhere.jpg", b"text", [[None]]], ids=repr)
+def test_other_inputs_are_refused(processor, value):
+    with pytest.raises(ValueError, match="cannot be read as an image"):
+        processor(value)
+
+
+def test_grey_array(processor, noise):
+    grey = noise.convert("L")
+    assert torch.equal(processor(np.asarray(grey)).pixel_values, processor(grey).pixel_values)
+
+
 @pytest.mark.parametrize("kind", [np.asarray, lambda array: torch.from_numpy(array.copy())], ids=["array", "tensor"])
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1)], ids=["channels last", "channels first"])
 def test_arrays_and_tensors(processor, noise, kind, axes):
@@ -83,9 +129,10 @@ def test_floats_pass_without_rescaling(processor, noise):
     torch.testing.assert_close(pixel_values, processor(noise, return_tensors="pt").pixel_values, rtol=0, atol=1e-3)
 
 
-def test_empty_list_is_refused(processor):
-    with pytest.raises(ValueError, match="empty list"):
-        processor([], return_tensors="pt")
+@pytest.mark.parametrize("empty", [[], (), iter([])], ids=repr)
+def test_no_image_is_refused(processor, empty):
+    with pytest.raises(ValueError, match="no image to process"):
+        processor(empty)
 
 
 def test_without_normalization_pixels_are_0_to_1(processor, noise):

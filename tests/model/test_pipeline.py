@@ -12,10 +12,10 @@ import torch
 from PIL import Image, ImageEnhance
 
 import face_detection
-from face_detection import FaceDetector
+from face_detection import DetectedFace, FaceDetector
 from image_processing_agegender import AgeGenderImageProcessor
 from image_reading import to_rgb
-from pipeline_agegender import AgeGenderPipeline
+from pipeline_agegender import CHECKED_CROPS, AgeGenderPipeline, sort_in_rows
 from tests.support.models import make_model
 
 
@@ -111,6 +111,15 @@ def test_faces_come_from_left_to_right(faces_of_collages):
         assert index * TILE < face["box"]["xmin"] < face["box"]["xmax"] < (index + 1) * TILE
 
 
+def test_faces_come_row_by_row():
+    """Two rows, whose faces stand at uneven heights, and a small face behind the second one."""
+    corners = [(0, 10), (100, 0), (200, 30), (10, 130), (90, 150), (210, 120)]
+    faces = [DetectedFace((left, top, left + 60, top + 80), np.zeros((5, 2)), 0.9) for left, top in corners]
+    faces.insert(4, DetectedFace((80, 160, 85, 165), np.zeros((5, 2)), 0.9))
+    found = sort_in_rows(sorted(faces, key=lambda face: face.box[0]))
+    assert [face.box for face in found] == [face.box for face in faces]
+
+
 def test_generator_gives_one_list_a_picture(estimator, collages):
     found = list(estimator(collage for collage in collages))
     assert [len(faces) for faces in found] == [0, 1, 3, 2, 0]
@@ -144,7 +153,7 @@ def test_grey_array(estimator, portrait):
         (np.zeros((64, 64, 3), np.float32), "float32"),
         (torch.zeros(3, 64, 64), "float32"),
         (np.zeros((64, 64, 2), np.uint8), r"\(64, 64, 2\)"),
-        (np.zeros((2, 3, 64, 64), np.uint8), r"\(2, 3, 64, 64\)"),
+        (np.zeros((1, 2, 3, 64, 64), np.uint8), r"\(1, 2, 3, 64, 64\)"),
         (np.zeros((0, 64, 3), np.uint8), r"\(0, 64, 3\)"),
     ],
 )
@@ -259,7 +268,7 @@ def test_other_types_are_refused(estimator, value):
 
 
 def test_whole_picture_as_a_face(estimator, noise):
-    """The network sees the picture as it is, and no detector is asked."""
+    """The network sees the picture as it is."""
     (face,) = estimator(noise, detect_faces=False)
     assert face["box"] == {"xmin": 0, "ymin": 0, "xmax": 48, "ymax": 40}
     assert face["detection_score"] is None
@@ -321,6 +330,81 @@ def test_without_opencv(estimator, portrait, monkeypatch):
     with pytest.raises(ImportError, match="pip install.*opencv.*detect_faces=False"):
         estimator(portrait)
     assert len(estimator(portrait, detect_faces=False)) == 1
+
+
+def test_largest_faces_stay_in_order(estimator, portrait):
+    """Three faces, the one in the middle the smallest."""
+    picture = Image.new("RGB", (3 * TILE, TILE), (128, 128, 128))
+    for index, side in enumerate((110, 90, TILE)):
+        picture.paste(portrait.resize((side, side)), (index * TILE, 0))
+    everyone = estimator(picture)
+    assert len(everyone) == 3
+    for count, kept in ((1, [2]), (2, [0, 2]), (3, [0, 1, 2]), (9, [0, 1, 2])):
+        assert_same_faces(estimator(picture, max_faces=count), [everyone[index] for index in kept])
+
+
+def test_threshold_is_the_least_detection_score(estimator, collages, faces_of_collages):
+    scores = sorted(face["detection_score"] for face in faces_of_collages[2])
+    assert 0.8 < scores[0] < scores[1]
+    found = estimator(collages[2], threshold=(scores[0] + scores[1]) / 2)
+    assert sorted(face["detection_score"] for face in found) == scores[1:]
+    assert estimator(collages[2], threshold=1) == []
+
+
+def test_options_of_the_pipeline_hold_for_each_call(estimator, collages):
+    made = AgeGenderPipeline(model=estimator.model, image_processor=estimator.image_processor, max_faces=1)
+    assert len(made(collages[2])) == 1 and len(made(collages[2], max_faces=2)) == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"threshold": value} for value in (-0.1, 1.5, 80, "0.5", float("nan"))]
+    + [{"max_faces": value} for value in (0, -1, 1.5, "2")],
+    ids=repr,
+)
+def test_options_that_cannot_be_are_refused(estimator, portrait, options):
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=f"{name} must be .*, got {value!r}"):
+        estimator(portrait, **options)
+
+
+@pytest.fixture
+def fresh(estimator) -> AgeGenderPipeline:
+    """A pipeline that has not checked a crop yet."""
+    return AgeGenderPipeline(model=estimator.model, image_processor=estimator.image_processor)
+
+
+def count_warnings(caplog) -> int:
+    return sum("is not cropped as UTKFace's faces are" in record.message for record in caplog.records)
+
+
+def test_crops_of_the_pipeline_are_not_reported(fresh, portrait, noise, caplog):
+    (face,) = fresh(portrait, return_crops=True)
+    fresh([face["crop"], noise], detect_faces=False)
+    assert count_warnings(caplog) == 0
+
+
+@pytest.mark.parametrize(
+    "recrop",
+    [
+        lambda photo: photo,
+        lambda photo: photo.crop((140, 42, 308, 210)),
+        lambda photo: photo.crop((188, 90, 256, 158)),
+        lambda photo: photo.crop((146, 68, 258, 180)),
+        lambda photo: photo.rotate(20, center=(222, 124)).crop((166, 68, 278, 180)),
+        lambda photo: photo.crop((166, 20, 278, 228)),
+    ],
+    ids=["whole photo", "wider", "narrower", "to the side", "turned", "of another shape"],
+)
+def test_other_crops_are_reported_once(fresh, photo, caplog, recrop):
+    fresh([recrop(photo)] * 2, detect_faces=False)
+    assert count_warnings(caplog) == 1
+
+
+def test_only_the_first_crops_are_checked(fresh, photo, noise, caplog):
+    fresh([noise] * CHECKED_CROPS, detect_faces=False)
+    fresh(photo, detect_faces=False)
+    assert count_warnings(caplog) == 0
 
 
 def test_half_precision_model(estimator, portrait, faces):

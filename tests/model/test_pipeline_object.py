@@ -89,6 +89,8 @@ def test_worker_process(estimator, paths, answers):
 def test_hash_is_that_before_a_call(estimator, paths):
     """`Dataset.map` finds its cache by the hash of the function, which holds the pipeline."""
 
+    estimator = copy.deepcopy(estimator)  # which has not checked a crop yet
+
     def label(row: dict) -> dict:
         return {"faces": len(estimator(row["path"], detect_faces=False))}
 
@@ -132,7 +134,25 @@ def test_iterables_are_several_pictures(estimator, paths, answers, gather):
     assert estimator(gather(paths[:1]), detect_faces=False) == answers[:1]
 
 
-@pytest.mark.parametrize("empty", [[], (), set(), {}.keys(), pd.Series([], dtype=object), np.array([], dtype=object)])
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy], ids=["array", "tensor"])
+@pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 3, 1, 2)], ids=["channels last", "channels first"])
+def test_batches_are_several_pictures(estimator, noise, paths, answers, convert, axes):
+    batch = np.stack([np.asarray(noise), np.asarray(noise.rotate(180))]).transpose(axes)
+    assert_same(estimator(convert(batch), detect_faces=False, batch_size=2), answers)
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        [],
+        (),
+        set(),
+        {}.keys(),
+        pd.Series([], dtype=object),
+        np.array([], dtype=object),
+        np.empty((0, 8, 8, 3), np.uint8),
+    ],
+)
 def test_no_pictures_give_no_lists(estimator, empty):
     assert estimator(empty) == []
 

@@ -1,6 +1,7 @@
 """Labelling many pictures: the pipeline's answers from every source, and sentences for bad input."""
 
 import io
+import re
 import weakref
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def test_every_source_gives_the_answers_of_the_pipeline(run_predict, tmp_path, p
     in_order = dict(sorted(pictures.items(), key=lambda item: Path(item[0]).parts))
     assert_same_rows(run_predict(write(tmp_path / "source", in_order)), expected)
     assert "cut off" in list_unreadable(tmp_path)[BROKEN]
-    assert "6 pictures: 5 faces, 1 without one, 1 unreadable (see " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "6 pictures: 5 faces, 1 without one, 1 unreadable (see " in printed
+    assert re.search(r"^\d+\.\d pictures and \d+\.\d faces a second, from file to answer\.$", printed, re.MULTILINE)
 
 
 def test_pattern_takes_what_matches_by_its_path(run_predict, folder, expected, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from photos.wording import describe_gender, describe_interval, make_label, name_gender
+from photos.wording import describe_gender, describe_interval, make_label, name_face, name_gender
 from tests.support.models import make_face
 
 
@@ -18,6 +18,13 @@ def test_gender_is_unsure_near_one_half(score, name, description):
     face = make_face(0, 0, 9, 9) | {"gender_score": score}
     assert (name_gender(face), describe_gender(face)) == (name, description)
     assert make_label(2, face) == f"2: {name}, 31"
+
+
+def test_face_is_named_by_its_number_or_as_the_whole_picture():
+    face = make_face(0, 0, 9, 9)
+    whole = face | {"detection_score": None}
+    assert (name_face(2, face), name_face(1, whole)) == ("Face 2", "Whole picture")
+    assert make_label(1, whole) == "whole picture: female, 31"
 
 
 def test_interval_is_in_whole_years():

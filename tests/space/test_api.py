@@ -267,7 +267,7 @@ def test_types_are_those_of_the_pipeline():
 
 def test_endpoints_are_described(endpoints):
     faces = f"list[{FACE}]"
-    files = f"list[dict(file: str, faces: {faces}, error: str)]"
+    files = f"list[dict(file: str, faces: {faces}, error: str, note: str)]"
     types = {name: [output["python_type"]["type"] for output in about["returns"]] for name, about in endpoints.items()}
     assert types == {"/predict_url": ["filepath", faces], "/predict": ["filepath", faces], "/predict_files": [files]}
     parameters = [parameter["parameter_name"] for about in endpoints.values() for parameter in about["parameters"]]

@@ -25,8 +25,8 @@ CONTRASTS = """() => {
     return [it.textContent, (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05)];
   }));
 }"""
-ANSWER_IS_IN_SIGHT = """() => {
-  const {top, bottom} = document.querySelector('#answer').getBoundingClientRect();
+IS_IN_SIGHT = """element => {
+  const {top, bottom} = element.getBoundingClientRect();
   return top >= 0 && bottom <= window.innerHeight;
 }"""
 
@@ -59,7 +59,7 @@ def test_visitor_sees_the_queue(browser, url):
             shown = page.locator("#answer").get_by_text(sentence)
             shown.wait_for()
             assert shown.is_visible()
-            page.wait_for_function(ANSWER_IS_IN_SIGHT)
+            page.wait_for_function(IS_IN_SIGHT, arg=shown.element_handle())
     for page in pages:
         page.locator(".card").wait_for()
         page.close()
@@ -100,7 +100,8 @@ def test_phone_shows_the_answer_and_why_a_file_failed(browser, url, tmp_path):
     page = open_page(browser, url, viewport=PHONE)
     upload(page, ASTRONAUT)
     page.locator(".card").wait_for()
-    page.wait_for_function(ANSWER_IS_IN_SIGHT)
+    for selector in (".picture", ".card"):
+        page.wait_for_function(IS_IN_SIGHT, arg=page.locator(selector).element_handle())
     notes = tmp_path / f"{'Überlingen ' * 8}(2).jpg"
     notes.write_text("dear diary")
     open_tab(page, "Many photos")

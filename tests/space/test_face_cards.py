@@ -8,12 +8,13 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from space.face_cards import CARD_CROP_SIDE, draw_distribution, make_cards
+from space.face_cards import CARD_CROP_SIDE, draw_distribution, make_answer
 from tests.support.models import make_face
 
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
+PICTURE = Image.new("RGB", (60, 40))
 DISTRIBUTION = [0.0] * 30 + [0.5, 0.25, 0.25] + [0.0] * 68
 
 
@@ -28,18 +29,18 @@ def parse(html: str) -> ElementTree.Element:
 
 
 def test_card_says_age_interval_and_gender():
-    [card] = make_cards("photo", [make_shown_face()])["cards"]
+    [card] = make_answer(PICTURE, [make_shown_face()])["cards"]
     assert [card[key] for key in ("number", "age", "range", "gender")] == [1, 31, "24–43", "female, 98%"]
 
 
 def test_card_is_unsure_near_one_half():
-    [card] = make_cards("photo", [make_shown_face(gender_score=0.55)])["cards"]
+    [card] = make_answer(PICTURE, [make_shown_face(gender_score=0.55)])["cards"]
     assert card["gender"] == "unsure (female, 55%)"
 
 
 def test_forty_faces_have_forty_cards_with_their_crops():
     faces = [make_shown_face(crop=Image.new("RGB", (50, 50), (6 * number, 0, 0))) for number in range(40)]
-    cards = make_cards("photo", faces)["cards"]
+    cards = make_answer(PICTURE, faces)["cards"]
     assert [card["number"] for card in cards] == list(range(1, 41))
     crop = Image.open(cards[39]["crop"]["path"])
     assert crop.size == (CARD_CROP_SIDE, CARD_CROP_SIDE) and abs(crop.getpixel((60, 60))[0] - 234) < 3
@@ -47,7 +48,7 @@ def test_forty_faces_have_forty_cards_with_their_crops():
 
 @pytest.mark.parametrize("count", [12, 13])
 def test_crowd_has_a_table(count):
-    assert make_cards("photo", [make_shown_face()] * count)["is_crowd"] is (count > 12)
+    assert make_answer(PICTURE, [make_shown_face()] * count)["is_crowd"] is (count > 12)
 
 
 def test_plot_has_a_bar_a_year_and_colours_the_interval():
@@ -61,7 +62,7 @@ def test_plot_has_a_bar_a_year_and_colours_the_interval():
 
 
 def test_links_save_the_numbers_without_the_crops():
-    links = make_cards("photo", [make_shown_face(), make_shown_face(age=50.0)])["links"]
+    links = make_answer(PICTURE, [make_shown_face(), make_shown_face(age=50.0)])["links"]
     saved = {
         name: base64.b64decode(content).decode()
         for name, content in re.findall(r"download='([^']+)' href='data:[^;]+;base64,([^']+)'", links)
@@ -72,5 +73,14 @@ def test_links_save_the_numbers_without_the_crops():
     assert numbers[0]["age_distribution"] == DISTRIBUTION
 
 
-def test_no_face_has_no_cards():
-    assert make_cards("photo", []) is None
+def test_box_lies_where_the_face_is_in_the_file():
+    picture = PICTURE.copy()
+    picture.info["reduction"] = 2  # of a file of 120 x 80 pixels
+    [card] = make_answer(picture, [make_shown_face(box={"xmin": 12, "ymin": 20, "xmax": 60, "ymax": 72})])["cards"]
+    assert card["place"] == "left: 10.00%; top: 25.00%; right: 50.00%; bottom: 10.00%"
+
+
+def test_no_face_has_a_picture_and_nothing_to_save():
+    answer = make_answer(PICTURE, [])
+    assert Image.open(answer["picture"]["path"]).size == PICTURE.size
+    assert answer["cards"] == [] and answer["links"] == ""

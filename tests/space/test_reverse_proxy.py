@@ -166,10 +166,10 @@ def visit_all_tabs(page, url: str, folder):
     page.get_by_text("1 face was found.").wait_for()
     page.wait_for_function("document.querySelector('.card img').naturalWidth === 112")
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download").first.click()
+        page.get_by_role("link", name="Save as JPEG").click()
     assert download.value.path().read_bytes()[:2] == b"\xff\xd8"
-    page.get_by_text("Both portraits side by side (a collage)").click()
-    page.get_by_text("2 faces were found").wait_for()
+    page.get_by_role("button", name="All four in one picture").click()
+    page.get_by_text("4 faces were found").wait_for()
 
     open_tab(page, "Many photos")
     upload(page, ASTRONAUT)

@@ -199,6 +199,10 @@ def test_a_new_training_does_not_mix_with_the_checkpoints_of_another(run_train, 
     with pytest.raises(ValueError, match="--resume_from_checkpoint latest, or choose another --output_dir"):
         run_train(tmp_path)
     assert folder.exists()
+    folder.rmdir()
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(ValueError, match="holds weights of another training: choose another --output_dir"):
+        run_train(tmp_path)
 
 
 @pytest.mark.parametrize(
