@@ -134,8 +134,8 @@ class AgeGenderPipeline(ChunkPipeline):
         Returns:
             A list of faces, row by row and each row from left to right. For several images, a list of such lists; for a
             generator, another iterator or a torch dataset, an iterator over such lists, which reads the images one after
-            another. Each face is a dict with `age` (years), `age_interval` (first and last age of an interval that contains the
-            labelled age in nine of ten cases), `gender`, `gender_score` (probability of that gender), `box` (`xmin`, `ymin`,
+            another. Each face is a dict with `age` (years), `age_interval` (first and last age of the 90 % range, which contains
+            the labelled age of 90 % of faces), `gender`, `gender_score` (probability of that gender), `box` (`xmin`, `ymin`,
             `xmax` and `ymax` in pixels) and `detection_score` (None without detection).
 
         Raises:
