@@ -39,7 +39,9 @@ from space.api import build_endpoints
 from space.camera_tab import build_camera_tab
 from space.files_tab import build_files_tab
 from space.gradio_patches import CALL_HANDLERS, Page
+from space.model_facts import describe_links
 from space.model_tab import build_model_tab
+from space.page_source import PageSource
 from space.photo_tab import build_photo_tab
 from space.reverse_proxy import RootPath, find_root_path
 from space.theme import CSS, HEAD, INTRODUCTION, PRIVACY, THEME, TITLE
@@ -52,11 +54,12 @@ gc.enable()
 FOLDER = Path(__file__).resolve().parent
 MAX_UPLOAD = "100mb"
 MAX_SESSIONS = 200  # visitors whose state is kept
+OPTIONS = "Other weights: --model. Other address: --host, --port, or --share for a public one."
 NO_MCP = "The page is no MCP server: pip install 'gradio[mcp]' makes it one."
 
 
-def build_page(pipe: AgeGenderPipeline) -> gr.Blocks:
-    """Builds the page and the endpoints `/predict`, `/predict_url` and `/predict_files`."""
+def build_page(pipe: AgeGenderPipeline, revision: str | None = None) -> gr.Blocks:
+    """Builds the page and the endpoints `/predict`, `/predict_url` and `/predict_files`; `revision` is that of the model."""
     use_own_folder()
     with explain_disk(os.environ[VARIABLE]), Page(title=TITLE, analytics_enabled=False) as page:
         gr.Markdown(INTRODUCTION)
@@ -67,8 +70,8 @@ def build_page(pipe: AgeGenderPipeline) -> gr.Blocks:
         with gr.Tab("Live"):
             build_camera_tab(pipe)
         with gr.Tab("The model"):
-            build_model_tab(Path(pipe.model.name_or_path))  # the folder of the weights, where results may lie
-        gr.Markdown(PRIVACY)
+            build_model_tab(pipe.model.name_or_path, revision)
+        gr.Markdown(f"{PRIVACY}\n{describe_links(pipe.model.name_or_path)}")
         build_endpoints(pipe)
     keep_page_files()
     return page.queue(api_open=False)  # no call skips the queues
@@ -99,7 +102,7 @@ def make_launch_options(pipe: AgeGenderPipeline) -> dict:
         "mcp_server": False,  # see space/mcp_server.py
         "app_kwargs": {
             "exception_handlers": CALL_HANDLERS,
-            "middleware": [Middleware(RootPath)],
+            "middleware": [Middleware(RootPath), Middleware(PageSource)],
             **make_mcp_options(pipe),
         },
     }
@@ -126,9 +129,11 @@ def parse_arguments() -> argparse.Namespace:
 def main():
     arguments = parse_arguments()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, so that no photo is left
-    pipe = load_pipeline(*split_revision(arguments.model))
+    source, revision = split_revision(arguments.model)
+    pipe = load_pipeline(source, revision)
     address = {"server_name": arguments.host, "server_port": arguments.port, "share": arguments.share or None}
-    build_page(pipe).launch(**address, root_path=find_root_path(), **make_launch_options(pipe))
+    print(f"The page reads photos with {source}. {OPTIONS}")
+    build_page(pipe, revision).launch(**address, root_path=find_root_path(), **make_launch_options(pipe))
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ class AgeGenderConfig(PreTrainedConfig):
         age_interval_levels (`list[float]`, *optional*, defaults to `[0.9]`):
             `AgeGenderOutput.age_interval` contains an age if it lies in the central part of the age distribution with this
             probability. Levels are linear between the ages and constant outside. `evaluation.py --calibrate` fits them so
-            that the interval contains nine of ten labels.
+            that the interval contains 90 % of the labels.
         gender_temperature (`float`, *optional*, defaults to 1.0):
             Divisor of the gender logits. `evaluation.py --calibrate` fits it so that probabilities match frequencies.
         age_label_sigma (`float`, *optional*, defaults to 2.0):

@@ -101,8 +101,8 @@ class AgeGenderOutput(ModelOutput):
         age_logits (shape `(batch_size, num_age_classes)`): Scores of the ages 0, 1, 2, … years, before the softmax.
         gender_logits (shape `(batch_size, 2)`): Scores of the classes of `config.id2label`, before the softmax.
         age (shape `(batch_size,)`): `config.age_statistic` in years. The median is whole and has no gradient.
-        age_interval (shape `(batch_size, 2)`): First and last age in years of an interval that contains `age` and, with
-            calibrated `config.age_interval_levels`, the labelled age in nine of ten cases.
+        age_interval (shape `(batch_size, 2)`): First and last age in years of the 90 % range: it contains `age` and, with
+            calibrated `config.age_interval_levels`, the labelled age of 90 % of faces.
     """
 
     loss: torch.FloatTensor | None = None

@@ -44,12 +44,12 @@ def find_largest(faces: list[DetectedFace], count: int | None) -> list[DetectedF
 
 def is_framed(crop: Image.Image, detector: FaceDetector) -> bool:
     """Returns whether the largest face in a crop lies about as in UTKFace's crops; True if no face is found."""
-    square = crop.resize((CROP_SIDE, CROP_SIDE))  # as the network sees it
-    for face in find_largest(detector.detect(square), 1):
-        factor, shift = fit_to_template(face.landmarks)
-        factor, middle = factor * CROP_SIDE, (1 + 1j) / 2
-        return abs(cmath.log(factor)) <= MAX_ZOOM_OR_TURN and abs(factor * middle + shift - middle) <= MAX_SHIFT
-    return True
+    faces = find_largest(detector.detect(crop.resize((CROP_SIDE, CROP_SIDE))), 1)  # square, as the network sees it
+    if not faces:
+        return True
+    factor, shift = fit_to_template(faces[0].landmarks)
+    factor, middle = factor * CROP_SIDE, (1 + 1j) / 2
+    return abs(cmath.log(factor)) <= MAX_ZOOM_OR_TURN and abs(factor * middle + shift - middle) <= MAX_SHIFT
 
 
 def sort_in_rows(faces: list) -> list:
@@ -134,8 +134,8 @@ class AgeGenderPipeline(ChunkPipeline):
         Returns:
             A list of faces, row by row and each row from left to right. For several images, a list of such lists; for a
             generator, another iterator or a torch dataset, an iterator over such lists, which reads the images one after
-            another. Each face is a dict with `age` (years), `age_interval` (first and last age of an interval that contains the
-            labelled age in nine of ten cases), `gender`, `gender_score` (probability of that gender), `box` (`xmin`, `ymin`,
+            another. Each face is a dict with `age` (years), `age_interval` (first and last age of the 90 % range, which contains
+            the labelled age of 90 % of faces), `gender`, `gender_score` (probability of that gender), `box` (`xmin`, `ymin`,
             `xmax` and `ymax` in pixels) and `detection_score` (None without detection).
 
         Raises:
@@ -210,7 +210,7 @@ class AgeGenderPipeline(ChunkPipeline):
         self.crops_to_check = 0
         logger.warning(
             f"{name} is not cropped as UTKFace's faces are: its face is larger, smaller, turned or not in the middle. With "
-            "detect_faces=False its age and gender can be far off: leave this option out, or pass crops that "
+            "detect_faces=False its age can be off by years: leave this option out, or pass crops that "
             f"return_crops=True returns. Only the first {CHECKED_CROPS} crops are checked."
         )
 

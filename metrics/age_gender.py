@@ -101,7 +101,7 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
 
     Returns:
         `by_age`: one dict for all ages and one for each of `AGE_BANDS` with images, with error, bias (positive if the
-        predicted age is too high), coverage of the intervals, its standard error for a true coverage of nine in ten, and
+        predicted age is too high), coverage of the intervals, its standard error for a true coverage of 90 %, and
         mean width, in years. `gender_confusion`: counts, labels in rows and predictions in columns.
         `gender_calibration_error` and its standard error. Values without a label are None.
     """

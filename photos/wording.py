@@ -1,5 +1,6 @@
-"""Words for a face, shared by picture, card, table and camera."""
+"""Words for faces and for counts of them, shared by picture, card, table and camera."""
 
+RANGE = "90 % range"  # the name of `age_interval` on the page
 # Minimum probability at which the likelier gender is named; at least one half.
 SURE = 0.75
 
@@ -7,6 +8,13 @@ SURE = 0.75
 def name_gender(face: dict) -> str:
     """Returns the likelier gender, or `unsure` below `SURE`."""
     return face["gender"] if face["gender_score"] >= SURE else "unsure"
+
+
+def describe_counts(pictures: int, faces: int, without_face: int, unreadable: int) -> str:
+    """Returns what has become of pictures: `1 picture: 1 face` or `35 pictures: 31 faces, 2 without one, 3 unreadable`."""
+    text = f"{pictures:,} picture{'s' * (pictures != 1)}: {faces:,} face{'s' * (faces != 1)}"
+    text += f", {without_face:,} without one" * bool(without_face)
+    return text + f", {unreadable:,} unreadable" * bool(unreadable)
 
 
 def describe_gender(face: dict) -> str:

@@ -6,13 +6,14 @@ import gradio as gr
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
+from image_reading import is_address
 from pipeline_agegender import AgeGenderPipeline
-from space.inference import ADDRESS_QUEUE, FILES_QUEUE, QUEUE, answer_files, answer_photo, find_sources
+from space.inference import ADDRESS_QUEUE, FILES_QUEUE, QUEUE, answer_files, answer_photo, find_sources, find_upload
 from space.uploads import make_file
 
 
 FACE_DESCRIPTION = (
-    "age (years), age_interval (two ages meant to hold the age nine times out of ten), gender, gender_score (probability of "
+    "age (years), age_interval (90 % range: its first and last age), gender, gender_score (probability of "
     "that gender), box (xmin, ymin, xmax, ymax in pixels of the upright photo in its own size) and detection_score"
 )
 PHOTO_DESCRIPTION = (
@@ -26,6 +27,14 @@ FILES_DESCRIPTION = (
     f"({FACE_DESCRIPTION}), or error, a sentence that says why it could not be read. An archive that holds other files "
     "gets a dict with note, a sentence that counts them."
 )
+# What each endpoint takes, for its description and for the answer to a call with anything else.
+UPLOADED = 'handle_file("photo.jpg") in Python, or else {"path": PATH} with a PATH that /gradio_api/upload returned'
+HOW_TO_CALL = {
+    "predict_url": "/predict_url takes the address of a photo, https://… or data:image/jpeg;base64,… as text. For a file call "
+    "/predict.",
+    "predict": f"/predict takes an uploaded photo: {UPLOADED}. For an address, or base64 in a data: address, call /predict_url.",
+    "predict_files": f"/predict_files takes a list of addresses as text and of uploaded photos and zip archives: {UPLOADED}.",
+}
 # A portrait of Eileen Collins (NASA, public domain), one of the page's examples.
 EXAMPLE_ADDRESS = "https://raw.githubusercontent.com/scikit-image/scikit-image/v0.25.2/skimage/data/astronaut.png"
 
@@ -43,7 +52,7 @@ class FaceAnswer(TypedDict):
     """A face as the pipeline returns it."""
 
     age: Annotated[float, Field(description="years")]
-    age_interval: Annotated[tuple[float, float], Field(description="meant to hold the age nine times out of ten")]
+    age_interval: Annotated[tuple[float, float], Field(description="90 % range, years")]
     gender: str
     gender_score: Annotated[float, Field(description="probability of that gender")]
     box: Annotated[Box, Field(description="pixels of the upright photo in its own size")]
@@ -67,6 +76,13 @@ def describe_type(component: gr.components.Component, schema: dict | None = None
         component.example_payload = lambda: example
 
 
+def check(name: str, value, is_right: object):
+    """Returns what a call has sent if it is right; raises gr.Error with what the endpoint takes otherwise."""
+    if not is_right:
+        raise gr.Error(HOW_TO_CALL[name], print_exception=False)
+    return value
+
+
 def build_endpoints(pipe: AgeGenderPipeline):
     """Adds the endpoints to a page. They share no component with it, so they stay the same when the page changes."""
     photo = gr.Image(type="filepath", visible=False, label="Photo")
@@ -79,26 +95,29 @@ def build_endpoints(pipe: AgeGenderPipeline):
     # The calls that Gradio writes upload the file that `url` names.
     describe_type(photo, example=make_file("photo.jpg") | {"url": "photo.jpg"})
     describe_type(address, example=EXAMPLE_ADDRESS)
-    describe_type(paths, TypeAdapter(list[gr.FileData]).json_schema(), [make_file(EXAMPLE_ADDRESS)])
+    describe_type(paths, TypeAdapter(list[gr.FileData | str]).json_schema(), [EXAMPLE_ADDRESS])
     describe_type(faces, TypeAdapter(list[FaceAnswer]).json_schema())
     describe_type(answers, TypeAdapter(list[FileAnswer]).json_schema())
 
     # The names of the functions and of their parameters are part of the API.
-    def predict(image):
-        return answer_photo(pipe, image)
-
     def predict_url(url):
-        return answer_photo(pipe, url)
+        return answer_photo(pipe, check("predict_url", url, isinstance(url, str) and is_address(url)))
+
+    def predict(image):
+        return answer_photo(pipe, check("predict", image, find_upload(image)))
 
     def predict_files(files):
-        return answer_files(pipe, find_sources(files, with_addresses=True))
+        sources = find_sources(files)
+        return answer_files(pipe, check("predict_files", sources, sources and len(sources) == len(files)))
 
     of_upload, of_address = map(
         PHOTO_DESCRIPTION.format, ("an uploaded photo", "the photo at a public http or https address")
     )
+    # The API page begins with the one whose example works as it stands.
     for function, value, outputs, description, queue in (
-        (predict, photo, [annotated, faces], of_upload, QUEUE),
         (predict_url, address, [annotated, faces], of_address, ADDRESS_QUEUE),
+        (predict, photo, [annotated, faces], of_upload, QUEUE),
         (predict_files, paths, answers, FILES_DESCRIPTION, FILES_QUEUE),
     ):
+        description = f"{HOW_TO_CALL[function.__name__]} {description}"
         gr.on([], function, value, outputs, preprocess=False, api_description=description, concurrency_id=queue)

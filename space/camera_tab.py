@@ -18,7 +18,7 @@ from face_detection import FaceDetector
 from photos.drawing import BOX_COLOUR
 from photos.fetching import fetch, is_data
 from photos.reading import read_picture
-from photos.wording import describe_gender, describe_interval, make_label
+from photos.wording import RANGE, describe_gender, describe_interval, make_label
 from pipeline_agegender import AgeGenderPipeline
 from space.inference import QUEUE, find_faces
 from space.tracking import SIDES, FaceTracker
@@ -67,12 +67,12 @@ def answer_frame(pipe: AgeGenderPipeline, tracker: FaceTracker, value: dict | No
 
 
 def describe_track(face: dict) -> dict:
-    """Returns the box of a face (pixels), the label to draw beside it and the line to write below the picture."""
+    """Returns the box of a face (pixels), the label to draw beside it and the line to write beside the picture."""
     number, interval = face["track"], describe_interval(*face["age_interval"])
     return {
         "box": [face["box"][side] for side in SIDES],
         "label": make_label(number, face),
-        "line": f"{number}: {describe_gender(face)}, about {face['age']:.0f} years, range {interval}",
+        "line": f"{number}: about {face['age']:.0f} years, {RANGE} {interval}, {describe_gender(face)}",
     }
 
 

@@ -1,70 +1,102 @@
 """The tab for many photos: a table that grows with each photo."""
 
+import base64
+import io
+import math
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import gradio as gr
+from PIL import Image, ImageOps
 
 from metrics.results import name_count
 from photos.archives import Note, count_pictures, read_pictures
 from photos.face_table import make_face_rows, make_unreadable_row, to_csv
-from photos.wording import describe_gender, describe_interval
+from photos.wording import RANGE, describe_counts, describe_gender, describe_interval
 from pipeline_agegender import AgeGenderPipeline
-from space.face_cards import CARDS_STYLE, make_link
-from space.inference import FILES_QUEUE, find_faces, find_sources
+from space.face_cards import make_link
+from space.inference import FILES_QUEUE, find_faces, find_upload
 
 
 HELP = "Up to 1,000 photos at once, and 100 MB a file."
 CANCELLED = "Cancelled. The table and its CSV hold what was done."
-# The reason why a file has no numbers stands beside its name: a phone has no room for another column.
-HEADERS = ["File", "Face", "Age", "Range", "Gender"]
-WIDTHS = ["26%", "16%", "13%", "20%", "25%"]
+NO_FILES = "Choose files first: photos, or zip archives of photos."
+NO_FACE = "No face was found."
+TAIL = 12  # characters at the end of a name that every screen shows
+THUMBNAIL_SIDE = 64  # pixels
 SECONDS_BETWEEN_UPDATES = 1.0
+TEMPLATE, STYLE, SCRIPT = (
+    Path(__file__).with_name(f"files.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
+)
 # A button that is disabled while it has the keyboard's focus would lose it.
 MOVE_FOCUS = """() => {
   if (document.activeElement?.id === "cancel") document.getElementById("start").focus({preventScroll: true});
 }"""
 
 
-def fill_table(
-    pipe: AgeGenderPipeline, files: list[dict] | None, progress: gr.Progress = gr.Progress()
-) -> Iterator[tuple[list, str, str]]:
-    """Yields the rows so far, a sentence, and a link to their CSV, so that they can be saved after a cancellation."""
-    paths = find_sources(files)
-    total = count_pictures(paths)
-    rows, done, failed, notes, shown_at = [], 0, 0, 0, time.monotonic()
-    for name, picture in read_pictures(paths):
+def fill_table(pipe: AgeGenderPipeline, files: list[dict] | None) -> Iterator[tuple[str, dict]]:
+    """Yields a sentence and the table so far, which can be saved after a cancellation too."""
+    paths = [path for file in files or () if (path := find_upload(file))]
+    if not paths:
+        raise gr.Error(NO_FILES, print_exception=False)
+    total, shown_at = count_pictures(paths), -math.inf
+    rows, failures, notes, faceless, found = [], [], [], [], []
+    for done, (name, picture) in enumerate(read_pictures(paths), start=1):
         if isinstance(picture, ValueError):
             rows.append(make_unreadable_row(name, picture))
-            notes += isinstance(picture, Note)
-            failed += not isinstance(picture, Note)
+            is_note = isinstance(picture, Note)
+            (notes if is_note else failures).append(split_name(name) | {"text": str(picture), "failed": not is_note})
         else:
-            rows += make_face_rows(name, find_faces(pipe, picture))
-        done += 1
-        progress(done / total)
+            faces = find_faces(pipe, picture, return_crops=True)
+            rows += make_face_rows(name, faces)
+            found += make_lines(name, faces)
+            if not faces:
+                faceless.append(split_name(name) | {"text": NO_FACE, "image": make_thumbnail(picture)})
         if time.monotonic() - shown_at >= SECONDS_BETWEEN_UPDATES:
-            yield show_rows(rows, f"{done} of {name_count(total, 'file')}")
+            yield show_progress(done, total), make_table(rows, failures, notes, faceless, found)
             shown_at = time.monotonic()
-    faces = sum(row["face"] is not None for row in rows)
-    sentence = f"{name_count(done - notes, 'file')}, {name_count(faces, 'face')}" + (
-        f", {failed} could not be read." if failed else "."
-    )
-    yield show_rows(rows, sentence)
+    counts = describe_counts(done - len(notes), len(found), len(faceless), len(failures))
+    yield f"{counts}.", make_table(rows, failures, notes, faceless, found)
 
 
-def show_rows(rows: list[dict], sentence: str) -> tuple[list, str, str]:
-    """Returns the values of the table, the summary and the link."""
-    link = f"<p class='downloads'>{make_link('faces.csv', 'text/csv', 'Save as CSV', to_csv(rows))}</p>"
-    return [format_row(row) for row in rows], sentence, link
+def show_progress(done: int, total: int) -> str:
+    """Returns the number of files that are done as text and bar."""
+    return f"{done:,} of {name_count(total, 'file')} <progress value='{done}' max='{total}'></progress>"
 
 
-def format_row(row: dict) -> list:
-    """Returns the cells of a row."""
-    if row["face"] is None:
-        return [f"{row['file']}: {row['error'] or 'no face found'}", "", "", "", ""]
-    interval = describe_interval(row["age_low"], row["age_high"])
-    return [row["file"], row["face"], round(row["age"]), interval, describe_gender(row)]
+def make_table(rows: list[dict], *groups: list[dict]) -> dict:
+    """Returns what files.js shows: lines in groups, which only grow, and a link to all rows as CSV."""
+    return {"groups": groups, "download": make_link("faces.csv", "text/csv", "Save as CSV", to_csv(rows))}
+
+
+def split_name(name: str) -> dict:
+    """Returns the two parts of a name, of which a narrow screen shortens the first."""
+    return {"head": name[:-TAIL], "tail": name[-TAIL:]}
+
+
+def make_lines(name: str, faces: list[dict]) -> list[dict]:
+    """Returns a line of the table for each face of a photo."""
+    return [
+        split_name(name)
+        | {
+            "face": number if len(faces) > 1 else None,
+            "image": make_thumbnail(face["crop"]),
+            "age": f"{face['age']:.0f}",
+            "range": describe_interval(*face["age_interval"]),
+            "gender": describe_gender(face),
+        }
+        for number, face in enumerate(faces, start=1)
+    ]
+
+
+def make_thumbnail(picture: Image.Image) -> str:
+    """Returns a small picture as a data: address, so that no file of it is left on the server."""
+    content = io.BytesIO()
+    small = picture.reduce(max(1, min(picture.size) // (2 * THUMBNAIL_SIDE)))
+    ImageOps.fit(small, (THUMBNAIL_SIDE, THUMBNAIL_SIDE)).save(content, "WEBP", quality=70)
+    return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def build_files_tab(pipe: AgeGenderPipeline):
@@ -73,24 +105,21 @@ def build_files_tab(pipe: AgeGenderPipeline):
         label="Photos, or zip archives of photos", file_count="multiple", file_types=["image", ".zip"], height=180
     )
     with gr.Row():
-        start = gr.Button("Start", variant="primary", elem_id="start")
+        start = gr.Button("Start", variant="primary", interactive=False, elem_id="start")
         cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
-    # As high as the progress bar that replaces it.
-    summary = gr.Markdown(HELP, elem_classes="announced", min_height=60)
-    link = gr.HTML(css_template=CARDS_STYLE)
-    table = gr.Dataframe(
-        headers=HEADERS, interactive=False, label="Faces", max_height=500, wrap=True, column_widths=WIDTHS
-    )
+    summary = gr.HTML(HELP, css_template=STYLE, elem_classes="announced")
+    table = gr.HTML(html_template=TEMPLATE, css_template=STYLE, js_on_load=SCRIPT, range_name=RANGE, label="Faces")
     private = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-    starting = start.click(lambda: gr.update(interactive=True), None, cancel, **private)
+    files.change(lambda files: gr.update(interactive=bool(files)), files, start, preprocess=False, **private)
+    starting = start.click(lambda: (gr.update(interactive=True), None), None, [cancel, table], **private)
     filling = starting.then(
         partial(fill_table, pipe),
         files,
-        [table, summary, link],
+        [summary, table],
         preprocess=False,
         api_visibility="private",
         concurrency_id=FILES_QUEUE,
-        show_progress_on=summary,
+        show_progress_on=summary,  # the place in the queue, until the first answer comes
     )
     for ending in (filling.then, filling.failure):  # after an error Gradio 6.31 calls only the second
         ending(lambda: gr.update(interactive=False), None, cancel, js=MOVE_FOCUS, **private)

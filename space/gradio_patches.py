@@ -1,17 +1,17 @@
 """Workarounds for Gradio 6.31: a subclass overrides two methods of `gr.Blocks`. Nothing of Gradio is replaced."""
 
-import json
 from collections.abc import Iterator
 
 import gradio as gr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from space.api import HOW_TO_CALL
 from space.inference import find_address
 from space.uploads import NO_ROOM, is_of_disk
 
 
-USE_PREDICT_URL = "Addresses are not read here: call /predict_url for a photo at an address."
+NO_CALL = "This call cannot be read."
 # The addresses below /gradio_api/ at which Gradio takes calls.
 WAYS_TO_CALL = ("call/", "run/", "api/", "queue/join")
 
@@ -45,14 +45,11 @@ class Page(gr.Blocks):
             for file in find_dicts(inputs):
                 if find_address(file):
                     if block_fn.api_name != "predict_files":
-                        raise gr.Error(USE_PREDICT_URL, print_exception=False)
+                        raise ValueError("an address")
                     file.pop("meta", None)  # Gradio recognises a file by it; this one is fetched when its turn comes
             return await super().preprocess_data(block_fn, inputs, state, *arguments)
-        except gr.Error:
-            raise
         except Exception as error:  # for unknown data Gradio and pydantic raise errors of many kinds
-            example = json.dumps([component.example_payload() for component in block_fn.inputs])
-            raise gr.Error(f"This call cannot be read: send data such as {example}.", print_exception=False) from error
+            raise gr.Error(HOW_TO_CALL.get(block_fn.api_name, NO_CALL), print_exception=False) from error
 
 
 def find_dicts(value: object) -> Iterator[dict]:

@@ -22,7 +22,6 @@ QUEUE, ADDRESS_QUEUE, FILES_QUEUE = "pipeline", "addresses", "files"
 ONE_AT_A_TIME = Lock()
 BATCH_SIZE = 8  # faces of a picture that go through the network at once
 NO_PHOTO = "Choose a photo first."
-NO_FILES = "Choose files first: photos, or zip archives of photos."
 
 
 def find_upload(file: object) -> Path | None:
@@ -81,23 +80,15 @@ def answer_photo(pipe: AgeGenderPipeline, source: dict | str | None) -> tuple[Im
 
 
 def find_address(file: object) -> str | None:
-    """Returns the address that a program sends as the path of an upload, or None."""
-    path = file.get("path") if isinstance(file, dict) else None
+    """Returns the address that a program sends as text or as the path of an upload, or None."""
+    path = file.get("path") if isinstance(file, dict) else file
     return path if isinstance(path, str) and is_address(path) else None
 
 
-def find_sources(files: object, with_addresses: bool = False) -> list[Path | str]:
-    """
-    Returns the sources of the files in a call: the paths of uploads, and addresses if `with_addresses`.
-
-    Raises:
-        gr.Error: if there is none.
-    """
+def find_sources(files: object) -> list[Path | str]:
+    """Returns the sources of the files in a call, the paths of uploads and addresses, and leaves out all else."""
     files = files if isinstance(files, list) else []
-    sources = [source for file in files if (source := (with_addresses and find_address(file)) or find_upload(file))]
-    if not sources:
-        raise gr.Error(NO_FILES, print_exception=False)
-    return sources
+    return [source for file in files if (source := find_address(file) or find_upload(file))]
 
 
 def answer_files(pipe: AgeGenderPipeline, sources: Iterable[Path | str]) -> list[dict]:

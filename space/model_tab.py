@@ -13,6 +13,8 @@ from space.model_facts import (
     describe_limits,
     describe_metrics,
     describe_training_data,
+    describe_use,
+    is_utkface,
     make_confusion_frame,
     make_curve_frame,
     make_error_frame,
@@ -25,7 +27,7 @@ from space.model_facts import (
 BAR_PLOTS = (
     ("error", "Mean error of the age", "years"),
     ("bias", "Bias of the age: years too old (up) or too young (down)", "years"),
-    ("width", "Mean width of the range", "years"),
+    ("width", "Mean width of the 90 % range", "years"),
     ("gender", "Gender as labelled", "% of images"),
 )
 # Charts of the training: label, unit and the key of each curve.
@@ -61,7 +63,7 @@ def make_error_plots(errors: dict) -> list[tuple[type, dict]]:
     known = bands.dropna(subset="interval")[["ages", "images", "interval"]]
     meant = known.assign(interval=100 * INTERVAL_COVERAGE, share="meant")
     chart = {"value": pd.concat([known.assign(share="measured"), meant]), "y": "interval", "y_title": "% of images"}
-    chart |= {"color": "share", "color_title": "", "label": "Ages inside their range"}
+    chart |= {"color": "share", "color_title": "", "label": "Ages inside their 90 % range"}
     chart["y_lim"] = [min(70, math.floor(known["interval"].min())) if len(known) else 0, 100]
     plots.insert(2, (gr.LinePlot, options | chart))
     confusion = make_confusion_frame(errors)
@@ -106,19 +108,22 @@ def build_pictures(folder: Path):
         gr.Markdown(f"Pictures that are not beside these weights: {'; '.join(missing)}.")
 
 
-def build_model_tab(folder: Path):
+def build_model_tab(model: str, revision: str | None = None):
     """
     Builds the tab.
 
     Args:
-        folder: The folder of the model, with `train_results.json` and `assets/`. Results that it lacks are left out.
+        model: Hub id of the model, or its folder with `train_results.json` and `assets/`. Results that it lacks are left out.
+        revision: Branch, tag or commit on the Hub.
     """
+    folder = Path(model)
     training, age_statistic = read_json(folder / TRAINING_FILE), read_json(folder / "config.json").get("age_statistic")
     metrics, errors = ((training.get(key) or {}).get("validation") or {} for key in ("metrics", "errors"))
     frame, history = make_error_frame(errors), training.get("history") or []
     gr.Markdown(f"## What it learnt from\n\n{describe_training_data(training)}")
     gr.Markdown(f"## How well it does\n\n{describe_metrics(metrics, age_statistic)}")
-    gr.Markdown(f"## Limits\n\n{describe_limits(frame, bool(training.get('is_utkface')))}")
+    gr.Markdown(f"## Limits\n\n{describe_limits(frame, is_utkface(model))}")
+    gr.Markdown(f"## In your code\n\n{describe_use(model, revision)}")
     gr.Markdown("## Where it errs" + ("" if len(frame) else "\n\nThere are no errors by age beside these weights."))
     build_plots(make_error_plots(errors))
     if len(frame):

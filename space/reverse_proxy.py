@@ -1,6 +1,7 @@
 """Serves the page below a path of another site."""
 
 import os
+from collections.abc import Callable
 from urllib.parse import quote, unquote, urlsplit
 
 from starlette.datastructures import MutableHeaders
@@ -25,28 +26,26 @@ class RootPath:
                 path = root + path
             scope = scope | {"root_path": root, "path": path}
             if path == f"{root}/":
-                send = write_base(send, quote(root))
+                # With Gradio 6.31 relative links begin at the page itself. If the visitor's address lacks the slash at its end,
+                # scripts would be asked for above the path, and a proxy that strips the path asks for the same page with and
+                # without that slash. The link to the manifest is not relative and would leave the path.
+                base = f'<base href="{quote(root)}/"'.encode()
+                manifest = b'href="/manifest.json"', b'href="manifest.json"'
+                send = rewrite(send, lambda body: body.replace(b'<base href="./"', base).replace(*manifest))
         await self.app(scope, receive, send)
 
 
-def write_base(send: Send, root: str) -> Send:
-    """
-    Returns a `send` that writes into the page where its relative links begin.
+def rewrite(send: Send, change: Callable[[bytes], bytes]) -> Send:
+    """Returns a `send` that changes the body of an answer, which comes in one piece."""
 
-    With Gradio 6.31 they begin at the page itself. If the visitor's address lacks the slash at its end, scripts would be asked
-    for above the path, and a proxy that strips the path asks for the same page with and without that slash.
-    """
-
-    async def send_page(message: Message):
+    async def send_changed(message: Message):
         if message["type"] == "http.response.start":
-            del MutableHeaders(scope=message)["content-length"]  # the page gets longer
-        else:
-            body = message.get("body", b"").replace(b'<base href="./"', f'<base href="{root}/"'.encode())
-            # The one link that is not relative would leave the path.
-            message["body"] = body.replace(b'href="/manifest.json"', b'href="manifest.json"')
+            del MutableHeaders(scope=message)["content-length"]  # another length
+        elif message["type"] == "http.response.body":
+            message["body"] = change(message.get("body", b""))
         await send(message)
 
-    return send_page
+    return send_changed
 
 
 def find_root_path() -> str:

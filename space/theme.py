@@ -4,27 +4,32 @@ import gradio as gr
 
 
 TITLE = "Apparent age and gender"
-PAGE_DESCRIPTION = "How old a face looks, with the interval that holds it nine times out of ten. Photos are not kept."
+PAGE_DESCRIPTION = "How old a face looks, with a 90 % range, and the gender label it gets. Photos are not kept."
 INTRODUCTION = """
 # Apparent age and gender
 
 How old a face looks, and which of the two labels of its training data, *female* and *male*, a small neural network gives
-it. The range is meant to hold the age nine times out of ten. Looks are neither age nor identity, and the network errs more on
-some groups of people than on others: do not use it for decisions about people.
+it. Beside each age stands a 90 % range, which is meant to hold the age of 90 % of faces. Looks are neither age nor identity, and
+the network errs more on some groups of people than on others: do not use it for decisions about people.
 """
 PRIVACY = """
 **Privacy.** Photos and the faces cut out of them are used for nothing but the answer, are not shared between visitors and
 are deleted within eleven minutes. There are no analytics.
 """
 
-# Screen readers announce changes of these elements; Gradio has no argument for it. Gradio adds the head by JavaScript, so
-# previews of links, which run none, show its own description.
-HEAD = f"""
-<meta name="description" content="{PAGE_DESCRIPTION}">
+# Screen readers announce changes of some elements; Gradio has no argument for it. Where there is an MCP server, Gradio's API page
+# opens with it unless the address of the page names another language.
+HEAD = """
 <script>
 new MutationObserver(() => document.querySelectorAll(".prose.announced:not([aria-live])")
   .forEach((element) => element.setAttribute("aria-live", "polite")))
-  .observe(document, {{childList: true, subtree: true}});
+  .observe(document, {childList: true, subtree: true});
+document.addEventListener("click", ({target}) => {
+  const address = new URL(location);
+  if (!target.closest?.(".show-api") || address.searchParams.has("lang")) return;
+  address.searchParams.set("lang", "python");
+  history.replaceState(history.state, "", address);
+}, true);
 </script>
 """
 # Gradio 6.31 sets bold text in a font file of weight 600 that lacks most letters, and subdued text in light grey on white.

@@ -92,3 +92,13 @@ def test_speeds_are_the_measured_ones():
     ]
     assert f"reads {rates[0]:.0f} faces a second, {rates[0] / rates[1]:.0f} times as many as a ViT-B/16" in text
     assert f"({rates[1]:.1f}) in the same run. One face at a time, it reads\n{rates[2]:.0f} a second." in text
+
+
+def test_table_of_other_crops_shows_the_measured_figures():
+    measured = json.loads((ROOT / "benchmarks" / "other_crops.json").read_text(encoding="utf-8"))["crops"]
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for name, row in measured.items():
+        crop, detected = row["without_detection"], row["with_detection"]
+        cells = [f"{crop['mae']:.2f} years", *(f"{crop[key]:.1%}" for key in ("gender_accuracy", "interval_coverage"))]
+        cells += [f"{row['reported']:.1%}", f"{detected['mae']:.2f} years", f"{detected['gender_accuracy']:.1%}"]
+        assert f"| {name} | {' | '.join(cells)} |".replace("%", " %").replace("  %", " %") in text

@@ -102,14 +102,18 @@ def test_phone_shows_the_answer_and_why_a_file_failed(browser, url, tmp_path):
     page.locator(".card").wait_for()
     for selector in (".picture", ".card"):
         page.wait_for_function(IS_IN_SIGHT, arg=page.locator(selector).element_handle())
-    (tmp_path / "notes.jpg").write_text("dear diary")
+    notes = tmp_path / f"{'Überlingen ' * 8}(2).jpg"
+    notes.write_text("dear diary")
     open_tab(page, "Many photos")
-    upload(page, tmp_path / "notes.jpg", ASTRONAUT)
-    page.locator(".file-preview tr").nth(1).wait_for()
-    page.get_by_role("button", name="Start").click()
+    upload(page, notes, ASTRONAUT)
+    page.locator("#start:enabled").click()
     for text in (NOT_A_PICTURE, "female, "):
         cell = page.locator("[role=tabpanel]:visible").get_by_text(text).locator("visible=true").last
         cell.wait_for()
         place = cell.bounding_box()
         assert 0 <= place["x"] and place["x"] + place["width"] <= PHONE["width"]
+    # A long name stays on its line and keeps its end.
+    name, end = page.locator(".rows .name").first, page.locator(".rows .name span").nth(1)
+    assert name.bounding_box()["height"] < 30 and end.inner_text().endswith("(2).jpg")
+    assert end.bounding_box()["x"] + end.bounding_box()["width"] <= PHONE["width"]
     page.close()

@@ -21,6 +21,8 @@ def test_follows_a_face(demo, browser, url):
     # The number of the face stays, and its label is drawn into the picture.
     assert page.locator("#live .faces").inner_text().startswith("1: ")
     assert has_blue(page)
+    picture, numbers = (page.locator(f"#live {name}").bounding_box() for name in ("canvas", ".faces"))
+    assert numbers["x"] >= picture["x"] + picture["width"] and numbers["y"] < picture["y"] + 50  # beside the picture
     assert list_files() == files  # no frame is written to disk
 
     # The button that switched the camera on still has the focus.

@@ -38,15 +38,15 @@ def test_answer_to_a_frame(estimator, photo, monkeypatch):
     (face,) = estimator(read_frame(encode(photo)))
     assert answer["box"] == list(face["box"].values())
     assert answer["label"] == f"1: {name_gender(face)}, {face['age']:.0f}"
-    assert answer["line"].startswith(f"1: {describe_gender(face)}, about {face['age']:.0f} years")
+    assert answer["line"].startswith(f"1: about {face['age']:.0f} years, ")
     low, high = face["age_interval"]
-    assert answer["line"].endswith(f"range {low:.0f}–{high:.0f}")
+    assert answer["line"].endswith(f"90 % range {low:.0f}–{high:.0f}, {describe_gender(face)}")
 
 
 def test_gender_near_one_half_is_unsure():
     answer = camera_tab.describe_track(make_face(0, 0, 80, 80) | {"gender_score": 0.59, "track": 1})
     assert answer["label"] == "1: unsure, 31"
-    assert answer["line"] == "1: unsure (female, 59%), about 31 years, range 24–43"
+    assert answer["line"] == "1: about 31 years, 90 % range 24–43, unsure (female, 59%)"
 
 
 def test_answer_to_a_frame_without_a_face(estimator, noise):

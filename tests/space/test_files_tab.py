@@ -1,6 +1,7 @@
 """The tab for many photos, without a server."""
 
 import base64
+import io
 import re
 import zipfile
 
@@ -10,8 +11,8 @@ from PIL import Image
 
 import app
 from photos.reading import NOT_A_PICTURE
+from photos.wording import describe_counts
 from space import files_tab
-from space.inference import NO_FILES
 from tests.support.models import FixedFaces, make_face
 
 
@@ -25,13 +26,34 @@ def uploads(own_folder) -> list[dict]:
     return [{"path": str(own_folder / name)} for name in ("photo.png", "notes.jpg", "more.zip")]
 
 
+def read_csv(table: dict) -> str:
+    return base64.b64decode(re.search("base64,([^']+)'", table["download"]).group(1)).decode()
+
+
+def read_names(lines: list[dict]) -> list[str]:
+    return [line["head"] + line["tail"] for line in lines]
+
+
 def test_table_has_a_line_for_each_face_and_each_bad_file(uploads):
     pipe = FixedFaces(make_face(0, 0, 9, 9), make_face(20, 0, 29, 9))
-    rows, sentence, link = list(files_tab.fill_table(pipe, uploads))[-1]
-    assert len(rows) == 7 and all(len(row) == len(files_tab.HEADERS) for row in rows)
-    assert rows[1] == ["photo.png", 2, 31, "24–43", "female, 98%"]
-    assert rows[2] == [f"notes.jpg: {NOT_A_PICTURE}", "", "", "", ""]
-    assert sentence == "4 files, 6 faces, 1 could not be read." and "download='faces.csv'" in link
+    sentence, table = list(files_tab.fill_table(pipe, uploads))[-1]
+    failures, notes, faceless, found = table["groups"]
+    assert read_names(failures) == ["notes.jpg"] and failures[0]["text"] == NOT_A_PICTURE and failures[0]["failed"]
+    assert read_names(found) == [name for name in ("photo.png", "one.png", "two.png") for _ in range(2)]
+    assert [found[1][key] for key in ("face", "age", "range", "gender")] == [2, "31", "24–43", "female, 98%"]
+    assert notes == faceless == []
+    assert sentence == "4 pictures: 6 faces, 1 unreadable."
+    # In the CSV the files keep their order, as in predict.py.
+    assert [line.split(",")[0] for line in read_csv(table).splitlines()[3:5]] == ["notes.jpg", "one.png"]
+
+
+def test_thumbnail_is_a_small_picture_and_no_file(uploads, own_folder):
+    before = sorted(own_folder.rglob("*"))
+    _, table = list(files_tab.fill_table(FixedFaces(make_face(0, 0, 9, 9)), uploads[:1]))[-1]
+    [line] = table["groups"][-1]
+    content = base64.b64decode(line["image"].removeprefix("data:image/webp;base64,"))
+    assert Image.open(io.BytesIO(content)).size == (files_tab.THUMBNAIL_SIDE,) * 2 and len(content) < 3000
+    assert line["face"] is None and sorted(own_folder.rglob("*")) == before
 
 
 def test_files_in_an_archive_that_are_no_pictures_have_one_line(own_folder):
@@ -40,31 +62,36 @@ def test_files_in_an_archive_that_are_no_pictures_have_one_line(own_folder):
         archive.write(own_folder / "photo.png", "one.png")
         archive.writestr("notes.txt", "dear diary")
     pipe = FixedFaces(make_face(0, 0, 9, 9))
-    rows, sentence, _ = list(files_tab.fill_table(pipe, [{"path": str(own_folder / "more.zip")}]))[-1]
-    assert rows[1][0] == "more.zip: 1 other file was passed over, such as notes.txt."
-    assert len(rows) == 2 and sentence == "1 file, 1 face."
+    sentence, table = list(files_tab.fill_table(pipe, [{"path": str(own_folder / "more.zip")}]))[-1]
+    failures, [note], _, [_] = table["groups"]
+    assert note["text"] == "1 other file was passed over, such as notes.txt." and not note["failed"]
+    assert failures == [] and sentence == "1 picture: 1 face."
 
 
 def test_table_fills_while_it_works(monkeypatch, uploads):
     monkeypatch.setattr(files_tab, "SECONDS_BETWEEN_UPDATES", 0.0)
     updates = list(files_tab.fill_table(FixedFaces(make_face(0, 0, 9, 9)), uploads))
-    assert [len(rows) for rows, _, _ in updates] == [1, 2, 3, 4, 4]
-    assert updates[0][1] == "1 of 4 files"
+    assert [sentence.split(" <")[0] for sentence, _ in updates[:-1]] == [f"{done} of 4 files" for done in (1, 2, 3, 4)]
+    assert "<progress value='1' max='4'>" in updates[0][0]
     # What is there can be saved at any time, also when the rest is cancelled.
-    tables = [base64.b64decode(re.search("base64,([^']+)'", link).group(1)).decode() for _, _, link in updates]
-    assert [len(table.splitlines()) for table in tables] == [2, 3, 4, 5, 5]
+    assert [len(read_csv(table).splitlines()) for _, table in updates] == [2, 3, 4, 5, 5]
 
 
 def test_picture_without_a_face_says_so(uploads):
-    rows, sentence, _ = list(files_tab.fill_table(FixedFaces(), uploads[:1]))[-1]
-    assert rows == [["photo.png: no face found", "", "", "", ""]] and sentence == "1 file, 0 faces."
+    sentence, table = list(files_tab.fill_table(FixedFaces(), uploads[:1]))[-1]
+    _, _, [line], _ = table["groups"]
+    assert line["text"] == files_tab.NO_FACE and line["image"] and sentence == "1 picture: 0 faces, 1 without one."
 
 
 def test_gender_near_one_half_is_unsure_in_the_table_and_a_number_in_the_csv(uploads):
     face = make_face(0, 0, 9, 9) | {"gender_score": 0.59}
-    rows, sentence, link = list(files_tab.fill_table(FixedFaces(face), uploads[:1]))[-1]
-    assert rows == [["photo.png", 1, 31, "24–43", "unsure (female, 59%)"]] and sentence == "1 file, 1 face."
-    assert "female,0.59," in base64.b64decode(re.search("base64,([^']+)'", link).group(1)).decode()
+    _, table = list(files_tab.fill_table(FixedFaces(face), uploads[:1]))[-1]
+    assert table["groups"][-1][0]["gender"] == "unsure (female, 59%)" and "female,0.59," in read_csv(table)
+
+
+def test_counts_are_in_the_singular_and_plural():
+    assert describe_counts(1, 1, 0, 0) == "1 picture: 1 face"
+    assert describe_counts(1200, 2, 3, 1) == "1,200 pictures: 2 faces, 3 without one, 1 unreadable"
 
 
 def test_bound_on_a_file_is_that_of_the_server():
@@ -73,5 +100,5 @@ def test_bound_on_a_file_is_that_of_the_server():
 
 
 def test_address_in_the_tab_is_no_file(own_folder):
-    with pytest.raises(gr.Error, match=NO_FILES):
+    with pytest.raises(gr.Error, match=files_tab.NO_FILES):
         next(files_tab.fill_table(None, [{"path": "https://a.example/b.jpg"}]))

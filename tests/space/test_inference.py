@@ -7,7 +7,7 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from space.inference import NO_FILES, NO_PHOTO, answer_files, find_sources, read_source
+from space.inference import NO_PHOTO, answer_files, find_sources, read_source
 from tests.support.models import FixedFaces, make_face
 
 
@@ -45,10 +45,8 @@ def test_link_out_of_the_folder_is_no_upload(own_folder, tmp_path):
 @pytest.mark.parametrize(
     "files", [None, [], 7, "x", [{"path": "/etc/hostname"}, {"path": "a\0b"}], [{"url": "data:image/gif;base64,R0"}]]
 )
-def test_without_uploads_there_is_a_sentence(own_folder, files):
-    with pytest.raises(gr.Error) as error:
-        find_sources(files, with_addresses=True)
-    assert error.value.message == NO_FILES
+def test_what_is_neither_upload_nor_address_is_no_source(own_folder, files):
+    assert find_sources(files) == []
 
 
 def test_addresses_are_files_too_and_leave_nothing_on_disk(monkeypatch, own_folder):
@@ -62,7 +60,7 @@ def test_addresses_are_files_too_and_leave_nothing_on_disk(monkeypatch, own_fold
     monkeypatch.setattr("photos.fetching.fetch", contents.__getitem__)
     before = sorted(own_folder.rglob("*"))
     files = [{"path": str(own_folder / "photo.png")}, *({"path": address} for address in contents)]
-    answers = answer_files(FixedFaces(make_face(0, 0, 9, 9)), find_sources(files, with_addresses=True))
+    answers = answer_files(FixedFaces(make_face(0, 0, 9, 9)), find_sources(files))
     assert [answer["file"] for answer in answers] == ["photo.png", "photo.png", "one.png", "two.png"]
     assert all(len(answer["faces"]) == 1 for answer in answers)
     assert sorted(own_folder.rglob("*")) == before

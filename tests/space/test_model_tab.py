@@ -2,7 +2,10 @@
 
 import copy
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import gradio as gr
@@ -13,7 +16,9 @@ from space.model_facts import (
     TRAINING_FILE,
     describe_curves,
     describe_limits,
+    describe_links,
     describe_training_data,
+    describe_use,
     make_confusion_frame,
     make_curve_frame,
     make_error_frame,
@@ -85,7 +90,7 @@ def folder(tmp_path) -> Path:
 def build(folder: Path) -> gr.Blocks:
     with gr.Blocks() as demo:
         with gr.Tab("The model"):
-            model_tab.build_model_tab(folder)
+            model_tab.build_model_tab(str(folder))
     return demo
 
 
@@ -146,7 +151,7 @@ def test_old_faces_read_too_old_are_called_so():
 def test_plots_keep_the_order_of_age_and_show_zero(folder):
     charts = {plot.label: plot for plot in plots(build(folder))}
     assert len(charts) == 8 and all(charts)
-    for label in ("Mean error of the age", "Ages inside their range", "Gender as labelled"):
+    for label in ("Mean error of the age", "Ages inside their 90 % range", "Gender as labelled"):
         assert charts[label].sort == ["0–3", "4–12", "76–120"]
     assert charts["Mean error of the age"].y_lim == [0, 5] and charts["Gender as labelled"].y_lim == [0, 100]
     assert charts["Bias of the age: years too old (up) or too young (down)"].y_lim == [-4, 2]
@@ -196,3 +201,47 @@ def test_page_says_what_the_curves_cover():
 @pytest.mark.parametrize(("teachers", "words"), [(["a"], "1 other model."), (["a", "b"], "2 other models.")])
 def test_other_models_are_counted_in_words(teachers, words):
     assert words in describe_training_data(TRAINING | {"arguments": {"teacher": teachers}})
+
+
+@pytest.mark.parametrize(
+    ("space", "model", "links"),
+    [
+        (None, ".", []),
+        (None, "me/model", ["/me/model"]),
+        ("me/page", ".", ["/spaces/me/page/tree/main", "/spaces/me/page/blob/main/model.safetensors"]),
+        ("me/page", "me/model", ["/spaces/me/page/tree/main", "/me/model"]),
+    ],
+)
+def test_links_lead_to_code_and_model(monkeypatch, space, model, links):
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    if space:
+        monkeypatch.setenv("SPACE_ID", space)
+    text = describe_links(model)
+    assert re.findall(r"https://huggingface\.co([^)]*)", text) == links and "Apache-2.0" in text
+
+
+def test_links_say_what_the_weights_may_be_used_for():
+    assert "non-commercial" in describe_links(str(ROOT))
+    assert "non-commercial" not in describe_links("me/model")
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "start"),
+    [
+        (".", None, 'pipeline("age-gender-estimation", model=".", trust'),
+        (str(ROOT), None, 'pipeline("age-gender-estimation", model=".", trust'),  # no path of the server is shown
+        ("me/model", None, 'pipeline("age-gender-estimation", model="me/model", trust'),
+        ("me/model", "v1", 'pipeline("age-gender-estimation", model="me/model", revision="v1", trust'),
+    ],
+)
+def test_snippet_names_the_model_that_is_served(model, revision, start):
+    assert start in describe_use(model, revision)
+
+
+@pytest.mark.processes
+def test_snippet_of_the_page_runs(tmp_path):
+    code = re.search("```python\n(.*?)```", describe_use(str(ROOT), None), re.DOTALL).group(1)
+    code = code.replace("photo.jpg", "assets/astronaut.jpg")
+    environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path)}
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert out.returncode == 0 and "female" in out.stdout, out.stderr
