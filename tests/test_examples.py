@@ -62,11 +62,11 @@ def folder(tmp_path, monkeypatch, photo) -> Path:
 def served(monkeypatch, tmp_path_factory) -> str:
     """The address of the page, which finds a photo at each public address."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("visitors")))
-    for module in ("space.inference", "photos.fetching"):
-        monkeypatch.setattr(f"{module}.fetch", lambda address: ASTRONAUT.read_bytes())
     pipe = load_pipeline(str(ROOT))
     page = app.build_page(pipe)
     page.launch(prevent_thread_lock=True, quiet=True, **app.make_launch_options(pipe))
+    for module in ("space.inference", "photos.fetching"):  # not earlier: the MCP server, imported above, would keep these
+        monkeypatch.setattr(f"{module}.fetch", lambda address: ASTRONAUT.read_bytes())
     yield page.local_url.rstrip("/")
     page.close()
 
