@@ -1,11 +1,10 @@
 """The log of a training: its opening, its epochs and what it gained."""
 
-import torch
 from accelerate import Accelerator
 
 from data.training_set import TrainingData
 from metrics.age_gender import has_gained
-from metrics.results import format_value, name_count
+from metrics.results import describe_machine, format_hardware, format_value, name_count
 from training.arguments import FINE_TUNING, Arguments, TrainArguments
 from training.initial_model import InitialModel
 
@@ -15,9 +14,6 @@ def describe_opening(
 ) -> str:
     """Describes device, precision, images, network, updates, and the defaults that follow from the start."""
     train, count = arguments.train, accelerator.num_processes
-    device = name_count(torch.get_num_threads(), "CPU thread")
-    if torch.accelerator.is_available():
-        device = torch.get_device_module(accelerator.device).get_device_name()
     precision = "float32" if train.mixed_precision == "no" else train.mixed_precision
     images = ", ".join(f"{len(part):,} {name}" for name, part in data.splits.items())
     parameters = sum(parameter.numel() for parameter in start.model.parameters())
@@ -26,9 +22,11 @@ def describe_opening(
         kind = "a trained model"
     values = arguments.to_dict()
     chosen = ", ".join(f"{name} {values[name]}" for name in FINE_TUNING)
+    chosen += f", teacher {' '.join(values['teacher'])}" if values["teacher"] else ""
     return (
-        f"Training on {device}{f' in each of {count} processes' * (count > 1)} in {precision}. Images: {images}"
-        f"{f', {len(data.extra):,} extra' if data.extra else ''}. "
+        f"Device: {accelerator.device.type}, {format_hardware(describe_machine()['hardware'])}"
+        f"{f', in each of {count} processes' * (count > 1)}. Precision: {precision}.\n"
+        f"Images: {images}{f', {len(data.extra):,} extra' if data.extra else ''}. "
         f"Network: {parameters:,} parameters, {start.model.config.image_size} px. "
         f"Updates: {epoch_updates:,} in each of {name_count(train.num_train_epochs, 'epoch')}.\n"
         f"The start is {kind}, which sets the defaults of what was not given: {chosen}."
