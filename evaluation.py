@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
+from transformers.utils.logging import disable_progress_bar
 
 from configuration_agegender import AgeGenderConfig
 from data.loaders import PROCESS_GROUP_TIMEOUT, make_evaluation_dataloader
@@ -23,7 +24,7 @@ from files.writing import OutputParser
 from hub.errors import run
 from hub.loading import load_model
 from metrics.age_gender import describe_errors, format_errors, format_metrics
-from metrics.calibration import LEAST_LABELS, apply_calibration, calibrate
+from metrics.calibration import LEAST_LABELS, calibrate
 from metrics.prediction import compute_metrics, compute_predictions
 from metrics.results import compute_weights_sha256, describe_machine, name_count, name_data, write_json
 from modeling_agegender import AgeGenderModel, compute_interpolated_median_age
@@ -94,14 +95,13 @@ def report_metrics(arguments: argparse.Namespace, model: AgeGenderModel, predict
 def calibrate_folder(arguments: argparse.Namespace, model: AgeGenderModel, predictions: dict, images: Dataset) -> dict:
     """Calibrates the config.json of the model folder; prints the cross-fitted errors and returns them with the fields."""
     calibrating = draw_calibration_half(images, arguments.split_seed)
-    fields, cross_fitted = calibrate(model.config, predictions, calibrating, np.asarray(images["group"]))
+    saved = AgeGenderConfig.from_pretrained(arguments.model)
+    fields, cross_fitted, text = calibrate(saved, predictions, calibrating, np.asarray(images["group"]))
     if not fields:
         raise ValueError(
             f"{name_count(calibrating.sum(), 'image')} cannot calibrate a model: it takes {LEAST_LABELS} labels."
         )
-    if "gender_temperature" not in fields:  # the saved one is kept
-        saved = AgeGenderConfig.from_pretrained(arguments.model)
-        cross_fitted = apply_calibration(cross_fitted, {"gender_temperature": saved.gender_temperature})
+    print(text)
     errors = describe_errors(cross_fitted)
     print(f"{arguments.model}, calibrated on {name_count(calibrating.sum(), 'validation image')} (cross-fitted):")
     print(format_errors(errors))
@@ -115,6 +115,9 @@ def calibrate_folder(arguments: argparse.Namespace, model: AgeGenderModel, predi
 
 
 def main():
+    # Of the files in which libraries keep weights and images.
+    disable_progress_bar()
+    disable_progress_bars()
     arguments = parse_arguments()
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # otherwise the processes of torchrun do not connect on CPUs

@@ -13,6 +13,7 @@ import math
 import time
 from pathlib import Path
 
+import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -20,24 +21,29 @@ from accelerate.utils import broadcast, set_seed
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn import SyncBatchNorm
 from tqdm.auto import tqdm
+from transformers.utils.logging import disable_progress_bar
 
 from data.augmentation import FaceAugmentation
 from data.loaders import make_evaluation_dataloader, make_train_dataloader, read_batches
-from data.splits import draw_calibration_half
 from data.training_set import TrainingData, load_training_data
 from data.transforms import Normalization
 from hub.errors import run
 from hub.upload import create_repo, push_epoch, push_to_hub
-from image_processing_agegender import AgeGenderImageProcessor
 from metrics.prediction import evaluate_model
-from metrics.results import format_value
-from modeling_agegender import AgeGenderModel
 from training.arguments import Arguments, parse_arguments
 from training.checkpoints import describe_training, load_checkpoint, open_output_folder, save_best, save_checkpoint
 from training.distillation import Teachers, compute_soft_loss
 from training.export import export
-from training.initial_model import load_initial_model
-from training.setup import build_accelerator, build_average, build_optimizer, build_scheduler
+from training.initial_model import InitialModel, load_initial_model
+from training.report import describe_opening, format_epoch
+from training.setup import (
+    build_accelerator,
+    build_average,
+    build_optimizer,
+    build_scheduler,
+    draw_calibrating,
+    freeze_batch_norm,
+)
 from training.state import Interruption, TrainerState, sum_errors
 
 
@@ -49,12 +55,11 @@ class Training:
         arguments: Arguments,
         accelerator: Accelerator,
         data: TrainingData,
-        model: AgeGenderModel,
-        processor: AgeGenderImageProcessor,
+        start: InitialModel,
         teachers: Teachers | None,
     ):
-        train = arguments.train
-        self.arguments, self.accelerator, self.data, self.processor = arguments, accelerator, data, processor
+        train, (model, processor, _) = arguments.train, start
+        self.arguments, self.accelerator, self.data, self.start = arguments, accelerator, data, start
         self.teachers, self.state = teachers, TrainerState()
         self.augmentation = FaceAugmentation(arguments.augmentation, processor.size["height"])
         self.normalize = Normalization(processor).to(accelerator.device)
@@ -81,7 +86,7 @@ class Training:
         data, train, validation = self.arguments.data, self.arguments.train, self.data.splits["validation"]
         self.train_dataloader, self.sampler = make_train_dataloader(
             self.data,
-            self.processor,
+            self.start.processor,
             batch_size=train.per_device_train_batch_size,
             num_workers=data.dataloader_num_workers,
             extra_share=data.extra_share,
@@ -90,10 +95,9 @@ class Training:
             strict=data.strict,
             accelerator=self.accelerator,
         )
-        # One half of the validation images chooses the best epoch, the other half calibrates its weights.
-        choosing = validation.select(np.flatnonzero(~draw_calibration_half(validation, data.split_seed)))
+        choosing = validation.select(np.flatnonzero(~draw_calibrating(validation, data.split_seed)))
         dataloader = make_evaluation_dataloader(
-            choosing, self.processor, train.per_device_eval_batch_size, data.dataloader_num_workers
+            choosing, self.start.processor, train.per_device_eval_batch_size, data.dataloader_num_workers
         )
         self.validation_dataloader = self.accelerator.prepare(dataloader)
 
@@ -115,6 +119,8 @@ class Training:
 
     def run(self, interruption: Interruption) -> bool:
         """Trains until the end or an interruption; returns whether the end was reached."""
+        if self.arguments.model.model and not self.state.history:
+            self._measure_start()
         while not self.state.is_finished(self.arguments.train):
             if not self._train_epoch(interruption):
                 return False
@@ -125,10 +131,12 @@ class Training:
         """Trains on the images of the epoch that are left; returns False if interrupted."""
         accelerator, state = self.accelerator, self.state
         self.model.train()
+        if self.arguments.train.freeze_batch_norm:
+            freeze_batch_norm(self.model)
         self.sampler.load_state_dict({"epoch": state.epoch, "images": state.images})
         self.train_dataloader.set_epoch(state.epoch)
         state.sums = state.sums.to(accelerator.device)
-        start = time.perf_counter() - state.seconds
+        start = time.perf_counter() - state.epoch_seconds
         with tqdm(
             initial=state.images,
             total=len(self.train_dataloader) * self.step_images,
@@ -139,7 +147,7 @@ class Training:
             for step, batch in enumerate(read_batches(self.train_dataloader), start=1):
                 state.sums = state.sums + self._train_step(batch)
                 state.images += self.step_images
-                state.seconds = time.perf_counter() - start
+                state.epoch_seconds = time.perf_counter() - start
                 progress.update(self.step_images)
                 if step % 10 == 0:
                     progress.set_postfix(loss=f"{state.sums[0] / state.images:.3f}")
@@ -189,6 +197,13 @@ class Training:
         train = self.arguments.train
         save_checkpoint(self.accelerator, train.output_dir, self.description, train.checkpoints_total_limit)
 
+    def _measure_start(self):
+        """Measures the saved weights of the start, which compete for the best ones as epoch 0."""
+        metrics = evaluate_model(self.candidate, self.validation_dataloader, self.accelerator)
+        if self.state.record(metrics, self.arguments.train):
+            save_best(self.candidate, self.arguments.train.output_dir)
+        self.accelerator.print(f"Before training: {format_epoch(metrics)}")
+
     def _finish_epoch(self):
         """Evaluates the model, keeps the best weights, prints the metrics and saves a checkpoint."""
         train, state = self.arguments.train, self.state
@@ -197,15 +212,15 @@ class Training:
             buffer.copy_(broadcast(buffer))
         metrics = state.compute_train_metrics()
         metrics |= evaluate_model(self.candidate, self.validation_dataloader, self.accelerator)
-        improved = state.finish_epoch(metrics, train)
+        seconds, improved = state.epoch_seconds, state.finish_epoch(metrics, train)
         self._align_schedule()
         if improved:
             save_best(self.candidate, train.output_dir)
         self.accelerator.log(metrics | {"learning_rate": self.scheduler.get_last_lr()[0]}, step=state.update)
+        best = f", best {train.metric_for_best_model} so far" if improved else ""
         self.accelerator.print(
-            f"Epoch {state.epoch}: train loss {metrics['train_loss']:.3f}, validation loss {metrics['loss']:.3f}, "
-            f"age MAE {format_value(metrics['age_mae'], '.2f')} years, CS@5 {format_value(metrics['age_cs5'], '.1%')}, "
-            f"gender {format_value(metrics['gender_accuracy'], '.1%')}, {state.seconds:.0f} s{', best so far' if improved else ''}"
+            f"Epoch {state.epoch}: train loss {metrics['train_loss']:.3f}, {format_epoch(metrics)}, {seconds:.0f} s "
+            f"({state.seconds:.0f} s in all){best}"
         )
         if train.checkpointing_steps == "epoch" or self._is_checkpoint_due() or state.is_finished(train):
             self._save_checkpoint()
@@ -217,10 +232,13 @@ class Training:
 
     def export(self):
         """Writes the best weights as a complete model folder."""
-        export(self.arguments, self.accelerator, self.data, self.processor, self.state)
+        export(self.arguments, self.accelerator, self.data, self.start, self.state)
 
 
 def main():
+    # Of the files in which libraries keep weights and images.
+    disable_progress_bar()
+    datasets.disable_progress_bars()
     arguments = parse_arguments()
     train, accelerator = arguments.train, build_accelerator(arguments.train)
     checkpoint = open_output_folder(accelerator, train.output_dir, train.resume_from_checkpoint)
@@ -229,10 +247,11 @@ def main():
         train.hub_model_id = create_repo(train.hub_model_id or train.output_dir.resolve().name, train.hub_private_repo)
     set_seed(train.seed, device_specific=True)  # otherwise dropout would be the same on all processes
     # Before the data: building a new data set takes minutes, which a wrong network should not cost.
-    model, processor = load_initial_model(arguments.model)
+    start = load_initial_model(arguments.model)
+    arguments.set_defaults(is_trained=bool(start.calibration))
     teachers = None
     if arguments.model.teacher:
-        teachers = Teachers(arguments.model.teacher, model.config).to(accelerator.device)
+        teachers = Teachers(arguments.model.teacher, start.model.config).to(accelerator.device)
     data = load_training_data(
         arguments.data.data_dir,
         extra_data=arguments.data.extra_data,
@@ -242,12 +261,13 @@ def main():
         streaming=arguments.data.streaming,
     )
     interruption = Interruption()
-    training = Training(arguments, accelerator, data, model, processor, teachers)
+    training = Training(arguments, accelerator, data, start, teachers)
     if train.report_to:
         values = arguments.to_dict().items()
         # TensorBoard takes no lists.
         config = {name: str(value) if isinstance(value, list) else value for name, value in values}
         accelerator.init_trackers("agegender", config=config)
+    accelerator.print(describe_opening(arguments, accelerator, data, start, training.epoch_updates))
     if checkpoint:
         training.resume(checkpoint)
     finished = training.run(interruption)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+from tqdm.auto import tqdm
 
 from data.label_files import describe_label_files
 from data.labels import (
@@ -127,7 +128,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
     def _scan(self) -> tuple[list[LabelledFace], np.ndarray, list[tuple[str, str]]]:
         """Returns the usable faces, their groups, and the name of each unusable image with its reason."""
         faces, thumbnails, refused, seen = [], [], [], {}
-        entries = datasets.utils.tqdm(self.source.entries(), desc="Reading faces", unit=" images")
+        entries = tqdm(self.source.entries(), desc="Reading faces", unit=" images")
         for position, entry in enumerate(entries):
             try:
                 data = entry.read()

@@ -8,12 +8,14 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from metrics.results import (
     ADULT_AGES,
+    FEW_IMAGES,
     WHOLE_YEARS,
     format_hardware,
     format_value,
     is_measured,
     name_count,
     name_data,
+    warn_of_few,
     write_json,
 )
 
@@ -45,7 +47,9 @@ def draw_curves(history: list[dict], file: Path):
     epochs = [row["epoch"] for row in history]
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     loss_axes, age_axes, gender_axes = figure.subplots(1, 3)
-    loss_axes.plot(epochs, [row["train_loss"] for row in history], marker=".", label="training (augmented)")
+    loss_axes.plot(
+        epochs, [row.get("train_loss", math.nan) for row in history], marker=".", label="training (augmented)"
+    )
     loss_axes.plot(epochs, [row["loss"] for row in history], marker=".", label="validation")
     loss_axes.set(title="Loss", xlabel="epoch")
     loss_axes.legend()
@@ -145,6 +149,7 @@ def write_card(folder: Path, results: dict):
     low, high = ADULT_AGES
     name = results["arguments"]["hub_model_id"] or folder.resolve().name
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    validation = results["metrics"]["validation"]
     card = ModelCard.from_template(
         make_card_data(name, results),
         template_path=TEMPLATE,
@@ -155,6 +160,9 @@ def write_card(folder: Path, results: dict):
         unit=WHOLE_YEARS if config["age_statistic"] == "median" else "",
         rows=format_rows([make_result_row(split, metrics) for split, metrics in results["metrics"].items()]),
         error_rows=format_rows([make_error_row(row) for row in results["errors"]["validation"]["by_age"]]),
+        warning=f" Few images: {warn_of_few(validation['num_images'])}"
+        if validation["num_images"] < FEW_IMAGES
+        else "",
         hardware=format_hardware(results["hardware"]),
         data=describe_data(results),
         **{key: results[key] for key in ("date", "best_epoch", "start", "is_utkface")},

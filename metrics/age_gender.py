@@ -5,12 +5,13 @@ import evaluate
 import numpy as np
 from scipy.special import softmax
 
-from metrics.results import ADULT_AGES, INTERVAL_COVERAGE, format_value, name_count
+from metrics.results import ADULT_AGES, FEW_IMAGES, INTERVAL_COVERAGE, format_value, name_count, warn_of_few
 
 
 CUMULATIVE_SCORE_YEARS = 5
 CALIBRATION_BINS = 15  # of equal width, between the probabilities 0 and 1
 BOOTSTRAP_SAMPLES = 200
+LEAST_IMAGES = 10  # for the coverage of an interval: with fewer, its standard error is above ten points
 AGE_BANDS = ((0, 3), (4, 12), (13, 20), (21, 30), (31, 40), (41, 50), (51, 60), (61, 75), (76, 120))
 
 HIGHER_IS_BETTER = {"loss": False, "age_mae": False, "age_cs5": True, "gender_accuracy": True}
@@ -101,9 +102,9 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
 
     Returns:
         `by_age`: one dict for all ages and one for each of `AGE_BANDS` with images, with error, bias (positive if the
-        predicted age is too high), coverage of the intervals, its standard error for a true coverage of 90 %, and
-        mean width, in years. `gender_confusion`: counts, labels in rows and predictions in columns.
-        `gender_calibration_error` and its standard error. Values without a label are None.
+        predicted age is too high), coverage of the intervals (None with fewer than `LEAST_IMAGES` images), its standard
+        error for a true coverage of 90 %, and mean width, in years. `gender_confusion`: counts, labels in rows and
+        predictions in columns. `gender_calibration_error` and its standard error. Values without a label are None.
     """
     labels, genders = predictions["age_labels"], predictions["gender_labels"]
     predicted = predictions["gender_logits"].argmax(axis=-1)
@@ -117,6 +118,7 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
         classes = predictions["age_classes"][chosen]
         summary = summarize(np.abs(predictions["ages"] - labels), labels, predicted == genders, genders, chosen)
         gender_accuracy = summary["gender_accuracy"]
+        covered = float(((first <= classes) & (classes <= last)).mean())
         rows.append(
             {
                 "ages": "all" if high == np.inf else f"{low}–{high}",
@@ -125,7 +127,7 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
                 "age_bias": float(errors.mean()),
                 "gender_accuracy": None if np.isnan(gender_accuracy) else gender_accuracy,
                 "interval_standard_error": float(np.sqrt(INTERVAL_COVERAGE * (1 - INTERVAL_COVERAGE) / chosen.sum())),
-                "interval_coverage": float(((first <= classes) & (classes <= last)).mean()),
+                "interval_coverage": covered if chosen.sum() >= LEAST_IMAGES else None,
                 "interval_width": float((last - first).mean()),
             }
         )
@@ -144,13 +146,62 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
     }
 
 
+def compare_errors(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> dict:
+    """
+    Compares the predictions of two models for the same images.
+
+    Args:
+        before, after: As returned by `metrics.prediction`.
+
+    Returns:
+        For `age_mae` (years) and `gender_accuracy` (0 to 1): `before`, `after` and `change`, each a mean and its standard
+        error, NaN with fewer than two labels. Images count in pairs, so the change is known better than either mean.
+    """
+    labels, genders = after["age_labels"], after["gender_labels"]
+    errors = [np.abs(values["ages"] - labels)[np.isfinite(labels)] for values in (before, after)]
+    correct = [
+        (values["gender_logits"].argmax(axis=-1) == genders)[genders != -100].astype(float)
+        for values in (before, after)
+    ]
+    return {
+        name: {
+            key: (float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5))
+            if len(values) > 1
+            else (np.nan,) * 2
+            for key, values in (("before", first), ("after", second), ("change", second - first))
+        }
+        for name, (first, second) in (("age_mae", errors), ("gender_accuracy", correct))
+    }
+
+
+def format_comparison(comparison: dict) -> str:
+    """Returns the result of `compare_errors` as two lines of text."""
+
+    def format_mean(mean: float, error: float, style: str) -> str:
+        return f"{format_value(mean, style)} ± {format_value(error, style.lstrip('+'))}"
+
+    lines = []
+    for name, title, style in (("age_mae", "age MAE, years", ".2f"), ("gender_accuracy", "gender accuracy", ".1%")):
+        before, after = (format_mean(*comparison[name][key], style) for key in ("before", "after"))
+        lines.append(
+            f"{title:>15}: {before} before, {after} after: {format_mean(*comparison[name]['change'], '+' + style)}"
+        )
+    return "\n".join(lines)
+
+
+def has_gained(comparison: dict) -> bool:
+    """Returns whether age or gender is better after than before by more than the standard error of the change."""
+    (years, years_error), (share, share_error) = (comparison[name]["change"] for name in comparison)
+    return years < -years_error or share > share_error
+
+
 def format_errors(errors: dict) -> str:
     """Returns one line of text for each age band."""
     lines = ["     ages  images    MAE   bias  gender    in interval  width"]
     lines += [
         f"{row['ages']:>9} {row['num_images']:>7,} {row['age_mae']:>6.2f} {row['age_bias']:>+6.2f} "
         f"{format_value(row['gender_accuracy'], '.1%'):>7} "
-        f"{row['interval_coverage']:>7.1%} ± {row['interval_standard_error']:.1%} {row['interval_width']:>6.1f}"
+        f"{format_coverage(row):>16} {row['interval_width']:>6.1f}"
         for row in errors["by_age"]
     ]
     if errors["gender_calibration_error"] is not None:
@@ -158,7 +209,16 @@ def format_errors(errors: dict) -> str:
             f"Gender probabilities are off by {errors['gender_calibration_error']:.2%} (ECE) ± "
             f"{errors['gender_calibration_standard_error']:.2%}."
         )
+    num_images = errors["by_age"][0]["num_images"] if errors["by_age"] else 0
+    if num_images < FEW_IMAGES:
+        lines.append(f"Few images: {warn_of_few(num_images)}")
     return "\n".join(lines)
+
+
+def format_coverage(row: dict) -> str:
+    """Returns the share of labels in the interval and its standard error, a dash where a handful of images tell nothing."""
+    error = row["interval_standard_error"]
+    return "–" if row["interval_coverage"] is None else f"{row['interval_coverage']:.1%} ± {error:.1%}"
 
 
 def format_metrics(metrics: dict) -> str:

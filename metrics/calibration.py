@@ -20,8 +20,20 @@ LEVEL_AGES = (0, 2, 5, 10, 14, 18, 22, 26, 31, 38, 46, 55, 65, 80)
 # A level is fitted to at least so many nearest labels and to all labels within so many years. With more labels, teenagers,
 # which are few and the most overestimated, would get the level of younger and older faces.
 NEAREST_IMAGES, NEAREST_YEARS = 60, 2
+# A calibrated model keeps the level of an age with fewer than NEAREST_IMAGES labels within these years + a fifth of the age.
+FARTHEST_YEARS = 5
 LEAST_LABELS = 100  # over all ages
+# Without wrong answers, the fitted temperature would make all others certain.
+LEAST_WRONG_GENDERS = 10
 NUM_FOLDS = 10
+
+
+def find_calibration(config: AgeGenderConfig) -> dict:
+    """Returns the calibrated fields of a configuration, an empty dict if they have their defaults."""
+    default = AgeGenderConfig()
+    fields = {name: getattr(config, name) for name in CALIBRATED_FIELDS}
+    is_default = all(np.array_equal(value, getattr(default, name)) for name, value in fields.items())
+    return {} if is_default else fields
 
 
 def fit_levels(centralities: np.ndarray, ages: np.ndarray) -> list[float]:
@@ -65,20 +77,58 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return round(float(np.exp(fitted.x)), 4)
 
 
-def fit_fields(predictions: dict[str, np.ndarray], least_labels: int = LEAST_LABELS) -> dict:
-    """Returns the fitted fields of the configuration, without those with fewer than `least_labels` labels."""
-    fields = {}
-    known = np.isfinite(predictions["age_classes"])
-    if known.sum() >= least_labels:
+def fit_fields(predictions: dict[str, np.ndarray], start: dict, chosen: tuple[np.ndarray, bool]) -> dict:
+    """Returns the fitted fields of the configuration; `chosen` is from `choose_fitted`, other levels are those of `start`."""
+    fields, (levels, temperature) = {}, chosen
+    if levels.any():
+        known = np.isfinite(predictions["age_classes"])
         ages = predictions["age_classes"][known]
         centralities = compute_centrality(torch.from_numpy(predictions["age_logits"][known])).numpy()
-        levels = fit_levels(centralities[np.arange(len(ages)), ages.astype(int)], ages)
-        fields |= {"age_interval_ages": list(LEVEL_AGES), "age_interval_levels": levels}
-    known = predictions["gender_labels"] != -100
-    if known.sum() >= least_labels:
+        values = np.array(fit_levels(centralities[np.arange(len(ages)), ages.astype(int)], ages))
+        if not levels.all():
+            values[~levels] = np.interp(LEVEL_AGES, start["age_interval_ages"], start["age_interval_levels"])[~levels]
+        fields = {"age_interval_ages": list(LEVEL_AGES), "age_interval_levels": values.round(4).tolist()}
+    if temperature:
+        known = predictions["gender_labels"] != -100
         labels = predictions["gender_labels"][known]
         fields["gender_temperature"] = fit_temperature(predictions["gender_logits"][known], labels)
     return fields
+
+
+def choose_fitted(predictions: dict[str, np.ndarray], start: dict) -> tuple[np.ndarray, bool, str]:
+    """
+    Chooses what the labels of some predictions suffice for.
+
+    Args:
+        predictions: As returned by `metrics.prediction`.
+        start: The model's former calibration. Without one, a level is fitted to the nearest labels, however far they are.
+
+    Returns:
+        Which of `LEVEL_AGES` get a fitted level, `(14,)` bool, whether a temperature is fitted, and sentences for the log.
+    """
+    ages, genders = predictions["age_classes"], predictions["gender_labels"]
+    near = np.array([(np.abs(ages - age) <= FARTHEST_YEARS + age / 5).sum() for age in LEVEL_AGES])
+    levels = ((near >= NEAREST_IMAGES) | (not start)) & (np.isfinite(ages).sum() >= LEAST_LABELS)
+    known = genders != -100
+    wrong = (known & (predictions["gender_logits"].argmax(axis=-1) != genders)).sum()
+    temperature = bool(known.sum() >= LEAST_LABELS and wrong >= LEAST_WRONG_GENDERS)
+    sentences = []
+    for is_fitted, intro in (
+        (True, f"Calibrated on {len(ages):,} validation images"),
+        (False, "Kept from the start, for want of labels" if start else "Not calibrated, for want of labels"),
+    ):
+        part = [str(age) for age, fitted in zip(LEVEL_AGES, levels) if fitted == is_fitted]
+        at = f" at {', '.join(part)} years" if len(part) < len(LEVEL_AGES) else ""
+        names = [f"the interval levels{at}"] * bool(part)
+        names += ["the gender temperature"] * (temperature == is_fitted)
+        sentences += [f"{intro}: {' and '.join(names)}."] * bool(names)
+    if len(ages) and not (levels.all() and temperature):
+        sentences.append(
+            f"Levels take {LEAST_LABELS} ages (here {np.isfinite(ages).sum()}), {NEAREST_IMAGES} of them near each; the "
+            f"temperature takes {LEAST_LABELS} genders (here {known.sum()}), {LEAST_WRONG_GENDERS} of them answered wrong "
+            f"(here {wrong})."
+        )
+    return levels, temperature, " ".join(sentences)
 
 
 def apply_calibration(predictions: dict[str, np.ndarray], fields: dict) -> dict[str, np.ndarray]:
@@ -95,33 +145,35 @@ def apply_calibration(predictions: dict[str, np.ndarray], fields: dict) -> dict[
 
 def calibrate(
     config: AgeGenderConfig, predictions: dict[str, np.ndarray], calibrating: np.ndarray, groups: np.ndarray
-) -> tuple[dict, dict[str, np.ndarray]]:
+) -> tuple[dict, dict[str, np.ndarray], str]:
     """
     Fits the calibration and sets it in a configuration.
 
     Args:
-        config: Configuration of the model, changed in place.
+        config: Configuration of the model with its former calibration, changed in place.
         predictions: Predictions with `gender_temperature=1`, as returned by `metrics.prediction`.
         calibrating: Whether an image is used for calibration, shape `(num_images,)`.
         groups: Groups of near-duplicates, shape `(num_images,)`.
 
     Returns:
-        The fitted fields, without those with too few labels, and calibrated predictions. Coverage is cross-fitted: no image
-        is scored with a calibration fitted on it or its near-duplicates.
+        The fitted fields, calibrated predictions, and what was fitted and why not all, for the log. What has too few labels
+        keeps its former value. Coverage is cross-fitted: no image is scored with a calibration fitted on it or its
+        near-duplicates.
     """
-    fields = fit_fields(take(predictions, calibrating))
-    cross_fitted = {name: values.copy() for name, values in apply_calibration(predictions, fields).items()}
+    start, fitting = find_calibration(config), take(predictions, calibrating)
+    *chosen, text = choose_fitted(fitting, start)
+    fields = fit_fields(fitting, start, chosen)
+    cross_fitted = {name: values.copy() for name, values in apply_calibration(predictions, start | fields).items()}
     members, numbers = np.unique(groups, return_inverse=True)
     folds = np.random.default_rng(0).permutation(len(members))[numbers] % NUM_FOLDS
     for fold in range(NUM_FOLDS) if fields else ():
         own = calibrating & (folds == fold)
-        fold_fields = fit_fields(take(predictions, calibrating & (folds != fold)), least_labels=1)
-        fold_fields = {name: value for name, value in fold_fields.items() if name in fields}
+        fold_fields = start | fit_fields(take(predictions, calibrating & (folds != fold)), start, chosen)
         for name, values in apply_calibration(take(predictions, own), fold_fields).items():
             cross_fitted[name][own] = values
     for name, value in fields.items():
         setattr(config, name, value)
-    return fields, cross_fitted
+    return fields, cross_fitted, text
 
 
 def take(predictions: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from pathlib import Path
 GENDERS = ("male", "female")  # the labels 0 and 1
 ADULT_AGES = (21, 60)  # years, the range of the published protocol on UTKFace (CORAL, MWR, MiVOLO)
 INTERVAL_COVERAGE = 0.9  # the share of labels that an age interval is meant to contain
+FEW_IMAGES = 200  # with fewer, errors by age and curves are rough
 PATH_ARGUMENTS = {"model", "config", "data_dir", "output_dir", "extra_data", "teacher", "resume_from_checkpoint"}
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate", "kornia")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_bf16", "amx_int8", "sve")
@@ -108,3 +109,8 @@ def format_value(value: float | None, style: str) -> str:
 def name_count(count: int, thing: str) -> str:
     """Returns a count with its noun: `1 file`, `1,000 files`."""
     return f"{count:,} {thing}" + ("" if count == 1 else "s")
+
+
+def warn_of_few(num_images: int) -> str:
+    """Returns a warning about results that rest on fewer than `FEW_IMAGES` images."""
+    return f"errors by age and curves rest on {name_count(num_images, 'image')}, so differences between them may be chance."

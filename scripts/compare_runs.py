@@ -89,7 +89,9 @@ def main():
     parser.add_output(help="Picture file for the curves. Default: they are not drawn.")
     arguments = parser.parse_args()
     runs = {str(folder): read_run(folder) for folder in arguments.runs}
-    defaults = name_paths(parse_arguments(["--from_scratch", "--data_dir", "", "--output_dir", ""]).to_dict())
+    full = parse_arguments(["--from_scratch", "--data_dir", "", "--output_dir", ""])
+    full.set_defaults(is_trained=False)
+    defaults = name_paths(full.to_dict())
     del defaults["from_scratch"], defaults["config"]  # always listed
     print(format_rows([HEADERS, ["---"] * len(HEADERS)]))
     print(format_rows([make_row(name, results, defaults) for name, results in runs.items()]))

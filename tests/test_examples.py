@@ -65,7 +65,10 @@ def served(monkeypatch, tmp_path_factory) -> str:
     pipe = load_pipeline(str(ROOT))
     page = app.build_page(pipe)
     page.launch(prevent_thread_lock=True, quiet=True, **app.make_launch_options(pipe))
-    for module in ("space.inference", "photos.fetching"):  # not earlier: the MCP server, imported above, would keep these
+    for module in (
+        "space.inference",
+        "photos.fetching",
+    ):  # not earlier: the MCP server, imported above, would keep these
         monkeypatch.setattr(f"{module}.fetch", lambda address: ASTRONAUT.read_bytes())
     yield page.local_url.rstrip("/")
     page.close()

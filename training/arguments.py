@@ -12,6 +12,21 @@ from data.augmentation import AugmentationArguments
 from metrics.age_gender import HIGHER_IS_BETTER
 
 
+# Defaults of the arguments that depend on the start: face-pretrained or random weights, and a trained model.
+FULL_TRAINING = {
+    "num_train_epochs": 10,
+    "per_device_train_batch_size": 64,
+    "learning_rate": 1e-3,
+    "freeze_batch_norm": False,
+    "teacher_weight": 0.5,
+}
+FINE_TUNING = {
+    "num_train_epochs": 3,
+    "per_device_train_batch_size": 16,
+    "learning_rate": 1e-4,
+    "freeze_batch_norm": True,
+    "teacher_weight": 0.85,
+}
 # The names of transformers.get_scheduler that need no further argument.
 SCHEDULERS = ("linear", "cosine", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt")
 
@@ -19,6 +34,12 @@ SCHEDULERS = ("linear", "cosine", "polynomial", "constant", "constant_with_warmu
 def make_list(help: str):
     """Makes the field of a list whose values may also be given by repeating the argument."""
     return HfArg(default_factory=list, help=help, metadata={"action": "extend"})
+
+
+def make_start_dependent(name: str, help: str, **metadata):
+    """Makes the field of an argument whose default depends on the start."""
+    help = f"{help} None: {FULL_TRAINING[name]}, from a trained model {FINE_TUNING[name]}."
+    return HfArg(default=None, help=help, metadata=metadata)
 
 
 def check_least(arguments, **least: float):
@@ -37,11 +58,15 @@ class ModelArguments:
     config: Path | None = HfArg(default=None, help="JSON of the network. Default: configs/mobilenet.json.")
     from_scratch: bool = HfArg(default=False, help="Start from random weights.")
     config_overrides: list[str] = make_list("Other values of config fields, as in gender_loss_weight=2.0 depths=[1,2]")
-    teacher: list[str] = make_list("AgeGenderModels to learn from besides the labels: folders or Hub ids.")
-    teacher_weight: float = HfArg(default=0.5, help="Weight of the teachers beside the labels, 0–1.")
+    teacher: list[str] = make_list(
+        "AgeGenderModels to learn from besides the labels: folders or Hub ids. A trained model learns from itself too."
+    )
+    teacher_weight: float | None = make_start_dependent(
+        "teacher_weight", "Weight of the teachers beside the labels, 0–1."
+    )
 
     def __post_init__(self):
-        if not 0 <= self.teacher_weight <= 1:
+        if self.teacher_weight is not None and not 0 <= self.teacher_weight <= 1:
             raise ValueError(f"--teacher_weight must be in 0–1, got {self.teacher_weight}.")
         if self.from_scratch == (self.model is not None):
             raise ValueError("Give either --model FOLDER_OR_ID to start from, or --from_scratch.")
@@ -81,14 +106,22 @@ class DataArguments:
 
 @dataclass
 class TrainArguments:
-    """The training. The defaults suit a training from face-pretrained weights."""
+    """The training. Arguments of None get their values from `Arguments.set_defaults`."""
 
     output_dir: Path = HfArg(help="Folder for checkpoints and, at the end, the model.")
-    num_train_epochs: int = HfArg(default=10, help="Passes over the training images.")
-    per_device_train_batch_size: int = HfArg(default=64, help="Images in one step on one device.")
+    num_train_epochs: int | None = make_start_dependent("num_train_epochs", "Passes over the training images.")
+    per_device_train_batch_size: int | None = make_start_dependent(
+        "per_device_train_batch_size", "Images in one step on one device."
+    )
     per_device_eval_batch_size: int = HfArg(default=64, help="Images in one evaluation step.")
     gradient_accumulation_steps: int = HfArg(default=1, help="Steps before each update of the weights.")
-    learning_rate: float = HfArg(default=1e-3, help="Largest learning rate of AdamW.")
+    learning_rate: float | None = make_start_dependent("learning_rate", "Largest learning rate of AdamW.")
+    freeze_batch_norm: bool | None = make_start_dependent(
+        "freeze_batch_norm",
+        "Keep the statistics of batch normalization, which few images blur.",
+        nargs="?",
+        const=True,
+    )
     lr_scheduler_type: Literal[SCHEDULERS] = HfArg(default="cosine", help="Schedule of the learning rate.")
     warmup_ratio: float = HfArg(default=0.1, help="Share of the updates with a growing rate, 0–1.")
     weight_decay: float = HfArg(default=0.05, help="Weight decay of kernels and matrices.")
@@ -134,7 +167,7 @@ class TrainArguments:
             raise ValueError("--hub_model_id, --hub_private_repo and --hub_strategy need --push_to_hub.")
         if self.report_to and not find_spec(self.report_to):  # accelerate would ignore it silently
             raise ValueError(f"--report_to {self.report_to} needs a package: pip install {self.report_to}")
-        if not 0 < self.learning_rate < math.inf:
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise ValueError(f"--learning_rate must be above 0, got {self.learning_rate}.")
         if not 0 <= self.warmup_ratio <= 1:
             raise ValueError(f"--warmup_ratio must be in 0–1, got {self.warmup_ratio}.")
@@ -153,6 +186,15 @@ class Arguments:
     data: DataArguments
     train: TrainArguments
     augmentation: AugmentationArguments
+
+    def set_defaults(self, is_trained: bool):
+        """Sets what was not given, by the start: a trained model, which is also its own teacher, or other weights."""
+        for name, value in (FINE_TUNING if is_trained else FULL_TRAINING).items():
+            group = self.model if hasattr(self.model, name) else self.train
+            if getattr(group, name) is None:
+                setattr(group, name, value)
+        if is_trained and not self.model.teacher and self.model.teacher_weight:
+            self.model.teacher = [self.model.model]
 
     def to_dict(self) -> dict:
         """Returns names and values as on the command line."""

@@ -8,18 +8,27 @@ from torch import nn
 
 from data.labels import is_utkface
 from data.loaders import make_evaluation_dataloader
-from data.splits import describe_split, draw_calibration_half
+from data.splits import describe_split
 from data.training_set import TrainingData
 from hub.model_card import describe_start, write_results
 from image_processing_agegender import AgeGenderImageProcessor
-from metrics.age_gender import describe_errors, format_errors, format_metrics
-from metrics.calibration import apply_calibration, calibrate
+from metrics.age_gender import (
+    compare_errors,
+    describe_errors,
+    format_comparison,
+    format_errors,
+    format_metrics,
+)
+from metrics.calibration import apply_calibration, calibrate, find_calibration
 from metrics.prediction import compute_metrics, compute_predictions
 from metrics.results import compute_weights_sha256, describe_machine, name_paths
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
 from training.arguments import Arguments, TrainArguments
 from training.checkpoints import explain_failed_writing
+from training.initial_model import InitialModel, load_initial_model
+from training.report import describe_gain
+from training.setup import draw_calibrating
 from training.state import TrainerState
 
 
@@ -47,12 +56,12 @@ def export(
     arguments: Arguments,
     accelerator: Accelerator,
     data: TrainingData,
-    processor: AgeGenderImageProcessor,
+    start: InitialModel,
     state: TrainerState,
 ):
     """Calibrates the best weights, writes the model folder and prints its metrics. Raises ValueError if there are none."""
     train, output_dir = arguments.train, arguments.train.output_dir
-    if not state.best_epoch:
+    if state.best_epoch is None:
         raise ValueError(
             f"No epoch gave a finite {train.metric_for_best_model} on the validation images, so there are no best "
             "weights: lower --learning_rate or choose another --metric_for_best_model."
@@ -60,31 +69,58 @@ def export(
     model = AgeGenderModel.from_pretrained(output_dir / "best").to(accelerator.device)
     if train.half_precision_weights:
         round_kernels(model)  # before the evaluation
-    predictions, options = {}, (train.per_device_eval_batch_size, arguments.data.dataloader_num_workers)
-    for split in ("validation", "test"):
-        if split in data.splits:
-            dataloader = make_evaluation_dataloader(data.splits[split], processor, *options)
-            predictions[split] = compute_predictions(model, accelerator.prepare(dataloader), accelerator)
+    options = (start.processor, train.per_device_eval_batch_size, arguments.data.dataloader_num_workers)
+    dataloaders = {
+        split: accelerator.prepare(make_evaluation_dataloader(data.splits[split], *options))
+        for split in ("validation", "test")
+        if split in data.splits
+    }
+    predictions = {split: compute_predictions(model, loader, accelerator) for split, loader in dataloaders.items()}
+    before, compared = None, list(dataloaders)[-1]  # the test images where there are any: they chose nothing
+    if arguments.model.model:
+        former = load_initial_model(arguments.model).model.to(accelerator.device, memory_format=torch.channels_last)
+        before = compute_predictions(former, dataloaders[compared], accelerator)
     if not accelerator.is_main_process:
         return
+    comparison = compare_errors(before, predictions[compared]) if before else None
+    predictions, text = calibrate_model(model, predictions, data, start, arguments.data.split_seed)
+    results = {
+        "metrics": {split: compute_metrics(model, values) for split, values in predictions.items()},
+        "errors": {split: describe_errors(values) for split, values in predictions.items()},
+        "calibration": find_calibration(model.config),
+        "comparison": comparison,
+    }
+    with explain_failed_writing(output_dir):
+        save_model(model, start.processor, train)
+        write_results(output_dir, describe_result(arguments, accelerator, data, state) | results)
+    for split, metrics in results["metrics"].items():
+        print(f"Best weights (epoch {state.best_epoch}) on the {split} split\n{format_metrics(metrics)}")
+        print(format_errors(results["errors"][split]))
+    print(text)
+    if comparison:
+        print(f"Before and after training, on the {len(before['ages']):,} {compared} images:")
+        print(format_comparison(comparison))
+        print(describe_gain(comparison, state.best_epoch, train))
+
+
+def calibrate_model(
+    model: AgeGenderModel, predictions: dict, data: TrainingData, start: InitialModel, split_seed: int | None
+) -> tuple[dict, str]:
+    """Calibrates the configuration of a model; returns the calibrated predictions by split, and sentences for the log."""
     validation = data.splits["validation"]
-    calibrating = draw_calibration_half(validation, arguments.data.split_seed)
-    fields, cross_fitted = calibrate(
+    calibrating = draw_calibrating(validation, split_seed)
+    for name, value in start.calibration.items():  # where labels are missing
+        setattr(model.config, name, value)
+    *_, cross_fitted, text = calibrate(
         model.config, predictions["validation"], calibrating, np.asarray(validation["group"])
     )
-    predictions = {split: apply_calibration(values, fields) for split, values in predictions.items()} | {
-        "validation": cross_fitted
-    }
-    metrics = {split: compute_metrics(model, values) for split, values in predictions.items()}
-    errors = {split: describe_errors(values) for split, values in predictions.items()}
-    results = {"metrics": metrics, "errors": errors, "calibration": fields}
-    with explain_failed_writing(output_dir):
-        save_model(model, processor, train)
-        write_results(output_dir, describe_result(arguments, accelerator, data, state) | results)
-    for split in metrics:
-        print(f"Best weights (epoch {state.best_epoch}) on the {split} split\n{format_metrics(metrics[split])}")
-        print(format_errors(errors[split]))
-    print(f"Calibrated on {calibrating.sum():,} validation images: {', '.join(fields) or 'nothing, too few labels'}.")
+    if not calibrating.any():
+        text += (
+            f" Half of the {len(calibrating):,} validation images would be too few, so all of them chose the epoch."
+        )
+    fields = find_calibration(model.config)
+    calibrated = {split: apply_calibration(values, fields) for split, values in predictions.items()}
+    return calibrated | {"validation": cross_fitted}, text
 
 
 def describe_result(arguments: Arguments, accelerator: Accelerator, data: TrainingData, state: TrainerState) -> dict:

@@ -3,16 +3,25 @@
 import json
 from dataclasses import fields
 from pathlib import Path
+from typing import NamedTuple
 
 from configuration_agegender import AgeGenderConfig
 from hub.loading import load_model, plain_loading_errors
 from image_processing_agegender import AgeGenderImageProcessor
-from metrics.calibration import CALIBRATED_FIELDS
+from metrics.calibration import CALIBRATED_FIELDS, find_calibration
 from modeling_agegender import AgeGenderModel
 from training.arguments import ModelArguments
 
 
 CONFIG_FIELDS = {field.name for field in fields(AgeGenderConfig)}
+
+
+class InitialModel(NamedTuple):
+    """The model to train, its image processor and the calibration of a trained model, empty for other weights."""
+
+    model: AgeGenderModel
+    processor: AgeGenderImageProcessor
+    calibration: dict
 
 
 def load_config(file: Path) -> AgeGenderConfig:
@@ -47,16 +56,16 @@ def override_config(config: AgeGenderConfig, overrides: list[str]) -> AgeGenderC
     return AgeGenderConfig(**values)
 
 
-def load_initial_model(arguments: ModelArguments) -> tuple[AgeGenderModel, AgeGenderImageProcessor]:
-    """Returns the model to train, with saved or random weights, and its image processor."""
+def load_initial_model(arguments: ModelArguments) -> InitialModel:
+    """Loads the model to train, or makes one with random weights. The model itself is not calibrated."""
     if arguments.from_scratch:
         config = override_config(load_config(arguments.config), arguments.config_overrides)
         size = {"height": config.image_size, "width": config.image_size}
-        return AgeGenderModel(config), AgeGenderImageProcessor(size=size)
+        return InitialModel(AgeGenderModel(config), AgeGenderImageProcessor(size=size), {})
     with plain_loading_errors(arguments.model):
         saved = AgeGenderConfig.from_pretrained(arguments.model)
     config = override_config(saved, arguments.config_overrides)
     model, processor = load_model(arguments.model, config=config)
     if config.image_size != saved.image_size:
         processor.size = {"height": config.image_size, "width": config.image_size}
-    return model, processor
+    return InitialModel(model, processor, find_calibration(saved))

@@ -1,5 +1,7 @@
 """Builds the parts of a training: accelerator, optimizer, schedule of the learning rate and averaged weights."""
 
+import datasets
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
@@ -8,6 +10,8 @@ from torch.optim.swa_utils import AveragedModel
 from transformers import get_scheduler
 
 from data.loaders import PROCESS_GROUP_TIMEOUT
+from data.splits import draw_calibration_half
+from metrics.calibration import LEAST_LABELS
 from modeling_agegender import AgeGenderModel
 from training.arguments import TrainArguments
 
@@ -30,6 +34,23 @@ def build_accelerator(arguments: TrainArguments) -> Accelerator:
             f"--sync_batchnorm needs GPUs: torch has no synchronized batch normalization on {accelerator.device.type}."
         )
     return accelerator
+
+
+def draw_calibrating(validation: datasets.Dataset, seed: int | None) -> np.ndarray:
+    """
+    Chooses the validation images that calibrate the weights, `(images,)` bool; all others select the best epoch.
+
+    These are half of the images, or none if that half is too small to calibrate.
+    """
+    half = draw_calibration_half(validation, seed)
+    return half if half.sum() >= LEAST_LABELS else np.zeros_like(half)
+
+
+def freeze_batch_norm(model: torch.nn.Module):
+    """Keeps the running statistics of batch normalization as they are, until the next `model.train()`."""
+    for module in model.modules():
+        if isinstance(module, (torch.nn.BatchNorm2d, torch.nn.SyncBatchNorm)):
+            module.eval()
 
 
 def build_optimizer(model: AgeGenderModel, arguments: TrainArguments) -> torch.optim.Optimizer:

@@ -35,10 +35,10 @@ class TrainerState:
     epoch: int = 0  # finished epochs
     images: int = 0  # done in the current epoch, on all processes together
     update: int = 0
-    best_epoch: int = 0
+    best_epoch: int | None = None  # 0 is the start
     best_metric: float | None = None
-    bad_epochs: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # of the finished epochs
+    epoch_seconds: float = 0.0
     sums: torch.Tensor = field(default_factory=lambda: torch.zeros(5))  # of `sum_errors` over the done images
     history: list[dict] = field(default_factory=list)
 
@@ -61,6 +61,11 @@ class TrainerState:
     def finish_epoch(self, metrics: dict, arguments: TrainArguments) -> bool:
         """Records an epoch's metrics and begins the next one; returns whether they are the best so far."""
         self.epoch, self.images, self.sums = self.epoch + 1, 0, torch.zeros(5)
+        self.seconds, self.epoch_seconds = self.seconds + self.epoch_seconds, 0.0
+        return self.record(metrics, arguments)
+
+    def record(self, metrics: dict, arguments: TrainArguments) -> bool:
+        """Records the metrics after the finished epochs, of which the start has none; returns whether they are the best."""
         self.history.append({"epoch": self.epoch} | metrics)
         metric = metrics[arguments.metric_for_best_model]
         sign = 1 if HIGHER_IS_BETTER[arguments.metric_for_best_model] else -1
@@ -68,14 +73,13 @@ class TrainerState:
             self.best_metric is None or sign * (metric - self.best_metric) > arguments.early_stopping_threshold
         )
         if improved:
-            self.best_metric, self.best_epoch, self.bad_epochs = metric, self.epoch, 0
-        else:
-            self.bad_epochs += 1
+            self.best_metric, self.best_epoch = metric, self.epoch
         return improved
 
     def is_finished(self, arguments: TrainArguments) -> bool:
         """Returns whether all epochs are done or early stopping ends the training."""
-        return self.epoch >= arguments.num_train_epochs or 0 < arguments.early_stopping_patience <= self.bad_epochs
+        bad_epochs = self.epoch - (self.best_epoch or 0)
+        return self.epoch >= arguments.num_train_epochs or 0 < arguments.early_stopping_patience <= bad_epochs
 
 
 class Interruption:

@@ -346,7 +346,7 @@ def test_two_processes_push_each_best_epoch_once(hub, pushed, tmp_path):
     assert process.returncode == 0, process.stderr
     results, repo = read_results(folder), hub.repo("somebody/two")
     assert results["num_processes"] == 2
-    best = re.findall(r"^Epoch (\d):.*best so far$", process.stdout, re.MULTILINE)
+    best = re.findall(r"^Epoch (\d):.*best loss so far$", process.stdout, re.MULTILINE)
     assert len(best) > 1 and process.stdout.count("Uploaded to") == len(best) + 1
     assert "The upload to" not in process.stdout  # none failed
     # The last upload may find all its files there already.

@@ -7,10 +7,13 @@ import pytest
 
 from metrics.age_gender import (
     AgeGenderMetric,
+    compare_errors,
     compute_calibration_error,
     describe_errors,
+    format_comparison,
     format_errors,
     format_metrics,
+    has_gained,
 )
 
 
@@ -107,20 +110,51 @@ PREDICTIONS = {
 
 
 def test_errors_by_age():
-    errors = describe_errors(PREDICTIONS)
+    errors = describe_errors({name: np.repeat(values, 5, axis=0) for name, values in PREDICTIONS.items()})
     rows = {row["ages"]: row for row in errors["by_age"]}
     assert list(rows) == ["all", "0–3", "21–30", "61–75"]
-    assert rows["all"]["num_images"] == 4 and rows["all"]["age_mae"] == pytest.approx((1 + 5 + 3 + 0) / 4)
+    assert rows["all"]["num_images"] == 20 and rows["all"]["age_mae"] == pytest.approx((1 + 5 + 3 + 0) / 4)
     adults = rows["21–30"]
-    assert (adults["num_images"], adults["age_mae"], adults["age_bias"]) == (2, 4.0, -1.0)
+    assert (adults["num_images"], adults["age_mae"], adults["age_bias"]) == (10, 4.0, -1.0)
     assert (adults["gender_accuracy"], adults["interval_coverage"], adults["interval_width"]) == (0.5, 0.5, 11.5)
     assert rows["61–75"]["gender_accuracy"] is None
-    assert errors["gender_confusion"] == [[2, 0], [1, 1]]
+    assert errors["gender_confusion"] == [[10, 0], [5, 5]]
     probability = 1 / (1 + math.exp(-4))
     assert errors["gender_calibration_error"] == pytest.approx(abs(probability - 3 / 4))
-    # Of four images, three of them right: the accuracy's standard error.
-    assert errors["gender_calibration_standard_error"] == pytest.approx(math.sqrt(0.75 * 0.25 / 4), rel=0.25)
-    assert rows["all"]["interval_standard_error"] == pytest.approx(math.sqrt(0.9 * 0.1 / 4))
+    # Of twenty images, fifteen of them right: the accuracy's standard error.
+    assert errors["gender_calibration_standard_error"] == pytest.approx(math.sqrt(0.75 * 0.25 / 20), rel=0.25)
+    assert rows["all"]["interval_standard_error"] == pytest.approx(math.sqrt(0.9 * 0.1 / 20))
+
+
+def test_a_handful_of_images_tells_nothing_about_the_interval():
+    errors = describe_errors(PREDICTIONS)
+    assert errors["by_age"][1]["interval_coverage"] is None
+    header, *rows, _, warning = format_errors(errors).splitlines()
+    assert "±" not in rows[1] and rows[1].split()[-2] == "–"
+    assert (
+        warning == "Few images: errors by age and curves rest on 4 images, so differences between them may be chance."
+    )
+
+
+def test_two_models_are_compared_in_pairs():
+    """The second errs one year less on each of three known ages, and has another one of four genders right."""
+    labels = {"age_labels": np.array([30.0, 40.0, 50.0, math.nan]), "gender_labels": np.array([0, 1, 1, 0])}
+    before = labels | {"ages": np.array([33.0, 48.0, 50.0, 1.0]) + 1, "gender_logits": np.eye(2)[[0, 1, 0, 0]]}
+    after = labels | {"ages": np.array([33.0, 48.0, 50.0, 1.0]), "gender_logits": np.eye(2)[[0, 1, 1, 0]]}
+    comparison = compare_errors(before, after)
+    years, share = comparison["age_mae"], comparison["gender_accuracy"]
+    assert years["change"] == pytest.approx((-1, 0)) and years["after"][0] == pytest.approx(11 / 3)
+    assert (
+        years["before"][1]
+        == years["after"][1]
+        == pytest.approx(math.sqrt((9 + 64) / 2 - 1.5 * (11 / 3) ** 2) / 3**0.5)
+    )
+    assert share["change"] == pytest.approx((0.25, 0.25))
+    assert has_gained(comparison) and not has_gained(compare_errors(after, after))
+    assert not has_gained(compare_errors(after, before))
+    assert format_comparison(comparison).splitlines()[1] == (
+        "gender accuracy: 75.0% ± 25.0% before, 100.0% ± 0.0% after: +25.0% ± 25.0%"
+    )
 
 
 def test_fractions_of_years_have_a_band():

@@ -32,7 +32,7 @@ def make_predictions(count: int, seed: int) -> dict[str, np.ndarray]:
     return calibration.apply_calibration(predictions | {"age_intervals": None}, fields)
 
 
-def calibrate(predictions: dict, config=None) -> tuple[dict, dict]:
+def calibrate(predictions: dict, config=None) -> tuple[dict, dict, str]:
     """On all images, each a group of its own."""
     count = len(predictions["ages"])
     return calibration.calibrate(
@@ -45,7 +45,7 @@ def test_calibrated_intervals_and_probabilities_hold_on_other_images():
     before = describe_errors(other)
     assert before["by_age"][-1]["interval_coverage"] < 0.75 and before["gender_calibration_error"] > 0.1
 
-    fields, _ = calibrate(fitting)
+    fields, *_ = calibrate(fitting)
     assert fields["gender_temperature"] == pytest.approx(3.0, rel=0.1)
     after = describe_errors(calibration.apply_calibration(other, fields))
     assert after["gender_calibration_error"] < 0.02
@@ -58,7 +58,7 @@ def test_calibrated_intervals_and_probabilities_hold_on_other_images():
 
 def test_fields_are_set_in_the_configuration():
     config = make_config()
-    fields, _ = calibrate(make_predictions(300, 0), config)
+    fields, *_ = calibrate(make_predictions(300, 0), config)
     assert set(fields) == set(calibration.CALIBRATED_FIELDS)
     assert {name: getattr(config, name) for name in fields} == fields
     config.validate()
@@ -69,14 +69,14 @@ def test_no_image_counts_by_a_fit_to_its_group(monkeypatch):
     predictions, seen = make_predictions(400, 0), []
     fit_fields = calibration.fit_fields
 
-    def fit_and_remember(part, **options):
+    def fit_and_remember(part, *options):
         seen.append({age.tobytes() for age in part["age_logits"]})
-        return fit_fields(part, **options)
+        return fit_fields(part, *options)
 
     monkeypatch.setattr(calibration, "fit_fields", fit_and_remember)
     calibrating = np.arange(400) >= 200
     groups = np.arange(400) // 2
-    fields, held = calibration.calibrate(make_config(), predictions, calibrating, groups)
+    fields, held, _ = calibration.calibrate(make_config(), predictions, calibrating, groups)
     rows = [age.tobytes() for age in predictions["age_logits"]]
     assert len(seen) == 11 and seen[0] == set(rows[200:])
     for fitted in seen[1:]:
@@ -106,7 +106,7 @@ def test_all_labels_as_near_as_the_last_one_count():
 def test_too_few_labels_fit_nothing():
     config, before = make_config(), make_config().to_dict()
     predictions = make_predictions(99, 0)
-    fields, held = calibrate(predictions, config)
+    fields, held, _ = calibrate(predictions, config)
     assert fields == {} and config.to_dict() == before
     np.testing.assert_array_equal(held["age_intervals"], predictions["age_intervals"])
 
@@ -119,8 +119,44 @@ def test_one_kind_of_label_may_be_missing(labels, unknown, missing):
     """Then its fields stay as they are, in the configuration and in what is counted."""
     config, predictions = make_config(), make_predictions(300, 0)
     predictions[labels] = np.where(np.arange(300) < 60, predictions[labels], unknown)
-    fields, held = calibrate(predictions, config)
+    fields, held, _ = calibrate(predictions, config)
     assert missing not in fields and len(fields) in (1, 2)
     assert getattr(config, missing) == getattr(make_config(), missing)
     unchanged = "gender_logits" if missing == "gender_temperature" else "age_intervals"
     np.testing.assert_array_equal(held[unchanged], predictions[unchanged])
+
+
+START = {"age_interval_ages": [0, 100], "age_interval_levels": [0.2, 0.4], "gender_temperature": 1.5}
+
+
+def test_levels_without_labels_near_are_kept_from_the_start():
+    """Of 300 faces of 20 to 50 years, none is near the levels of children."""
+    predictions = make_predictions(1000, 0)
+    chosen = np.flatnonzero((predictions["age_labels"] >= 20) & (predictions["age_labels"] <= 50))[:300]
+    config = make_config(**START)
+    fields, held, text = calibrate({name: values[chosen] for name, values in predictions.items()}, config)
+    levels = dict(zip(calibration.LEVEL_AGES, fields["age_interval_levels"], strict=True))
+    former = {age: round(0.2 + 0.2 * age / 100, 4) for age in levels}
+    assert [age for age in levels if levels[age] == former[age]] == [0, 2, 5, 10, 14, 65, 80]
+    assert config.age_interval_levels == fields["age_interval_levels"]
+    assert "Calibrated on 300 validation images: the interval levels at 18, 22, 26, 31, 38, 46, 55 years" in text
+    assert "Kept from the start, for want of labels: the interval levels at 0, 2, 5, 10, 14, 65, 80 years." in text
+
+
+def test_too_few_labels_keep_the_calibration_of_the_start():
+    config = make_config(**START)
+    predictions = make_predictions(99, 0)
+    fields, held, text = calibrate(predictions, config)
+    assert fields == {} and {name: getattr(config, name) for name in START} == START
+    assert text.startswith("Kept from the start, for want of labels: the interval levels and the gender temperature.")
+    np.testing.assert_array_equal(held["gender_logits"], predictions["gender_logits"] / 1.5)
+
+
+def test_genders_that_are_all_right_fit_no_temperature():
+    """It would fall to the least one, and every probability rise to one."""
+    predictions = make_predictions(300, 0)
+    predictions["gender_labels"] = predictions["gender_logits"].argmax(axis=-1)
+    config = make_config(**START)
+    fields, _, text = calibrate(predictions, config)
+    assert "gender_temperature" not in fields and config.gender_temperature == 1.5
+    assert "(here 0)" in text

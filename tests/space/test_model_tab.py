@@ -193,7 +193,8 @@ def test_page_of_this_folder_has_all_its_parts():
 def test_page_says_what_the_curves_cover():
     text = describe_curves(TRAINING)
     assert f"the {len(TRAINING['history'])} epochs" in text and text.endswith("It began with random weights.")
-    training = TRAINING | {"arguments": {"model": "first"}, "history": TRAINING["history"][:1]}
+    history = [{"epoch": 0, "loss": 4.0}, *TRAINING["history"][:1]]  # a start that was measured is no epoch
+    training = TRAINING | {"arguments": {"model": "first"}, "history": history}
     text = describe_curves(training)
     assert "the 1 epoch that" in text and text.endswith("weights that had been trained before (`first`).")
 

@@ -11,13 +11,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from data.loaders import make_evaluation_dataloader
-from data.splits import draw_calibration_half
 from data.utkface import load_utkface
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.prediction import evaluate_model
 from modeling_agegender import AgeGenderModel
 from tests.support.models import BODIES
 from training.checkpoints import find_checkpoints
+from training.setup import draw_calibrating
 
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +87,7 @@ def read_checkpoint(folder: Path) -> dict:
     values = {f"model.{name}": value for name, value in network.items()}
     for file in ("optimizer.bin", SCHEDULER, STATE, AVERAGE):
         values |= flatten(torch.load(folder / file, weights_only=False), file)
-    return {name: value for name, value in values.items() if not name.endswith(".seconds")}
+    return {name: value for name, value in values.items() if not name.endswith("seconds")}
 
 
 def flatten(value, name: str) -> dict:
@@ -116,10 +116,10 @@ def assert_same_end(first: Path, second: Path):
         assert first_results[key] == second_results[key]
 
 
-def measure_choosing_half(model_folder: Path, faces: Path) -> dict:
+def measure_choosing_images(model_folder: Path, faces: Path) -> dict:
     """The metrics of an exported model on the validation images by which its epoch was chosen."""
     validation = load_utkface(faces, validation_share=0.25)["validation"]
-    choosing = validation.select(np.flatnonzero(~draw_calibration_half(validation)))
+    choosing = validation.select(np.flatnonzero(~draw_calibrating(validation, None)))
     accelerator = Accelerator(cpu=True)
     processor = AgeGenderImageProcessor.from_pretrained(model_folder)
     dataloader = accelerator.prepare(make_evaluation_dataloader(choosing, processor, batch_size=8, num_workers=0))

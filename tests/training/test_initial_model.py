@@ -22,12 +22,13 @@ def start(folder: str, *overrides: str):
 
 
 def test_a_start_is_not_calibrated(folder):
-    model, _ = start(folder)
+    model, _, calibration = start(folder)
     assert model.config.gender_temperature == 1.0 and list(model.config.age_interval_levels) == [0.9]
+    assert calibration == {"age_interval_ages": [0], "age_interval_levels": [0.8], "gender_temperature": 1.5}
 
 
 def test_the_processor_follows_the_image_size(folder):
-    model, processor = start(folder, "image_size=48", "age_loss_weight=0.5")
+    model, processor, _ = start(folder, "image_size=48", "age_loss_weight=0.5")
     assert model.config.image_size == 48 and dict(processor.size) == {"height": 48, "width": 48}
     assert model.config.age_loss_weight == 0.5
 

@@ -33,7 +33,7 @@ from tests.support.training import (
     assert_same_end,
     latest_checkpoint,
     make_command,
-    measure_choosing_half,
+    measure_choosing_images,
     read_results,
     read_state,
 )
@@ -186,7 +186,7 @@ def assert_close(first, second):
 
 
 def assert_kept_weights_have_the_metrics(folder: Path, faces: Path):
-    results, measured = read_results(folder), measure_choosing_half(folder, faces)
+    results, measured = read_results(folder), measure_choosing_images(folder, faces)
     recorded = results["history"][results["best_epoch"] - 1]
     assert_close({key: recorded[key] for key in measured}, measured)
 
