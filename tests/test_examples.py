@@ -8,7 +8,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 import app
 from hub.loading import load_pipeline
@@ -32,7 +31,7 @@ CODE = [place for place, text in TEXTS.items() if find_examples(text)]
 COMMANDS = [command for place, text in TEXTS.items() for command in find_commands(place, text)]
 CHEAP = {"predict", "scripts.preview_augmentation"}  # programs whose commands run
 # What an example leaves to the reader.
-STAND_INS = {"path/or/hub-id": ".", "{{ name }}": ".", "processor(face,": "processor(own_face,"}
+STAND_INS = {"{{ name }}": "."}
 PAGE = "http://127.0.0.1:7860"
 ASTRONAUT = ROOT / "assets" / "astronaut.jpg"
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
@@ -44,7 +43,7 @@ def folder(tmp_path, monkeypatch, photo) -> Path:
     # Links to files in folders of its own: what an example writes stays out of the repository.
     ignored = shutil.ignore_patterns(".*", "__pycache__", "runs")
     shutil.copytree(ROOT, tmp_path, ignore=ignored, copy_function=os.symlink, dirs_exist_ok=True)
-    for name in ("photo.jpg", "face.jpg", "a.jpg", "b.jpg", "photos/1.jpg", "my_photos/1.jpg", "my_photos/sub/2.jpg"):
+    for name in ("photo.jpg", "a.jpg", "b.jpg", "my_photos/1.jpg", "my_photos/sub/2.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ASTRONAUT, tmp_path / name)
     with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
@@ -80,7 +79,7 @@ def test_code_prints_what_it_shows(place, folder, request):
     text, module = TEXTS[place], place.partition(":")[0]
     for name, stand_in in STAND_INS.items():
         text = text.replace(name, stand_in)
-    namespace = {"own_face": Image.open("face.jpg")}
+    namespace = {}
     if not module.endswith(".md"):
         namespace = vars(importlib.import_module(module)).copy()
     if PAGE in text:
