@@ -71,3 +71,28 @@ def test_tables_of_turned_photos_show_the_measured_figures():
         assert f"| {angles} | {found} of {photos} | {other} | {years:.1f} years |" in text
         row = f"| {angles} | {photos} | {found} | {other} | {sure} | {years:.1f} years | {off} | {seconds:.2f} s |"
         assert row in details
+
+
+def test_the_table_of_fine_tuning_shows_the_measured_figures_and_none_is_worse_than_the_start():
+    """Worse: by more than the standard error of the start's own figure."""
+    measured = json.loads((ROOT / "benchmarks" / "fine_tuning.json").read_text(encoding="utf-8"))
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    columns = [(images, name) for images in ("own", "utkface") for name in ("age_mae", "gender_accuracy")]
+    for training in measured["trainings"]:
+        start, cells = [], []
+        for images, name in columns:
+            values = training[images][name]
+            factor, digits, unit = (1, 2, "") if name == "age_mae" else (100, 1, " %")
+            (before, before_error), (after, _), (change, error) = (
+                values[key] for key in ("before", "after", "change")
+            )
+            start.append(f"{factor * before:.{digits}f} ± {factor * before_error:.{digits}f}{unit}")
+            signed = f"{factor * change:+.{digits}f}".replace("-", "−")
+            cells.append(f"{factor * after:.{digits}f}{unit} ({signed} ± {factor * error:.{digits}f})")
+            assert (change if name == "age_mae" else -change) <= before_error, (
+                training["kind"],
+                training["images"],
+                name,
+            )
+        assert f"| {training['kind']} | the start | {' | '.join(start)} |" in text
+        assert f"| {training['kind']} | {training['images']:,} | {' | '.join(cells)} |" in text
