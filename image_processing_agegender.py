@@ -2,12 +2,12 @@
 
 try:
     from .configuration_agegender import AgeGenderConfig
-    from .image_reading import is_several, to_rgb
+    from .image_reading import is_several, read_each, to_rgb
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it, such as an old transformers
         raise
     from configuration_agegender import AgeGenderConfig
-    from image_reading import is_several, to_rgb
+    from image_reading import is_several, read_each, to_rgb
 
 import numpy as np
 import torch
@@ -74,7 +74,7 @@ class AgeGenderImageProcessor(PilBackend):
     def fetch_images(self, images):
         """Reads images as upright RGB, but for arrays and tensors, which `process_image` checks."""
         if is_several(images):
-            images = [self.fetch_images(image) for image in images]
+            images = [self.fetch_images(image) for image in read_each(images)]
             if not images:
                 raise ValueError("There is no image to process.")
             return images

@@ -13,7 +13,7 @@ import os
 import re
 import string
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO
 from unicodedata import normalize
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit, urlunsplit
@@ -101,6 +101,13 @@ def is_several(inputs) -> bool:
     if isinstance(inputs, one) or hasattr(inputs, "read"):
         return False
     return isinstance(inputs, Iterable | torch.utils.data.Dataset)
+
+
+def read_each(images) -> Iterator:
+    """Yields the images of an iterable or a torch dataset, which need not raise IndexError behind its last one."""
+    if hasattr(images, "__len__") and not hasattr(images, "__iter__"):
+        images = map(images.__getitem__, range(len(images)))
+    yield from images
 
 
 def find_name(image) -> str:

@@ -3,13 +3,13 @@
 try:
     from .configuration_agegender import TASK
     from .face_detection import SCORE_THRESHOLD, DetectedFace, FaceDetector, align_face, fit_to_template
-    from .image_reading import find_name, find_reduction, is_several, to_rgb
+    from .image_reading import find_name, find_reduction, is_several, read_each, to_rgb
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it, such as an old transformers
         raise
     from configuration_agegender import TASK
     from face_detection import SCORE_THRESHOLD, DetectedFace, FaceDetector, align_face, fit_to_template
-    from image_reading import find_name, find_reduction, is_several, to_rgb
+    from image_reading import find_name, find_reduction, is_several, read_each, to_rgb
 
 import cmath
 import importlib
@@ -146,7 +146,7 @@ class AgeGenderPipeline(ChunkPipeline):
             return super().__call__([inputs], **kwargs)[0]
         if isinstance(inputs, list | tuple):  # kept whole for worker processes, to which no generator can be sent
             return super().__call__(list(inputs), **kwargs) if inputs else []
-        faces = iter(super().__call__((image for image in inputs), **kwargs))
+        faces = iter(super().__call__(read_each(inputs), **kwargs))
         return faces if isinstance(inputs, Iterator | torch.utils.data.Dataset) else list(faces)
 
     def _sanitize_parameters(

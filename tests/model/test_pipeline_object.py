@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 
 import datasets
 import numpy as np
@@ -180,6 +181,10 @@ def test_torch_data_sets(estimator, paths, answers):
     rows = datasets.Dataset.from_dict({"image": paths})
     assert_same(list(estimator(KeyDataset(rows, "image"), detect_faces=False, batch_size=2)), answers)
     assert list(estimator(KeyDataset(rows.select([]), "image"))) == []
+    endless = type(
+        "Endless", (torch.utils.data.Dataset,), {"__len__": lambda self: 2, "__getitem__": lambda self, _: paths[0]}
+    )
+    assert list(islice(estimator(endless(), detect_faces=False), 3)) == [answers[0]] * 2
 
 
 @pytest.mark.parametrize("convert", [bytes, bytearray, memoryview, io.BytesIO])
