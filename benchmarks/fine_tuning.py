@@ -111,7 +111,7 @@ def fine_tune(model: str, folder: Path):
     """Runs train.py with its default arguments; bf16 only saves time. A stopped training continues."""
     command = [sys.executable, str(ROOT / "train.py"), "--model", model, "--data_dir", str(folder / "faces.parquet")]
     command += ["--output_dir", str(folder / "run"), "--mixed_precision", "bf16", "--resume_from_checkpoint", "latest"]
-    with open(folder / "log", "a") as log:
+    with open(folder / "log", "a", encoding="utf-8") as log:
         subprocess.run(
             command, stdout=log, stderr=log, check=True, cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"}
         )
@@ -121,11 +121,11 @@ def measure(faces: Faces, arguments, kind: str, size: int, before: dict) -> dict
     """Trains and evaluates one cell of the table, or reads its earlier result."""
     folder = arguments.work_dir / f"{kind}-{size}"
     if (folder / "result.json").exists():
-        return json.loads((folder / "result.json").read_text())
+        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
     images = faces.write(kind, size, folder)
     fine_tune(arguments.model, folder)
     after = faces.predict(str(folder / "run"), [kind, UTKFACE])
-    training = json.loads((folder / "run" / "train_results.json").read_text())
+    training = json.loads((folder / "run" / "train_results.json").read_text(encoding="utf-8"))
     result = {
         "kind": kind,
         "images": images,
