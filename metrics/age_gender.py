@@ -5,7 +5,7 @@ import evaluate
 import numpy as np
 from scipy.special import softmax
 
-from metrics.results import ADULT_AGES, FEW_IMAGES, INTERVAL_COVERAGE, format_value, name_count, warn_of_few
+from metrics.results import ADULT_AGES, INTERVAL_COVERAGE, format_value, name_count, warn_of_few
 
 
 CUMULATIVE_SCORE_YEARS = 5
@@ -209,10 +209,8 @@ def format_errors(errors: dict) -> str:
             f"Gender probabilities are off by {errors['gender_calibration_error']:.2%} (ECE) ± "
             f"{errors['gender_calibration_standard_error']:.2%}."
         )
-    num_images = errors["by_age"][0]["num_images"] if errors["by_age"] else 0
-    if num_images < FEW_IMAGES:
-        lines.append(f"Few images: {warn_of_few(num_images)}")
-    return "\n".join(lines)
+    lines.append(warn_of_few(errors["by_age"][0]["num_images"] if errors["by_age"] else 0))
+    return "\n".join(filter(None, lines))
 
 
 def format_coverage(row: dict) -> str:

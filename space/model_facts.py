@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from hub.model_card import HOME_PAGE
-from metrics.results import ADULT_AGES, FEW_IMAGES, GENDERS, WHOLE_YEARS, format_value, name_count, warn_of_few
+from metrics.results import ADULT_AGES, GENDERS, WHOLE_YEARS, format_value, name_count, warn_of_few
 
 
 TRAINING_FILE = "train_results.json"
@@ -146,9 +146,9 @@ def describe_metrics(metrics: dict, age_statistic: str | None = None) -> str:
         rows.append(f"| {name} | {every} | {adults} |")
     intro = "Measured on validation images, which are not trained on; some of them chose the epoch of these weights."
     notes = [WHOLE_YEARS] if age_statistic == "median" else []
-    if (metrics.get("num_images") or FEW_IMAGES) < FEW_IMAGES:
-        notes.append(f"Few images: {warn_of_few(metrics['num_images'])}")
-    return "\n".join([intro, "", *rows, *([""] if notes else []), *notes])
+    if metrics.get("num_images"):
+        notes.append(warn_of_few(metrics["num_images"]))
+    return "\n".join([intro, "", *rows, "", *notes])
 
 
 def make_table(frame: pd.DataFrame) -> pd.DataFrame:
