@@ -102,3 +102,28 @@ def test_table_of_other_crops_shows_the_measured_figures():
         cells = [f"{crop['mae']:.2f} years", *(f"{crop[key]:.1%}" for key in ("gender_accuracy", "interval_coverage"))]
         cells += [f"{row['reported']:.1%}", f"{detected['mae']:.2f} years", f"{detected['gender_accuracy']:.1%}"]
         assert f"| {name} | {' | '.join(cells)} |".replace("%", " %").replace("  %", " %") in text
+
+
+def test_the_table_of_fine_tuning_shows_the_measured_figures_and_none_is_worse_than_the_start():
+    """Worse: by more than the standard error of the start's own figure."""
+    measured = json.loads((ROOT / "benchmarks" / "fine_tuning.json").read_text(encoding="utf-8"))
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    columns = [(images, name) for images in ("own", "utkface") for name in ("age_mae", "gender_accuracy")]
+    for training in measured["trainings"]:
+        start, cells = [], []
+        for images, name in columns:
+            values = training[images][name]
+            factor, digits, unit = (1, 2, "") if name == "age_mae" else (100, 1, " %")
+            (before, before_error), (after, _), (change, error) = (
+                values[key] for key in ("before", "after", "change")
+            )
+            start.append(f"{factor * before:.{digits}f} ± {factor * before_error:.{digits}f}{unit}")
+            signed = f"{factor * change:+.{digits}f}".replace("-", "−")
+            cells.append(f"{factor * after:.{digits}f}{unit} ({signed} ± {factor * error:.{digits}f})")
+            assert (change if name == "age_mae" else -change) <= before_error, (
+                training["kind"],
+                training["images"],
+                name,
+            )
+        assert f"| {training['kind']} | the start | {' | '.join(start)} |" in text
+        assert f"| {training['kind']} | {training['images']:,} | {' | '.join(cells)} |" in text

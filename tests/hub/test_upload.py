@@ -185,6 +185,7 @@ def test_data_and_model_of_the_hub_train_and_failed_uploads_lose_nothing(pushed,
         "push_to_hub": True,
         "hub_model_id": "somebody/tuned",
         "hub_strategy": "best",
+        "learning_rate": 0.002,  # so that the second epoch is better
     }
     # The upload of the first epoch is refused, that of the second goes well, the last one meets errors of the Hub.
     hub.faults += [Fault("tuned/preupload", 403, times=1), Fault("tuned/preupload", 500, skip=1)]
