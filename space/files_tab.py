@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import gradio as gr
 from PIL import Image, ImageOps
@@ -18,6 +17,7 @@ from photos.wording import RANGE, describe_counts, describe_gender, describe_int
 from pipeline_agegender import AgeGenderPipeline
 from space.face_cards import make_link
 from space.inference import FILES_QUEUE, find_faces, find_upload
+from space.theme import read_component
 
 
 HELP = "Up to 1,000 photos at once, and 100 MB a file."
@@ -27,9 +27,6 @@ NO_FACE = "No face was found."
 TAIL = 12  # characters at the end of a name that every screen shows
 THUMBNAIL_SIDE = 64  # pixels
 SECONDS_BETWEEN_UPDATES = 1.0
-TEMPLATE, STYLE, SCRIPT = (
-    Path(__file__).with_name(f"files.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
-)
 # A button that is disabled while it has the keyboard's focus would lose it.
 MOVE_FOCUS = """() => {
   if (document.activeElement?.id === "cancel") document.getElementById("start").focus({preventScroll: true});
@@ -107,8 +104,9 @@ def build_files_tab(pipe: AgeGenderPipeline):
     with gr.Row():
         start = gr.Button("Start", variant="primary", interactive=False, elem_id="start")
         cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
-    summary = gr.HTML(HELP, css_template=STYLE, elem_classes="announced")
-    table = gr.HTML(html_template=TEMPLATE, css_template=STYLE, js_on_load=SCRIPT, range_name=RANGE, label="Faces")
+    component = read_component("files")
+    summary = gr.HTML(HELP, css_template=component["css_template"], elem_classes="announced")
+    table = gr.HTML(**component, range_name=RANGE, label="Faces")
     private = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
     files.change(lambda files: gr.update(interactive=bool(files)), files, start, preprocess=False, **private)
     starting = start.click(lambda: (gr.update(interactive=True), None), None, [cancel, table], **private)
