@@ -24,7 +24,6 @@ HELP = "Up to 1,000 photos at once, and 100 MB a file."
 CANCELLED = "Cancelled. The table and its CSV hold what was done."
 NO_FILES = "Choose files first: photos, or zip archives of photos."
 NO_FACE = "No face was found."
-TAIL = 12  # characters at the end of a name that every screen shows
 THUMBNAIL_SIDE = 64  # pixels
 SECONDS_BETWEEN_UPDATES = 1.0
 # A button that is disabled while it has the keyboard's focus would lose it.
@@ -44,13 +43,13 @@ def fill_table(pipe: AgeGenderPipeline, files: list[dict] | None) -> Iterator[tu
         if isinstance(picture, ValueError):
             rows.append(make_unreadable_row(name, picture))
             is_note = isinstance(picture, Note)
-            (notes if is_note else failures).append(split_name(name) | {"text": str(picture), "failed": not is_note})
+            (notes if is_note else failures).append({"name": name, "text": str(picture), "failed": not is_note})
         else:
             faces = find_faces(pipe, picture, return_crops=True)
             rows += make_face_rows(name, faces)
             found += make_lines(name, faces)
             if not faces:
-                faceless.append(split_name(name) | {"text": NO_FACE, "image": make_thumbnail(picture)})
+                faceless.append({"name": name, "text": NO_FACE, "image": make_thumbnail(picture)})
         if time.monotonic() - shown_at >= SECONDS_BETWEEN_UPDATES:
             yield show_progress(done, total), make_table(rows, failures, notes, faceless, found)
             shown_at = time.monotonic()
@@ -68,16 +67,11 @@ def make_table(rows: list[dict], *groups: list[dict]) -> dict:
     return {"groups": groups, "download": make_link("faces.csv", "text/csv", "Save as CSV", to_csv(rows))}
 
 
-def split_name(name: str) -> dict:
-    """Returns the two parts of a name, of which a narrow screen shortens the first."""
-    return {"head": name[:-TAIL], "tail": name[-TAIL:]}
-
-
 def make_lines(name: str, faces: list[dict]) -> list[dict]:
     """Returns a line of the table for each face of a photo."""
     return [
-        split_name(name)
-        | {
+        {
+            "name": name,
             "face": number if len(faces) > 1 else None,
             "image": make_thumbnail(face["crop"]),
             "age": f"{face['age']:.0f}",
