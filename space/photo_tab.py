@@ -130,14 +130,6 @@ def build_inputs() -> tuple[gr.Image, gr.Textbox]:
     return photo, address
 
 
-def build_answer() -> tuple[gr.Markdown, gr.HTML, gr.Button]:
-    """Builds the sentence, the photo with its cards, and the button that takes the whole picture as one face."""
-    summary = gr.Markdown(elem_classes="announced")
-    whole = gr.Button("Treat the whole picture as one face", visible=False)
-    answer = gr.HTML(label="Ages and genders", **read_component("face_cards"), js_on_load=LISTEN_TO_ANSWER)
-    return summary, answer, whole
-
-
 def build_photo_tab(pipe: AgeGenderPipeline):
     """Builds the tab."""
     source = gr.State()
@@ -145,7 +137,9 @@ def build_photo_tab(pipe: AgeGenderPipeline):
         with gr.Column(min_width=300):
             photo, address = build_inputs()
         with gr.Column(min_width=300, elem_id="answer"):
-            summary, answer, whole = build_answer()
+            summary = gr.Markdown(elem_classes="announced")
+            whole = gr.Button("Treat the whole picture as one face", visible=False)
+            answer = gr.HTML(label="Ages and genders", **read_component("face_cards"), js_on_load=LISTEN_TO_ANSWER)
     # preprocess=False passes the file as it was uploaded: gr.Image would open it, and give no sentence if it cannot.
     for trigger, value, takes_whole, queue in (
         (photo.change, photo, False, QUEUE),
