@@ -151,7 +151,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
             faces.append(LabelledFace(position, name, labels, entry.split))
         if not faces:
             tables, notes = describe_label_files(self.source.named.values())
-            lines = [*summarize_refused(refused, len(refused)), *notes, str(self.source.passed_over)]
+            lines = [*notes, *summarize_refused(refused, len(refused)), str(self.source.passed_over)]
             lines.append("" if self.source.table or tables else EXPECTED)
             reasons = "\n".join(filter(None, lines))
             raise ValueError(f"{self.source.data_dir} holds no usable image: {reasons}")
