@@ -11,6 +11,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from data.label_files import describe_label_files
@@ -244,6 +245,6 @@ def load_utkface(
     summary, _, names = builder.left_out_file.read_text(encoding="utf-8").partition("\n\n")
     if names:
         summary += f"\n{builder.left_out_file} lists all images that are left out."
-    if summary.strip():
+    if summary.strip() and PartialState().is_main_process:
         logger.warning(summary.strip())
     return builder.as_dataset()

@@ -21,7 +21,9 @@ def describe_opening(
     if start.calibration:
         kind = "a trained model"
     values = arguments.to_dict()
-    chosen = ", ".join(f"{name} {values[name]}" for name in FINE_TUNING)
+    chosen = ", ".join(
+        f"{name} {values[name]}" for name in FINE_TUNING if values["teacher"] or name != "teacher_weight"
+    )
     names = ["the start itself" if teacher == values["model"] else teacher for teacher in values["teacher"]]
     chosen += f", teacher {', '.join(names)}" if names else ""
     return (
