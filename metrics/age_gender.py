@@ -189,10 +189,14 @@ def format_comparison(comparison: dict) -> str:
     return "\n".join(lines)
 
 
-def has_gained(comparison: dict) -> bool:
-    """Returns whether age or gender is better after than before by more than the standard error of the change."""
-    (years, years_error), (share, share_error) = (comparison[name]["change"] for name in comparison)
-    return years < -years_error or share > share_error
+def find_changes(comparison: dict) -> tuple[list[str], list[str]]:
+    """Returns which of age and gender are better, and which worse, by more than the standard error of the change."""
+    better, worse = [], []
+    for name, title in (("age_mae", "age"), ("gender_accuracy", "gender")):
+        change, error = comparison[name]["change"]
+        if abs(change) > error:
+            (better if (change > 0) == HIGHER_IS_BETTER[name] else worse).append(title)
+    return better, worse
 
 
 def format_errors(errors: dict) -> str:
