@@ -51,6 +51,8 @@ photo.addEventListener("click", (event) => {
   if (find()) event.stopPropagation();
   setTimeout(() => find().click(), 100);
 }, true);
+for (const [event, alt] of [["load", "The photo that you chose"], ["error", "This browser cannot show this file."]])
+  photo.addEventListener(event, ({target}) => { target.alt = alt; }, true);
 """
 MAX_ADDRESS_CHARACTERS = 3_000_000  # a data: address holds the photo
 
@@ -130,7 +132,6 @@ def build_inputs() -> tuple[gr.Image, gr.Textbox]:
     photo = gr.Image(
         type="filepath",
         image_mode=None,
-        alt_text="The photo that you chose",
         label="Photo",
         sources=["upload", "webcam", "clipboard"],
         elem_id="photo",
