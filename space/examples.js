@@ -11,3 +11,5 @@ photo.addEventListener("click", (event) => {
   if (find()) event.stopPropagation();
   setTimeout(() => find().click(), 100);
 }, true);
+for (const [event, alt] of [["load", "The photo that you chose"], ["error", "This browser cannot show this file."]])
+  photo.addEventListener(event, ({target}) => { target.alt = alt; }, true);

@@ -102,7 +102,6 @@ def build_inputs() -> tuple[gr.Image, gr.Textbox]:
     photo = gr.Image(
         type="filepath",
         image_mode=None,
-        alt_text="The photo that you chose",
         label="Photo",
         sources=["upload", "webcam", "clipboard"],
         elem_id="photo",
