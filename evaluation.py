@@ -88,7 +88,7 @@ def report_metrics(arguments: argparse.Namespace, model: AgeGenderModel, predict
     print("With ages in fractions of years (interpolated median):")
     print(format_metrics(values["metrics_of_interpolated_median"]))
     if arguments.split == "validation":
-        print("Half of these images calibrated the intervals and probabilities, if this model is calibrated.")
+        print("If its training calibrated this model on these images, half of them were used for that.")
     return values
 
 

@@ -60,8 +60,9 @@ def make_train_dataloader(
         )
     if not len(dataloader):
         raise ValueError(
-            f"{len(data.splits['train'])} training images do not fill one batch of {batch_size} on each of "
-            f"{accelerator.num_processes} devices: lower --per_device_train_batch_size."
+            f"{len(data.splits['train'])} training images do not fill one batch of {batch_size}"
+            f"{f' on each of {accelerator.num_processes} devices' * (accelerator.num_processes > 1)}: give more images, or "
+            "lower --per_device_train_batch_size."
         )
     return dataloader, sampler
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from data.label_files import describe_label_files
@@ -151,7 +152,7 @@ class UTKFace(datasets.GeneratorBasedBuilder):
             faces.append(LabelledFace(position, name, labels, entry.split))
         if not faces:
             tables, notes = describe_label_files(self.source.named.values())
-            lines = [*summarize_refused(refused, len(refused)), *notes, str(self.source.passed_over)]
+            lines = [*notes, *summarize_refused(refused, len(refused)), str(self.source.passed_over)]
             lines.append("" if self.source.table or tables else EXPECTED)
             reasons = "\n".join(filter(None, lines))
             raise ValueError(f"{self.source.data_dir} holds no usable image: {reasons}")
@@ -244,6 +245,6 @@ def load_utkface(
     summary, _, names = builder.left_out_file.read_text(encoding="utf-8").partition("\n\n")
     if names:
         summary += f"\n{builder.left_out_file} lists all images that are left out."
-    if summary.strip():
+    if summary.strip() and PartialState().is_main_process:
         logger.warning(summary.strip())
     return builder.as_dataset()

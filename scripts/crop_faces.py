@@ -57,7 +57,9 @@ def crop_faces(source: Source, output_dir: Path, counts: Counter) -> Iterator[di
             counts["without a face"] += 1
             tqdm.write(f"{entry.path}: no face was found.")
             continue
-        counts["with several faces, of which the largest was taken"] += len(faces) > 1
+        if len(faces) > 1:
+            counts["with several faces"] += 1
+            tqdm.write(f"{entry.path}: {len(faces)} faces, of which the largest is taken.")
         name = make_name(entry)
         (output_dir / name).parent.mkdir(parents=True, exist_ok=True)
         crop = align_face(image, find_largest(faces, 1)[0].landmarks, size=CROP_SIDE)
@@ -85,8 +87,7 @@ def main():
             writer.writerows(rows)
     print(f"Wrote {name_count(len(rows), 'face')} to {arguments.output_dir}. Look at them before training.")
     for what, count in counts.items():
-        if count:
-            print(f"{name_count(count, 'photo')} {what}.")
+        print(f"{name_count(count, 'photo')} {what}.")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ FILES_DESCRIPTION = (
 UPLOADED = 'handle_file("photo.jpg") in Python, or else {"path": PATH} with a PATH that /gradio_api/upload returned'
 HOW_TO_CALL = {
     "predict_url": "/predict_url takes the address of a photo, https://… or data:image/jpeg;base64,… as text. For a file call "
-    "/predict.",
+    f"/predict with {UPLOADED}.",
     "predict": f"/predict takes an uploaded photo: {UPLOADED}. For an address, or base64 in a data: address, call /predict_url.",
     "predict_files": f"/predict_files takes a list of addresses as text and of uploaded photos and zip archives: {UPLOADED}.",
 }

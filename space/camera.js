@@ -33,7 +33,8 @@ async function start() {
     button.textContent = 'Switch off the camera';
     send();
   } catch (error) {
-    stop('The camera cannot be used: ' + error.message);
+    const advice = 'allow it beside the address of this page, and try again.';
+    stop('The camera cannot be used: ' + (error.name === 'NotAllowedError' ? advice : error.message));
   }
   button.ariaDisabled = 'false';
 }

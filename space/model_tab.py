@@ -93,19 +93,16 @@ def build_plots(plots: list[tuple[type, dict]]):
 
 def build_pictures(folder: Path):
     """Places the pictures that exist side by side, with the caption above, where it covers nothing."""
-    missing = []
+    pictures = [picture for picture in PICTURES if (folder / picture[0]).is_file()]
+    if pictures:
+        gr.Markdown("## The data")
     with gr.Row():
-        for name, caption, text in PICTURES:
-            if not (folder / name).is_file():
-                missing.append(caption)
-                continue
+        for name, caption, text in pictures:
             with gr.Column(min_width=MIN_WIDTH):
                 gr.Markdown(caption)
                 options = {"label": caption, "show_label": False, "alt_text": text, "buttons": ["fullscreen"]}
                 kind = "chart" if name.endswith(".png") else None  # only charts change their colours in the dark
                 gr.Image(folder / name, interactive=False, elem_classes=kind, **options)
-    if missing:
-        gr.Markdown(f"Pictures that are not beside these weights: {'; '.join(missing)}.")
 
 
 def build_model_tab(model: str, revision: str | None = None):
@@ -131,5 +128,4 @@ def build_model_tab(model: str, revision: str | None = None):
             gr.Dataframe(make_table(frame), label="Errors by labelled age", interactive=False, max_height=500)
     gr.Markdown(f"## How it was trained\n\n{describe_curves(training)}")
     build_plots(make_curve_plots(history))
-    gr.Markdown("## The data")
     build_pictures(folder)

@@ -98,7 +98,8 @@ def export(
         print(format_errors(results["errors"][split]))
     print(text)
     if comparison:
-        print(f"Before and after training, on the {len(before['ages']):,} {compared} images:")
+        choosers = ", which also chose the epoch" * (compared == "validation")
+        print(f"Before and after training, on the {len(before['ages']):,} {compared} images{choosers}:")
         print(format_comparison(comparison))
         print(describe_gain(comparison, state.best_epoch, train))
 

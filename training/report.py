@@ -3,7 +3,7 @@
 from accelerate import Accelerator
 
 from data.training_set import TrainingData
-from metrics.age_gender import has_gained
+from metrics.age_gender import find_changes
 from metrics.results import describe_machine, format_hardware, format_value, name_count
 from training.arguments import FINE_TUNING, Arguments, TrainArguments
 from training.initial_model import InitialModel
@@ -21,15 +21,18 @@ def describe_opening(
     if start.calibration:
         kind = "a trained model"
     values = arguments.to_dict()
-    chosen = ", ".join(f"{name} {values[name]}" for name in FINE_TUNING)
-    chosen += f", teacher {' '.join(values['teacher'])}" if values["teacher"] else ""
+    chosen = ", ".join(
+        f"{name} {values[name]}" for name in FINE_TUNING if values["teacher"] or name != "teacher_weight"
+    )
+    names = ["the start itself" if teacher == values["model"] else teacher for teacher in values["teacher"]]
+    chosen += f", teacher {', '.join(names)}" if names else ""
     return (
         f"Device: {accelerator.device.type}, {format_hardware(describe_machine()['hardware'])}"
         f"{f', in each of {count} processes' * (count > 1)}. Precision: {precision}.\n"
         f"Images: {images}{f', {len(data.extra):,} extra' if data.extra else ''}. "
         f"Network: {parameters:,} parameters, {start.model.config.image_size} px. "
         f"Updates: {epoch_updates:,} in each of {name_count(train.num_train_epochs, 'epoch')}.\n"
-        f"The start is {kind}, which sets the defaults of what was not given: {chosen}."
+        f"The start is {kind}, which sets the defaults. With these and what was given: {chosen}."
     )
 
 
@@ -42,13 +45,17 @@ def format_epoch(metrics: dict) -> str:
 
 
 def describe_gain(comparison: dict, best_epoch: int, arguments: TrainArguments) -> str:
-    """Returns a sentence about the result of `compare_errors` for the start and the best epoch, which is 0 for the start."""
+    """Returns sentences about the result of `compare_errors` for the start and the best epoch, which is 0 for the start."""
     if best_epoch == 0:
         metric = arguments.metric_for_best_model
         return (
             f"Nothing was won: no epoch had a better {metric} than the start. "
             f"{arguments.output_dir} holds the start's weights."
         )
-    if not has_gained(comparison):
-        return "Nothing was won that is larger than its standard error."
-    return "The gain is larger than its standard error."
+    better, worse = map(", ".join, find_changes(comparison))
+    text = (
+        f"Better by more than its standard error: {better}."
+        if better
+        else "Nothing was won that is larger than its standard error."
+    )
+    return text + (f" Worse by more than its standard error: {worse}." if worse else "")

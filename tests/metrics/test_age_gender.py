@@ -10,10 +10,10 @@ from metrics.age_gender import (
     compare_errors,
     compute_calibration_error,
     describe_errors,
+    find_changes,
     format_comparison,
     format_errors,
     format_metrics,
-    has_gained,
 )
 
 
@@ -150,8 +150,8 @@ def test_two_models_are_compared_in_pairs():
         == pytest.approx(math.sqrt((9 + 64) / 2 - 1.5 * (11 / 3) ** 2) / 3**0.5)
     )
     assert share["change"] == pytest.approx((0.25, 0.25))
-    assert has_gained(comparison) and not has_gained(compare_errors(after, after))
-    assert not has_gained(compare_errors(after, before))
+    assert find_changes(comparison) == (["age"], []) and find_changes(compare_errors(after, after)) == ([], [])
+    assert find_changes(compare_errors(after, before)) == ([], ["age"])
     assert format_comparison(comparison).splitlines()[1] == (
         "gender accuracy: 75.0% ± 25.0% before, 100.0% ± 0.0% after: +25.0% ± 25.0%"
     )

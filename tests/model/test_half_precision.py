@@ -140,7 +140,7 @@ def test_traced_model(pixel_values):
         torch.testing.assert_close(value, expected)
 
 
-@pytest.mark.parametrize("dynamo", [False, True])
+@pytest.mark.parametrize("dynamo", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_onnx(pixel_values, tmp_path, dynamo):
     """At a side of 36, the strides leave odd sides, which ONNX divides in another way than Python."""
     model, pixels = make_model(return_dict=False), torch.randn(2, 3, 36, 36)

@@ -29,11 +29,18 @@ def run(monkeypatch, *arguments):
 
 
 def test_faces_are_cropped_under_the_names_of_their_photos(photos, tmp_path, monkeypatch, capsys):
+    astronaut = Image.open(ASTRONAUT)
+    pair = Image.new("RGB", (2 * astronaut.width, astronaut.height))
+    for left in (0, astronaut.width):
+        pair.paste(astronaut, (left, 0))
+    pair.save(photos / "36_female_twice.jpg")
     run(monkeypatch, photos, "--output_dir", tmp_path / "faces")
-    assert [path.name for path in (tmp_path / "faces").iterdir()] == ["36_female_eileen.jpg"]
+    assert {path.name for path in (tmp_path / "faces").iterdir()} == {"36_female_eileen.jpg", "36_female_twice.jpg"}
     assert Image.open(tmp_path / "faces" / "36_female_eileen.jpg").size == (200, 200)
     printed = capsys.readouterr().out
-    assert "Wrote 1 face to" in printed and "1 photo without a face." in printed and "1 photo unreadable." in printed
+    assert "Wrote 2 faces to" in printed and "36_female_twice.jpg: 2 faces, of which the largest is taken." in printed
+    for count in ("1 photo without a face.", "1 photo unreadable.", "1 photo with several faces."):
+        assert count in printed
 
 
 def test_labels_of_a_table_go_with_the_crops(photos, tmp_path, monkeypatch):

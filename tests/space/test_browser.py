@@ -153,7 +153,7 @@ def test_photo_at_an_address_gets_a_card(page, monkeypatch):
     page.get_by_role("button", name="Open").click()
     page.get_by_text("1 face was found.").wait_for()
     # The photo of the answer before does not stay beside this one.
-    page.get_by_alt_text("The photo that you chose").wait_for(state="detached")
+    page.locator("#photo img").wait_for(state="detached")
     page.wait_for_timeout(1000)
     assert page.locator(".card").count() == 1
 
@@ -170,9 +170,13 @@ def test_photo_that_no_browser_shows_leaves_its_sentence_alone(page, tmp_path):
     upload(page, tmp_path / "phone.heic")
     sentence = page.locator(".prose.announced", has_text=DAMAGED.format("HEIC"))
     sentence.wait_for()
-    page.get_by_alt_text("The photo that you chose").wait_for(state="detached")
+    page.locator("#photo img").wait_for(state="detached")
     page.wait_for_timeout(1000)
     assert sentence.is_visible()
+    Image.new("RGB", (64, 64)).save(tmp_path / "scan.tif")
+    upload(page, tmp_path / "scan.tif")
+    page.get_by_text("No face was found in this photo.").wait_for()
+    page.get_by_alt_text("This browser cannot show this file.").wait_for()
 
 
 def test_keyboard_is_enough(page):

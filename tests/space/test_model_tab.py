@@ -148,6 +148,14 @@ def test_old_faces_read_too_old_are_called_so():
     assert "76–120 years too old, by 2.0" in describe_limits(make_error_frame(errors), True)
 
 
+def test_few_images_show_no_limits_and_no_wrong_answer_is_no_error():
+    errors = {"by_age": [make_band("all", 199, gender_accuracy=1.0), make_band("0–3", 199, gender_accuracy=1.0)]}
+    assert "0–3 years" not in describe_limits(make_error_frame(errors), False)
+    errors["by_age"][0]["num_images"] = 200
+    limits = describe_limits(make_error_frame(errors), False)
+    assert "faces labelled 0–3 years" in limits and "errs most on gender" not in limits
+
+
 def test_plots_keep_the_order_of_age_and_show_zero(folder):
     charts = {plot.label: plot for plot in plots(build(folder))}
     assert len(charts) == 8 and all(charts)
@@ -177,7 +185,7 @@ def test_without_files_there_are_sentences(tmp_path, content):
     demo = build(tmp_path)
     text = texts(demo)
     assert not plots(demo) and not any(isinstance(block, gr.Image) for block in demo.blocks.values())
-    assert len(re.findall("beside these weights", text)) == 5
+    assert len(re.findall("beside these weights", text)) == 4
     assert "Do not use it for decisions about people." in text and "UTKFace was" not in text
 
 
@@ -190,13 +198,13 @@ def test_page_of_this_folder_has_all_its_parts():
     assert f"{measured['age_mae']:.2f}" in texts(demo) and "beside these weights" not in texts(demo)
 
 
-def test_page_says_what_the_curves_cover():
-    text = describe_curves(TRAINING)
-    assert f"the {len(TRAINING['history'])} epochs" in text and text.endswith("It began with random weights.")
+def test_page_says_what_the_curves_cover_and_what_came_before():
+    assert f"the {len(TRAINING['history'])} epochs" in describe_curves(TRAINING)
+    assert describe_training_data(TRAINING).endswith("It began with random weights.")
     history = [{"epoch": 0, "loss": 4.0}, *TRAINING["history"][:1]]  # a start that was measured is no epoch
     training = TRAINING | {"arguments": {"model": "first"}, "history": history}
-    text = describe_curves(training)
-    assert "the 1 epoch that" in text and text.endswith("weights that had been trained before (`first`).")
+    assert "the 1 epoch that" in describe_curves(training)
+    assert describe_training_data(training).endswith("weights that had been trained before (`first`).")
 
 
 @pytest.mark.parametrize(("teachers", "words"), [(["a"], "1 other model."), (["a", "b"], "2 other models.")])
@@ -223,7 +231,7 @@ def test_links_lead_to_code_and_model(monkeypatch, space, model, links):
 
 def test_links_say_what_the_weights_may_be_used_for():
     assert "non-commercial" in describe_links(str(ROOT))
-    assert "non-commercial" not in describe_links("me/model")
+    assert "weights under the terms of their training images" in describe_links("me/model")
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ def test_a_start_that_no_epoch_betters_is_exported(run_train, start, tmp_path, c
     assert results["comparison"]["age_mae"]["change"] == [0.0, 0.0]
     for sentence in (
         "The start is a trained model, which sets the defaults",
+        "teacher_weight 0.85, teacher the start itself.",
         "Before training: validation loss",
         "Kept from the start, for want of labels: the interval levels and the gender temperature.",
         "Nothing was won: no epoch had a better loss than the start",

@@ -55,6 +55,7 @@ def test_two_machines_by_the_ready_file_and_ctrl_c(faces, network, tmp_path):
         os.killpg(machine.pid, signal.SIGINT)
     outputs = [seen + machines[0].communicate(timeout=120)[0], machines[1].communicate(timeout=120)[0]]
     assert "Saved" in outputs[0] and "the same command and --resume_from_checkpoint latest" in outputs[0]
+    assert "labels from the file names" in outputs[0] and "labels from the file names" not in outputs[1]
     assert "Saved" not in outputs[1] and not any("train.py: error" in text for text in outputs)
 
 
