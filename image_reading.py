@@ -83,7 +83,7 @@ def to_rgb(image, timeout: float | None = None) -> Image.Image:
             return read_file(io.BytesIO(image))
         if hasattr(image, "read"):
             return read_file(image)
-        hint = '; of a row, pass the image in it, as in row["image"]' if isinstance(image, Mapping) else ""
+        hint = '; of a row or a data set, pass row["image"] or ds["image"]' if isinstance(image, Mapping) else ""
         raise ImageError(f"expected a path, an address, bytes, a binary file, a PIL image, an array or a tensor{hint}")
     except ImageError as error:
         raise ImageError(f"{name} cannot be read as an image: {error}", error.kind, error.format) from error
