@@ -129,7 +129,8 @@ def main():
             arguments.data_dir, seed=arguments.split_seed, validation_share=arguments.validation_share
         )
     if arguments.split not in dataset:
-        raise ValueError(f"{arguments.data_dir} has no images of the split {arguments.split}, only {sorted(dataset)}.")
+        choice = "" if arguments.calibrate else f": choose --split {' or '.join(sorted(dataset))}"
+        raise ValueError(f"{arguments.data_dir} has no {arguments.split} images{choice}.")
     images = dataset[arguments.split]
     if arguments.split == "validation":
         check_split(arguments.model, dataset)

@@ -109,7 +109,8 @@ def find_name(image) -> str:
         return "The file"
     if isinstance(image, str | os.PathLike):
         return os.fsdecode(image)[:200]
-    return f"A {type(image).__name__}"
+    path = getattr(image, "filename", "") if isinstance(image, Image.Image) else ""  # if it was opened by its path
+    return find_name(path) if path else f"A {type(image).__name__}"
 
 
 def read_pil_image(image: Image.Image) -> Image.Image:

@@ -247,8 +247,8 @@ class AgeGenderEncoder(nn.Module):
         if len(shape) != 4 or shape[1] != self.num_channels or not pixel_values.is_floating_point():
             given = f"{pixel_values.dtype} and {shape}" if is_tensor else type(pixel_values).__name__
             raise ValueError(
-                f"pixel_values must be floats of the shape (batch, {self.num_channels}, height, width), got "
-                f'{given}: pass images through AgeGenderImageProcessor first, with return_tensors="pt".'
+                f"pixel_values must be floats of the shape (batch, {self.num_channels}, height, width), got {given}: "
+                "write model(**image_processor(images))."
             )
         # As the weights, whose dtype a float32 image processor does not know. DataParallel's copies have no parameters.
         hidden_states = pixel_values.to(next(self.parameters(), pixel_values).dtype)

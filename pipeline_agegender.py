@@ -209,8 +209,8 @@ class AgeGenderPipeline(ChunkPipeline):
             return
         self.crops_to_check = 0
         logger.warning(
-            f"{name} is not cropped as UTKFace's faces are: its face is larger, smaller, turned or not in the middle. With "
-            "detect_faces=False its age can be off by years: leave this option out, or pass crops that "
+            f"{name} is not cropped as UTKFace's faces are: its face is larger, smaller, turned or not in the middle. Without "
+            "detection its age can be off by years: leave out detect_faces=False (or --no_detection), or pass crops that "
             f"return_crops=True returns. Only the first {CHECKED_CROPS} crops are checked."
         )
 

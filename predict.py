@@ -85,7 +85,9 @@ def describe_run(arguments: argparse.Namespace, source: Source, pipe: AgeGenderP
 def read_entry(entry: Entry) -> Image.Image | ValueError:
     """Reads a picture, or returns the reason why there is none."""
     try:
-        return read_picture(entry.read())
+        picture = read_picture(entry.read())
+        picture.filename = entry.path  # by which a warning names it
+        return picture
     except READING_ERRORS as error:
         return error if isinstance(error, PhotoError) else ValueError(f"This file cannot be read: {error}")
 

@@ -7,8 +7,7 @@ import posixpath
 import unicodedata
 import warnings
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import PurePath, PurePosixPath
 from typing import NamedTuple
 
 import datasets
@@ -28,21 +27,9 @@ PREDICTED_COLUMN = "detection_score"
 class Row(NamedTuple):
     """A row of a table of labels."""
 
-    table: str  # its name
-    folder: str  # where the table is
+    table: str  # its path, with slashes
     image: str  # the path as it is written in the table, with slashes
     labels: dict
-
-
-@dataclass
-class NamedImages:
-    """What tables of labels tell about images."""
-
-    tables: list[str] = field(default_factory=list)  # that were read
-    rows: dict[str, Row] = field(default_factory=dict)  # by the path of the image
-    unusable: list[tuple[str, str]] = field(default_factory=list)  # image and reason of each other row
-    refused: list[str] = field(default_factory=list)  # a sentence for each table that was not read
-    unnamed: list[str] = field(default_factory=list)  # images without a row, if tables were read
 
 
 def is_label_file(name: str) -> bool:
@@ -51,10 +38,9 @@ def is_label_file(name: str) -> bool:
 
 def decode(data: bytes) -> str:
     """Decodes a table as spreadsheets write it: UTF-8, UTF-16 with a byte order mark, or Windows' Western European."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16")
+    is_utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("cp1252", "replace")
 
@@ -97,7 +83,7 @@ def read_label_file(name: str, data: bytes) -> list[Row]:
     check_genders(name, datasets.DatasetDict(train=table))
     labels = {label: table.features[label] for label in find_labels(table.features)}
     return [
-        Row(name, posixpath.dirname(name), row[column].strip().replace("\\", "/"), read_labels(row, labels))
+        Row(name, row[column].strip().replace("\\", "/"), read_labels(row, labels))
         for row in table.select_columns([column, *labels]).to_list()
     ]
 
@@ -122,7 +108,7 @@ class ImageFinder:
         self.by_name = {}
         for key in self.images:
             self.by_name.setdefault(posixpath.basename(key), []).append(key)
-        self.has_images = {}  # by folder
+        self.folders = {str(folder) for key in self.images for folder in PurePosixPath(key).parents}
 
     def find(self, row: Row) -> str:
         """
@@ -135,17 +121,15 @@ class ImageFinder:
         """
         if row.image in ("", "nan", "None"):
             raise ValueError("the row names no image")
-        path = os.path.normpath(os.path.join(self.root or "", row.folder, row.image))
+        folder = posixpath.dirname(row.table)
+        path = os.path.normpath(os.path.join(self.root or "", folder, row.image))
         key = make_key(PurePath(path.removeprefix(os.path.join(self.root or "", ""))).as_posix())
         if key in self.images:
             return self.images[key]
         if self.root is not None and os.path.isfile(path):
             return PurePath(os.path.relpath(path, self.root)).as_posix()
         # The images of a table in a folder of its own lie elsewhere.
-        below = f"{make_key(row.folder)}/" if row.folder else ""
-        if below not in self.has_images:
-            self.has_images[below] = any(image.startswith(below) for image in self.images)
-        below = below if self.has_images[below] else ""
+        below = f"{make_key(folder)}/" if make_key(folder) in self.folders else ""
         end = f"/{make_key(posixpath.normpath(row.image))}"
         found = [image for image in self.by_name.get(posixpath.basename(end), ()) if f"/{image}".endswith(end)]
         found = [image for image in found if image.startswith(below)]
@@ -156,33 +140,41 @@ class ImageFinder:
         return self.images[found[0]]
 
 
-def read_label_files(files: dict[str, bytes], images: Collection[str], root: str | None = None) -> NamedImages:
+class NamedImages:
     """
-    Reads tables of labels and finds the images that their rows name.
+    What tables of labels tell about the images in a folder or archive.
 
     Args:
         files: Content of each table by its path, relative to the folder or archive and with slashes.
         images, root: As in `ImageFinder`.
+
+    Attributes:
+        rows: Rows by the path of their image.
+        unusable: Image and reason of each other row.
+        tables: Paths of the tables that were read.
+        refused: A sentence for each table that was not read.
+        unnamed: Images without a row, if tables were read.
     """
-    named, finder = NamedImages(), ImageFinder(images, root)
-    for name, data in files.items():
-        try:
-            rows = read_label_file(name, data)
-        except ValueError as error:
-            named.refused.append(str(error))
-            continue
-        named.tables.append(name)
-        for row in rows:
+
+    def __init__(self, files: dict[str, bytes], images: Collection[str], root: str | None = None):
+        self.rows, self.unusable, self.tables, self.refused = {}, [], [], []
+        finder = ImageFinder(images, root)
+        for name, data in files.items():
             try:
-                path = finder.find(row)
-                if path in named.rows:
-                    raise ValueError(f"{row.table} names it again: only the first row with an image counts")
-                named.rows[path] = row
+                rows = read_label_file(name, data)
             except ValueError as error:
-                named.unusable.append((row.image, str(error)))
-    if named.tables:
-        named.unnamed = [image for image in images if image not in named.rows]
-    return named
+                self.refused.append(str(error))
+                continue
+            self.tables.append(name)
+            for row in rows:
+                try:
+                    path = finder.find(row)
+                    if path in self.rows:
+                        raise ValueError(f"{name} names it again: only the first row with an image counts")
+                    self.rows[path] = row
+                except ValueError as error:
+                    self.unusable.append((row.image, str(error)))
+        self.unnamed = [image for image in images if image not in self.rows] if self.tables else []
 
 
 def describe_label_files(parts: Iterable[NamedImages]) -> tuple[str, list[str]]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import datasets
 
-from data.label_files import NamedImages, Row, is_label_file, read_label_files
+from data.label_files import NamedImages, Row, is_label_file
 from data.labels import read_labels
 from data.tables import SPLIT_NAMES, check_genders, check_label_columns, find_split, is_parquet, load_table, read_name
 from files.archives import ARCHIVE_ERRORS, ARCHIVE_NAME, find_pictures, is_archive, read_archive
@@ -111,7 +111,7 @@ class Source:
             found = [file for file in found if not os.path.abspath(file.path).startswith(start)]
         self.in_folder, self._archives, self._others = os.path.isdir(self.data_dir), set(), PassedOver()
         self.base = (self.root if os.path.isdir(self.root) else os.path.dirname(self.root)) or "."
-        self.labelled, self.named, self._label_files = labelled, {}, []
+        self.labelled, self.named, self._label_files = labelled, {"": NamedImages({}, ())}, []
         self.files = [file for file in found if self._is_taken(file)]
         tables = [file for file in self.files if is_parquet(file.path)]
         images = [file for file in self.files if not (file.error or is_parquet(file.path))]
@@ -175,7 +175,7 @@ class Source:
             self._locate(file): file for file in self.files if not file.error and file.path not in self._archives
         }
         contents = {self._locate(file): Path(file.path).read_bytes() for file in self._label_files}
-        named = self.named[""] = read_label_files(contents, images, self.base)
+        named = self.named[""] = NamedImages(contents, images, self.base)
         if named.refused and self._label_files[0].path == self.data_dir:
             raise ValueError(named.refused[0])
         if named.tables:
@@ -184,16 +184,16 @@ class Source:
 
     def _read_label_files_in(self, path: str) -> NamedImages:
         """Reads the tables of labels in an archive."""
-        if self.labelled and path not in self.named:
+        if path not in self.named:
             contents, images = {}, []
             with suppress(*ARCHIVE_ERRORS):  # which are reported when the images are read
-                for member in read_archive(path):
+                for member in read_archive(path) if self.labelled else ():
                     if is_label_file(member.name) and not is_system_file(member.name):
                         contents[member.name] = member.read()
                     elif is_picture(member.name, partial(member.read, START_BYTES)):
                         images.append(member.name)
-            self.named[path] = read_label_files(contents, images)
-        return self.named.get(path) or NamedImages()
+            self.named[path] = NamedImages(contents, images)
+        return self.named[path]
 
     def entries(self) -> Iterator[Entry]:
         """
@@ -206,7 +206,6 @@ class Source:
         if self.table:
             yield from read_table(self.table, self.has_splits)
             return
-        named = self.named.get("", NamedImages())
         is_relative = self.in_folder or self.data_dir in (file.path for file in self._label_files)
         for file in self.files:
             place = self._locate(file)
@@ -216,8 +215,8 @@ class Source:
             elif file.path in self._archives:
                 yield from self._read_archive(file.path, place)
             else:
-                yield make_entry(name, Path(file.path).read_bytes, place, named.rows.get(place))
-        yield from refuse_rows(named)
+                yield make_entry(name, Path(file.path).read_bytes, place, self.named[""].rows.get(place))
+        yield from refuse_rows(self.named[""])
 
     def _read_archive(self, path: str, place: str) -> Iterator[Entry]:
         """Yields the images of an archive; their paths begin with its own if it is one of several."""

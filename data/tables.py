@@ -70,7 +70,7 @@ def explain_absence(source: str) -> AbstractContextManager:
         )
     return plain_errors(
         f"{source!r} is no file or folder here, and it could not be loaded from the Hub either",
-        "Give a folder of images, its .tar.gz or .zip, a table (CSV or Parquet), or a data set id.",
+        "Give a folder of images, its .tar.gz or .zip, a table (Parquet, with labels also CSV), or a data set id.",
     )
 
 

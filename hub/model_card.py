@@ -8,7 +8,6 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from metrics.results import (
     ADULT_AGES,
-    FEW_IMAGES,
     WHOLE_YEARS,
     format_hardware,
     format_value,
@@ -149,7 +148,6 @@ def write_card(folder: Path, results: dict):
     low, high = ADULT_AGES
     name = results["arguments"]["hub_model_id"] or folder.resolve().name
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    validation = results["metrics"]["validation"]
     card = ModelCard.from_template(
         make_card_data(name, results),
         template_path=TEMPLATE,
@@ -160,9 +158,7 @@ def write_card(folder: Path, results: dict):
         unit=WHOLE_YEARS if config["age_statistic"] == "median" else "",
         rows=format_rows([make_result_row(split, metrics) for split, metrics in results["metrics"].items()]),
         error_rows=format_rows([make_error_row(row) for row in results["errors"]["validation"]["by_age"]]),
-        warning=f" Few images: {warn_of_few(validation['num_images'])}"
-        if validation["num_images"] < FEW_IMAGES
-        else "",
+        warning=warn_of_few(results["metrics"]["validation"]["num_images"]),
         hardware=format_hardware(results["hardware"]),
         data=describe_data(results),
         **{key: results[key] for key in ("date", "best_epoch", "start", "is_utkface")},

@@ -5,7 +5,7 @@ import evaluate
 import numpy as np
 from scipy.special import softmax
 
-from metrics.results import ADULT_AGES, FEW_IMAGES, INTERVAL_COVERAGE, format_value, name_count, warn_of_few
+from metrics.results import ADULT_AGES, INTERVAL_COVERAGE, format_value, name_count, warn_of_few
 
 
 CUMULATIVE_SCORE_YEARS = 5
@@ -202,27 +202,20 @@ def find_changes(comparison: dict) -> tuple[list[str], list[str]]:
 def format_errors(errors: dict) -> str:
     """Returns one line of text for each age band."""
     lines = ["     ages  images    MAE   bias  gender    in interval  width"]
-    lines += [
-        f"{row['ages']:>9} {row['num_images']:>7,} {row['age_mae']:>6.2f} {row['age_bias']:>+6.2f} "
-        f"{format_value(row['gender_accuracy'], '.1%'):>7} "
-        f"{format_coverage(row):>16} {row['interval_width']:>6.1f}"
-        for row in errors["by_age"]
-    ]
+    for row in errors["by_age"]:
+        coverage = f"{format_value(row['interval_coverage'], '.1%')} ± {row['interval_standard_error']:.1%}"
+        lines.append(
+            f"{row['ages']:>9} {row['num_images']:>7,} {row['age_mae']:>6.2f} {row['age_bias']:>+6.2f} "
+            f"{format_value(row['gender_accuracy'], '.1%'):>7} "
+            f"{'–' if row['interval_coverage'] is None else coverage:>16} {row['interval_width']:>6.1f}"
+        )
     if errors["gender_calibration_error"] is not None:
         lines.append(
             f"Gender probabilities are off by {errors['gender_calibration_error']:.2%} (ECE) ± "
             f"{errors['gender_calibration_standard_error']:.2%}."
         )
-    num_images = errors["by_age"][0]["num_images"] if errors["by_age"] else 0
-    if num_images < FEW_IMAGES:
-        lines.append(f"Few images: {warn_of_few(num_images)}")
-    return "\n".join(lines)
-
-
-def format_coverage(row: dict) -> str:
-    """Returns the share of labels in the interval and its standard error, a dash where a handful of images tell nothing."""
-    error = row["interval_standard_error"]
-    return "–" if row["interval_coverage"] is None else f"{row['interval_coverage']:.1%} ± {error:.1%}"
+    lines.append(warn_of_few(errors["by_age"][0]["num_images"] if errors["by_age"] else 0))
+    return "\n".join(filter(None, lines))
 
 
 def format_metrics(metrics: dict) -> str:

@@ -112,5 +112,6 @@ def name_count(count: int, thing: str) -> str:
 
 
 def warn_of_few(num_images: int) -> str:
-    """Returns a warning about results that rest on fewer than `FEW_IMAGES` images."""
-    return f"errors by age and curves rest on {name_count(num_images, 'image')}, so differences between them may be chance."
+    """Returns a warning about results that rest on fewer than `FEW_IMAGES` images, "" if there are more."""
+    images = f"errors by age and curves rest on {name_count(num_images, 'image')}"
+    return f"Few images: {images}, so differences between them may be chance." if num_images < FEW_IMAGES else ""

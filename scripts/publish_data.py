@@ -16,7 +16,7 @@ from data.utkface import load_utkface
 from hub.errors import plain_errors, run
 from hub.model_card import HOME_PAGE
 from hub.upload import create_repo
-from metrics.results import name_count, name_data
+from metrics.results import name_data
 
 
 DATA_CARD = """---
@@ -76,7 +76,7 @@ def publish(dataset: datasets.DatasetDict, repo_id: str, source: str):
     Raises:
         ValueError: if an upload fails.
     """
-    sizes = ", ".join(name_count(len(split), f"{name} image") for name, split in dataset.items())
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.items())
     with plain_errors(f"The upload to {repo_id} failed", "Nothing is lost: the same command tries again."):
         HfApi().upload_file(
             path_or_fileobj=str(make_data_card(dataset, repo_id, source)).encode(),
@@ -87,7 +87,7 @@ def publish(dataset: datasets.DatasetDict, repo_id: str, source: str):
         )
         mixed = datasets.DatasetDict({**dataset, "train": dataset["train"].shuffle(seed=0)})
         commit = mixed.push_to_hub(repo_id, commit_message=f"Faces of {source}: {sizes}")
-    print(f"Uploaded to {commit.commit_url}: {sizes}")
+    print(f"Uploaded to {commit.commit_url}: {sizes} images")
 
 
 def main():

@@ -9,7 +9,6 @@ visitors and photos share here. The server answers with numbers, and the browser
 import math
 from copy import copy
 from functools import partial
-from pathlib import Path
 
 import gradio as gr
 from PIL import Image
@@ -21,6 +20,7 @@ from photos.reading import read_picture
 from photos.wording import RANGE, describe_gender, describe_interval, make_label
 from pipeline_agegender import AgeGenderPipeline
 from space.inference import QUEUE, find_faces
+from space.theme import read_component
 from space.tracking import SIDES, FaceTracker
 
 
@@ -34,9 +34,6 @@ ANSWER_TIMEOUT = 10  # seconds after which a frame counts as lost
 HELP = (
     "Switch on the camera to see each face with its apparent age, averaged over the last second or so. The frames go to "
     f"the server, which keeps none of them. The camera is switched off after {TIME_LIMIT // 60} minutes."
-)
-TEMPLATE, STYLE, SCRIPT = (
-    Path(__file__).with_name(f"camera.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
 )
 
 
@@ -91,9 +88,7 @@ def build_camera_tab(pipe: AgeGenderPipeline):
     gr.Markdown(HELP)
     tracker = gr.State(FaceTracker())
     camera = gr.HTML(
-        html_template=TEMPLATE,
-        css_template=STYLE,
-        js_on_load=SCRIPT,
+        **read_component("camera"),
         elem_id="live",
         side=FRAME_SIDE,
         pause=1 / MAX_FRAME_RATE,

@@ -2,7 +2,6 @@
 
 import base64
 import json
-from pathlib import Path
 
 from PIL import Image
 
@@ -19,10 +18,6 @@ PLOT_WIDTH, PLOT_HEIGHT, PLOT_FOOT = 202, 44, 14
 # Age, text and anchor of each tick; the last bar stands for all higher ages as well.
 TICKS = [(0, "0", "start"), *((age, str(age), "middle") for age in (20, 40, 60, 80)), (100, "100+", "end")]
 
-# For gr.HTML: Handlebars and CSS. Crops are files, so that they are deleted with the uploads.
-ANSWER_TEMPLATE = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-CARDS_STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
-
 
 def make_answer(picture: Image.Image, faces: list[dict]) -> dict:
     """
@@ -34,7 +29,7 @@ def make_answer(picture: Image.Image, faces: list[dict]) -> dict:
             `picture` may be a reduction.
 
     Returns:
-        The value for `ANSWER_TEMPLATE`. The links hold the tables themselves.
+        The value for face_cards.html. Crops are files, so that they are deleted with the uploads; the links hold the tables.
     """
     numbers = [{name: value for name, value in face.items() if name != "crop"} for face in faces]
     links = make_link("faces.csv", "text/csv", "Save as CSV", to_csv(make_face_rows("photo", faces)))
@@ -52,7 +47,7 @@ def make_answer(picture: Image.Image, faces: list[dict]) -> dict:
 
 
 def make_card(number: int, face: dict, width: int, height: int) -> dict:
-    """Returns the values of a face in `ANSWER_TEMPLATE`; `width` and `height` are those of the file, in pixels."""
+    """Returns the values of a face in face_cards.html; `width` and `height` are those of the file, in pixels."""
     xmin, ymin, xmax, ymax = face["box"].values()
     sides = {"left": xmin / width, "top": ymin / height, "right": 1 - xmax / width, "bottom": 1 - ymax / height}
     return {

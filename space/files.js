@@ -13,9 +13,9 @@ function add(parent, tag, properties) {
 function addLine(body, line) {
   const row = body.insertRow(), picture = row.insertCell();
   if (line.image) add(picture, 'img', {src: line.image, alt: ''});
-  const heading = add(row, 'th', {scope: 'row', title: line.head + line.tail});
-  const name = add(heading, 'span', {className: 'name'});
-  for (const textContent of [line.head, line.tail]) add(name, 'span', {textContent});
+  const heading = add(row, 'th', {scope: 'row', title: line.name}), name = add(heading, 'span', {className: 'name'});
+  // A narrow screen shortens the first part.
+  for (const textContent of [line.name.slice(0, -12), line.name.slice(-12)]) add(name, 'span', {textContent});
   if (line.face) add(heading, 'span', {className: 'face', textContent: `face ${line.face}`});
   if (line.text) {
     add(row, 'td', {colSpan: 3, className: line.failed ? 'failed' : '', textContent: line.text});

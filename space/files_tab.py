@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import gradio as gr
 from PIL import Image, ImageOps
@@ -18,18 +17,15 @@ from photos.wording import RANGE, describe_counts, describe_gender, describe_int
 from pipeline_agegender import AgeGenderPipeline
 from space.face_cards import make_link
 from space.inference import FILES_QUEUE, find_faces, find_upload
+from space.theme import read_component
 
 
 HELP = "Up to 1,000 photos at once, and 100 MB a file."
 CANCELLED = "Cancelled. The table and its CSV hold what was done."
 NO_FILES = "Choose files first: photos, or zip archives of photos."
 NO_FACE = "No face was found."
-TAIL = 12  # characters at the end of a name that every screen shows
 THUMBNAIL_SIDE = 64  # pixels
 SECONDS_BETWEEN_UPDATES = 1.0
-TEMPLATE, STYLE, SCRIPT = (
-    Path(__file__).with_name(f"files.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
-)
 # A button that is disabled while it has the keyboard's focus would lose it.
 MOVE_FOCUS = """() => {
   if (document.activeElement?.id === "cancel") document.getElementById("start").focus({preventScroll: true});
@@ -47,13 +43,13 @@ def fill_table(pipe: AgeGenderPipeline, files: list[dict] | None) -> Iterator[tu
         if isinstance(picture, ValueError):
             rows.append(make_unreadable_row(name, picture))
             is_note = isinstance(picture, Note)
-            (notes if is_note else failures).append(split_name(name) | {"text": str(picture), "failed": not is_note})
+            (notes if is_note else failures).append({"name": name, "text": str(picture), "failed": not is_note})
         else:
             faces = find_faces(pipe, picture, return_crops=True)
             rows += make_face_rows(name, faces)
             found += make_lines(name, faces)
             if not faces:
-                faceless.append(split_name(name) | {"text": NO_FACE, "image": make_thumbnail(picture)})
+                faceless.append({"name": name, "text": NO_FACE, "image": make_thumbnail(picture)})
         if time.monotonic() - shown_at >= SECONDS_BETWEEN_UPDATES:
             yield show_progress(done, total), make_table(rows, failures, notes, faceless, found)
             shown_at = time.monotonic()
@@ -71,16 +67,11 @@ def make_table(rows: list[dict], *groups: list[dict]) -> dict:
     return {"groups": groups, "download": make_link("faces.csv", "text/csv", "Save as CSV", to_csv(rows))}
 
 
-def split_name(name: str) -> dict:
-    """Returns the two parts of a name, of which a narrow screen shortens the first."""
-    return {"head": name[:-TAIL], "tail": name[-TAIL:]}
-
-
 def make_lines(name: str, faces: list[dict]) -> list[dict]:
     """Returns a line of the table for each face of a photo."""
     return [
-        split_name(name)
-        | {
+        {
+            "name": name,
             "face": number if len(faces) > 1 else None,
             "image": make_thumbnail(face["crop"]),
             "age": f"{face['age']:.0f}",
@@ -107,8 +98,9 @@ def build_files_tab(pipe: AgeGenderPipeline):
     with gr.Row():
         start = gr.Button("Start", variant="primary", interactive=False, elem_id="start")
         cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
-    summary = gr.HTML(HELP, css_template=STYLE, elem_classes="announced")
-    table = gr.HTML(html_template=TEMPLATE, css_template=STYLE, js_on_load=SCRIPT, range_name=RANGE, label="Faces")
+    component = read_component("files")
+    summary = gr.HTML(HELP, css_template=component["css_template"], elem_classes="announced")
+    table = gr.HTML(**component, range_name=RANGE, label="Faces")
     private = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
     files.change(lambda files: gr.update(interactive=bool(files)), files, start, preprocess=False, **private)
     starting = start.click(lambda: (gr.update(interactive=True), None), None, [cancel, table], **private)

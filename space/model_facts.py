@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from hub.model_card import HOME_PAGE
-from metrics.results import ADULT_AGES, FEW_IMAGES, GENDERS, WHOLE_YEARS, format_value, name_count, warn_of_few
+from metrics.results import ADULT_AGES, GENDERS, WHOLE_YEARS, format_value, name_count, warn_of_few
 
 
 TRAINING_FILE = "train_results.json"
@@ -108,11 +108,6 @@ def describe_use(model: str, revision: str | None) -> str:
     return (f"{where}:\n" if is_own else "") + SNIPPET.format("." if is_own else model, "")
 
 
-def count_epochs(training: dict) -> int:
-    """Returns the number of epochs; a history may begin with epoch 0, the initial weights."""
-    return sum(row["epoch"] > 0 for row in training.get("history") or [])
-
-
 def describe_training_data(training: dict) -> str:
     """Describes the training data and the duration of a training in Markdown."""
     if not training:
@@ -129,7 +124,7 @@ def describe_training_data(training: dict) -> str:
     if images.get("validation"):
         text += f" Another {images['validation']:,} were kept back to measure it."
     if training.get("training_seconds") and training.get("date"):
-        epochs = name_count(count_epochs(training), "epoch")
+        epochs = name_count((training.get("history") or [{"epoch": 0}])[-1]["epoch"], "epoch")
         minutes = name_count(round(training["training_seconds"] / 60), "minute")
         text += f" That took {minutes} for {epochs} and ended on {training['date']}."
     return text
@@ -146,9 +141,9 @@ def describe_metrics(metrics: dict, age_statistic: str | None = None) -> str:
         rows.append(f"| {name} | {every} | {adults} |")
     intro = "Measured on validation images, which are not trained on; some of them chose the epoch of these weights."
     notes = [WHOLE_YEARS] if age_statistic == "median" else []
-    if (metrics.get("num_images") or FEW_IMAGES) < FEW_IMAGES:
-        notes.append(f"Few images: {warn_of_few(metrics['num_images'])}")
-    return "\n".join([intro, "", *rows, *([""] if notes else []), *notes])
+    if metrics.get("num_images"):
+        notes.append(warn_of_few(metrics["num_images"]))
+    return "\n".join([intro, "", *rows, "", *notes])
 
 
 def make_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -198,7 +193,7 @@ def describe_curves(training: dict) -> str:
     history, arguments = training.get("history") or [], training.get("arguments") or {}
     if not history:
         return "There is no record of it beside these weights."
-    epochs = name_count(count_epochs(training), "epoch")
+    epochs = name_count(history[-1]["epoch"], "epoch")
     text = f"The curves cover only the last training, the {epochs} that gave these weights."
     if arguments.get("from_scratch"):
         return f"{text} It began with random weights."

@@ -8,8 +8,9 @@ import gradio as gr
 
 from image_reading import is_data
 from pipeline_agegender import AgeGenderPipeline
-from space.face_cards import ANSWER_TEMPLATE, CARDS_STYLE, make_answer
+from space.face_cards import make_answer
 from space.inference import ADDRESS_QUEUE, QUEUE, find_faces, read_source
+from space.theme import read_component
 from space.uploads import find_own_folder, make_file
 
 
@@ -23,35 +24,6 @@ EXAMPLES = {
     "portraits/group.jpg": "All four in one picture",
     "portraits/mae-jemison.jpg": "Hard: Mae Jemison, about 36, is read as 18",
 }
-EXAMPLES_TEMPLATE = """
-<ul class="examples" aria-label="Examples">{{#each value}}
-<li><button type="button"><img src="{{this.file.url}}" alt=""/><span>{{this.caption}}</span></button></li>
-{{/each}}</ul>
-<p>Portraits by NASA, in the public domain.</p>
-"""
-EXAMPLES_STYLE = """
-.examples { display: grid; grid-template-columns: repeat(6, minmax(0, 120px)); gap: 10px; margin: 0; padding: 0;
-    list-style: none; }
-@media (max-width: 640px) { .examples { grid-template-columns: repeat(3, 1fr); } }
-button { display: block; width: 100%; font-size: 0.85rem; line-height: 1.3; text-align: left; border-radius: 8px; }
-button:is(:hover, :focus-visible) { outline: 3px solid var(--color-accent); outline-offset: 2px; }
-img { width: 100%; aspect-ratio: 1; object-fit: cover; margin-bottom: 4px; border-radius: 8px; }
-p { margin-top: 8px; font-size: 0.85rem; color: var(--body-text-color-subdued); }
-"""
-# An example is chosen by its position. Gradio's button for an upload removes the photo and opens no dialog; it is still needed
-# to bring back the input for files after the camera or the clipboard.
-LISTEN_TO_EXAMPLES = """
-element.addEventListener("click", ({target}) => {
-  const index = [...element.querySelectorAll("button")].indexOf(target.closest("button"));
-  if (index >= 0) trigger("select", {index});
-});
-const photo = document.getElementById("photo"), find = () => photo.querySelector("input[type=file]");
-photo.addEventListener("click", (event) => {
-  if (!event.target.closest("[aria-label='Upload file']")) return;
-  if (find()) event.stopPropagation();
-  setTimeout(() => find().click(), 100);
-}, true);
-"""
 MAX_ADDRESS_CHARACTERS = 3_000_000  # a data: address holds the photo
 
 NO_FACE = (
@@ -118,7 +90,7 @@ def count_faces(count: int) -> str:
 
 
 def copy_examples() -> list[dict]:
-    """Copies the examples to where photos are read from; returns the value for `EXAMPLES_TEMPLATE`."""
+    """Copies the examples to where photos are read from; returns the value for examples.html."""
     return [
         {"file": make_file(shutil.copy(ASSETS / name, find_own_folder())), "caption": caption}
         for name, caption in EXAMPLES.items()
@@ -140,9 +112,7 @@ def build_inputs() -> tuple[gr.Image, gr.Textbox]:
         files,
         label="Examples",
         elem_id="examples",
-        html_template=EXAMPLES_TEMPLATE,
-        css_template=EXAMPLES_STYLE,
-        js_on_load=LISTEN_TO_EXAMPLES,
+        **read_component("examples"),
         apply_default_css=False,
     )
     address = gr.Textbox(
@@ -160,16 +130,6 @@ def build_inputs() -> tuple[gr.Image, gr.Textbox]:
     return photo, address
 
 
-def build_answer() -> tuple[gr.Markdown, gr.HTML, gr.Button]:
-    """Builds the sentence, the photo with its cards, and the button that takes the whole picture as one face."""
-    summary = gr.Markdown(elem_classes="announced")
-    whole = gr.Button("Treat the whole picture as one face", visible=False)
-    answer = gr.HTML(
-        label="Ages and genders", html_template=ANSWER_TEMPLATE, css_template=CARDS_STYLE, js_on_load=LISTEN_TO_ANSWER
-    )
-    return summary, answer, whole
-
-
 def build_photo_tab(pipe: AgeGenderPipeline):
     """Builds the tab."""
     source = gr.State()
@@ -177,7 +137,9 @@ def build_photo_tab(pipe: AgeGenderPipeline):
         with gr.Column(min_width=300):
             photo, address = build_inputs()
         with gr.Column(min_width=300, elem_id="answer"):
-            summary, answer, whole = build_answer()
+            summary = gr.Markdown(elem_classes="announced")
+            whole = gr.Button("Treat the whole picture as one face", visible=False)
+            answer = gr.HTML(label="Ages and genders", **read_component("face_cards"), js_on_load=LISTEN_TO_ANSWER)
     # preprocess=False passes the file as it was uploaded: gr.Image would open it, and give no sentence if it cannot.
     for trigger, value, takes_whole, queue in (
         (photo.change, photo, False, QUEUE),

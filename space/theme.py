@@ -1,5 +1,7 @@
 """The texts and the look of the page."""
 
+from pathlib import Path
+
 import gradio as gr
 
 
@@ -50,3 +52,10 @@ CSS = """
 #answer .html-container, #examples .html-container { padding: 0 }
 #photo img { max-height: 380px; object-fit: contain }
 """
+
+
+def read_component(name: str) -> dict[str, str]:
+    """Returns the arguments of `gr.HTML` that the files `name.html`, `.css` and `.js` hold, of those that there are."""
+    kinds = {"html_template": "html", "css_template": "css", "js_on_load": "js"}
+    files = {argument: Path(__file__).with_name(f"{name}.{kind}") for argument, kind in kinds.items()}
+    return {argument: file.read_text(encoding="utf-8") for argument, file in files.items() if file.exists()}

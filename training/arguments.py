@@ -13,20 +13,14 @@ from metrics.age_gender import HIGHER_IS_BETTER
 
 
 # Defaults of the arguments that depend on the start: face-pretrained or random weights, and a trained model.
-FULL_TRAINING = {
-    "num_train_epochs": 10,
-    "per_device_train_batch_size": 64,
-    "learning_rate": 1e-3,
-    "freeze_batch_norm": False,
-    "teacher_weight": 0.5,
+DEFAULTS = {
+    "num_train_epochs": (10, 3),
+    "per_device_train_batch_size": (64, 16),
+    "learning_rate": (1e-3, 1e-4),
+    "freeze_batch_norm": (False, True),
+    "teacher_weight": (0.5, 0.85),
 }
-FINE_TUNING = {
-    "num_train_epochs": 3,
-    "per_device_train_batch_size": 16,
-    "learning_rate": 1e-4,
-    "freeze_batch_norm": True,
-    "teacher_weight": 0.85,
-}
+FULL_TRAINING, FINE_TUNING = ({name: pair[start] for name, pair in DEFAULTS.items()} for start in range(2))
 # The names of transformers.get_scheduler that need no further argument.
 SCHEDULERS = ("linear", "cosine", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt")
 

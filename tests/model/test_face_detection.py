@@ -173,7 +173,7 @@ def test_pictures_shown_to_the_network_are_bounded(detector, size):
 
 def test_a_printed_page_holds_no_face(detector, monkeypatch):
     """The first pass finds candidates, which the second one rejects."""
-    picture = Image.fromarray(page()).convert("RGB").resize((1280, 637))
+    picture = Image.fromarray(page()).convert("RGB").resize((960, 478))
     assert detector.detect(picture) == []
     monkeypatch.setattr(FaceDetector, "_check_candidate", lambda self, image, candidate: candidate)
     assert FaceDetector().detect(picture, threshold=0.5)

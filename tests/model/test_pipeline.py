@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import io
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -214,7 +215,8 @@ def test_truncated_picture_is_named(tmp_path, portrait):
     path = tmp_path / "cut.jpg"
     portrait.save(path)
     path.write_bytes(path.read_bytes()[:2000])
-    for picture, name in ((path, "cut.jpg"), (Image.open(path), "A JpegImageFile")):
+    content = io.BytesIO(path.read_bytes())
+    for picture, name in ((path, "cut.jpg"), (Image.open(path), "cut.jpg"), (Image.open(content), "A JpegImageFile")):
         with pytest.raises(ValueError, match=f"{name} cannot be read as an image"):
             to_rgb(picture)
 

@@ -64,12 +64,13 @@ def test_sizes_of_batches_and_parts_do_not_matter(run_predict, folder, expected,
     assert list(list_unreadable(tmp_path)) == [BROKEN]
 
 
-def test_pictures_that_are_faces(run_predict, folder, pictures, estimator, tmp_path):
+def test_pictures_that_are_faces(run_predict, folder, pictures, estimator, tmp_path, caplog):
     rows = run_predict(folder, "--no_detection", output="faces.csv")
     assert [row["file"] for row in rows][1:] == ["Größe 🎂.png", "nobody.webp", "sub/1.jpg", "sub/a/1.jpg"]
     alone = make_face_rows("", estimator(Image.open(io.BytesIO(pictures["nobody.webp"])), detect_faces=False))[0]
     assert rows[2]["age"] == pytest.approx(alone["age"], abs=0.11) and rows[2]["detection_score"] is None
     assert list(list_unreadable(tmp_path, "faces.csv")) == [BROKEN]
+    assert f"{min(pictures)} is not cropped as UTKFace's faces are" in caplog.text
 
 
 def test_only_few_pictures_are_in_memory(run_predict, tmp_path, monkeypatch):

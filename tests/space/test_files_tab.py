@@ -31,7 +31,7 @@ def read_csv(table: dict) -> str:
 
 
 def read_names(lines: list[dict]) -> list[str]:
-    return [line["head"] + line["tail"] for line in lines]
+    return [line["name"] for line in lines]
 
 
 def test_table_has_a_line_for_each_face_and_each_bad_file(uploads):

@@ -3,8 +3,8 @@
 import argparse
 import ast
 import doctest
+import importlib
 import re
-import runpy
 import shlex
 import sys
 from collections.abc import Iterator
@@ -141,7 +141,7 @@ def parses(program: str, words: list[str], patch) -> bool:
         context.setattr(argparse.ArgumentParser, "parse_known_args", parse)
         context.setattr(sys, "argv", [program, *words])
         try:
-            runpy.run_module(program, run_name="__main__")
+            importlib.import_module(program).main()
         except Parsed:
             return True
         except SystemExit as stop:
