@@ -21,7 +21,7 @@ from metrics.age_gender import (
 )
 from metrics.calibration import apply_calibration, calibrate, find_calibration
 from metrics.prediction import compute_metrics, compute_predictions
-from metrics.results import compute_weights_sha256, describe_machine, name_paths
+from metrics.results import compute_weights_sha256, describe_machine, name_count, name_paths
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
 from training.arguments import Arguments, TrainArguments
@@ -99,7 +99,7 @@ def export(
     print(text)
     if comparison:
         choosers = ", which also chose the epoch" * (compared == "validation")
-        print(f"Before and after training, on the {len(before['ages']):,} {compared} images{choosers}:")
+        print(f"Before and after training, on the {name_count(len(before['ages']), f'{compared} image')}{choosers}:")
         print(format_comparison(comparison))
         print(describe_gain(comparison, state.best_epoch, train))
 
