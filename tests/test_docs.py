@@ -136,5 +136,7 @@ def test_table_of_trials_of_fine_tuning_shows_the_recorded_figures():
     trials = json.loads((ROOT / "experiments" / "fine_tuning_trials.json").read_text(encoding="utf-8"))["trials"]
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     for trial in trials:
-        cells = [f"{change:+.2f} ± {error:.2f}".replace("-", "−") for change, error in (trial["own"], trial["utkface"])]
+        cells = [
+            f"{change:+.2f} ± {error:.2f}".replace("-", "−") for change, error in (trial["own"], trial["utkface"])
+        ]
         assert f"| {trial['kind']} | {trial['name']} | {' | '.join(cells)} |" in text
