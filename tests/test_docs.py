@@ -140,3 +140,14 @@ def test_table_of_trials_of_fine_tuning_shows_the_recorded_figures():
             f"{change:+.2f} ± {error:.2f}".replace("-", "−") for change, error in (trial["own"], trial["utkface"])
         ]
         assert f"| {trial['kind']} | {trial['name']} | {' | '.join(cells)} |" in text
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/training.md"])
+def test_lines_of_a_log_are_those_that_were_printed(page):
+    log = (ROOT / "experiments" / "fine_tuning.log").read_text(encoding="utf-8").splitlines()
+    (block,) = re.findall(
+        r"\n\n((?:    .*\n)*    Before training.*\n(?:    .*\n)*)", (ROOT / page).read_text(encoding="utf-8")
+    )
+    for line in block.splitlines():
+        start = line[4:].removesuffix("…").rstrip(", ")
+        assert any(printed.startswith(start) for printed in log), line
