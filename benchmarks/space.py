@@ -218,7 +218,7 @@ def main():
     parser.add_argument("--visitors", type=int, default=64, help="Visitors at once.")
     parser.add_argument("--requests", type=int, default=1000, help="Requests one after the other.")
     parser.add_argument("--photos", type=int, default=500, help="Photos in one zip.")
-    parser.add_argument("--parts", nargs="+", help="Measure only these; the others stay as they are in --output.")
+    parser.add_argument("--parts", nargs="+", help="Measure only these; with --overwrite, --output keeps its others.")
     arguments = parser.parse_args()
     figures = (
         json.loads(arguments.output.read_text(encoding="utf-8"))

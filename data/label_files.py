@@ -142,7 +142,7 @@ class ImageFinder:
 
 class NamedImages:
     """
-    What tables of labels tell about the images in a folder or archive.
+    Reads the tables of labels in a folder or archive, and finds the images that they name.
 
     Args:
         files: Content of each table by its path, relative to the folder or archive and with slashes.

@@ -88,7 +88,7 @@ class Source:
 
     Attributes:
         passed_over: Names of the files that are no images; complete once `entries` has been iterated.
-        named: What tables of labels tell, by the path of their archive, "" for those in none; complete likewise.
+        named: The images that tables of labels name, by the path of their archive, "" for those in none; complete likewise.
 
     Raises:
         ValueError: if the path is none of these, or if images and tables are mixed and `labelled` is False.
