@@ -108,11 +108,7 @@ def build_inputs() -> tuple[gr.Image, gr.Textbox]:
     )
     files = copy_examples()
     examples = gr.HTML(
-        files,
-        label="Examples",
-        elem_id="examples",
-        **read_component("examples"),
-        apply_default_css=False,
+        files, label="Examples", elem_id="examples", **read_component("examples"), apply_default_css=False
     )
     address = gr.Textbox(
         label="Address of a photo",

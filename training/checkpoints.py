@@ -59,11 +59,13 @@ def choose_checkpoint(output_dir: Path, wanted: str | None) -> Path | None:
             or replace other weights.
     """
     present = find_checkpoints(output_dir).values()
-    if wanted is None and (present or (output_dir / "model.safetensors").exists()):
-        held, remedy = (
-            ("checkpoints", "resume it with --resume_from_checkpoint latest, or ") if present else ("weights", "")
+    if wanted is None and present:
+        raise ValueError(
+            f"{output_dir} holds checkpoints of another training: resume it with --resume_from_checkpoint latest, or "
+            "choose another --output_dir."
         )
-        raise ValueError(f"{output_dir} holds {held} of another training: {remedy}choose another --output_dir.")
+    if wanted in (None, "latest") and not present and (output_dir / "model.safetensors").exists():
+        raise ValueError(f"{output_dir} holds weights of another training: choose another --output_dir.")
     if wanted in (None, "latest"):
         return next((folder for folder in reversed(present) if not find_damage(folder)), None)
     if not Path(wanted).is_dir():

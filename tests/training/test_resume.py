@@ -201,8 +201,9 @@ def test_a_new_training_does_not_mix_with_the_checkpoints_of_another(run_train, 
     assert folder.exists()
     folder.rmdir()
     (tmp_path / "model.safetensors").touch()
-    with pytest.raises(ValueError, match="holds weights of another training: choose another --output_dir"):
-        run_train(tmp_path)
+    for wanted in (None, "latest"):
+        with pytest.raises(ValueError, match="holds weights of another training: choose another --output_dir"):
+            run_train(tmp_path, resume_from_checkpoint=wanted)
 
 
 @pytest.mark.parametrize(
