@@ -121,7 +121,7 @@ def describe_training_data(training: dict) -> str:
         names = ", ".join(f"`{name}`" for name in arguments.get("extra_data") or [])
         text += f" and {name_count(training['extra_images'], 'further face')} with ages" + f" ({names})" * bool(names)
     if arguments.get("teacher"):
-        text += f", and on the answers of {name_count(len(arguments['teacher']), 'other model')}"
+        text += f", and on the answers of {name_count(len(arguments['teacher']), 'earlier model')}"
     text += "."
     if images.get("validation"):
         text += f" Another {images['validation']:,} were kept back to measure it."

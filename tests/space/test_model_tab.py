@@ -207,8 +207,8 @@ def test_page_says_what_the_curves_cover_and_what_came_before():
     assert describe_training_data(training).endswith("weights that had been trained before (`first`).")
 
 
-@pytest.mark.parametrize(("teachers", "words"), [(["a"], "1 other model."), (["a", "b"], "2 other models.")])
-def test_other_models_are_counted_in_words(teachers, words):
+@pytest.mark.parametrize(("teachers", "words"), [(["a"], "1 earlier model."), (["a", "b"], "2 earlier models.")])
+def test_earlier_models_are_counted_in_words(teachers, words):
     assert words in describe_training_data(TRAINING | {"arguments": {"teacher": teachers}})
 
 
