@@ -14,7 +14,11 @@ class OutputParser(argparse.ArgumentParser):
 
     def __init__(self, **options):
         super().__init__(allow_abbrev=False, **options)
-        self.add_argument("--overwrite", action="store_true", help="Replace an output that exists.")
+        self.add_argument(
+            "--overwrite",
+            action="store_true",
+            help="Replace an output that exists; in a folder, files of the same names.",
+        )
         self._outputs = []
 
     def add_output(self, name: str = "--output", **options):

@@ -80,6 +80,7 @@ def main():
     rows = list(crop_faces(source, arguments.output_dir, counts))
     if not rows:
         raise ValueError(f"No face was found in {arguments.data_dir}, so nothing was written.")
+    (arguments.output_dir / "metadata.csv").unlink(missing_ok=True)  # the labels of an earlier call
     if any(len(row) > 1 for row in rows):
         with open(arguments.output_dir / "metadata.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, max(rows, key=len))

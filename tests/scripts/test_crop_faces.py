@@ -50,6 +50,10 @@ def test_labels_of_a_table_go_with_the_crops(photos, tmp_path, monkeypatch):
     (entry,) = Source(tmp_path / "faces").entries()
     assert (entry.path, entry.labels["age"], entry.labels["gender"]) == ("validation/eileen.jpg", "36", "woman")
     assert entry.split == "validation"
+    (photos / "validation.csv").unlink()  # the labels are in the names now
+    (photos / "eileen.jpg").rename(photos / "36_female_eileen.jpg")
+    run(monkeypatch, photos, "--output_dir", tmp_path / "faces", "--overwrite")
+    assert not (tmp_path / "faces" / "metadata.csv").exists()
 
 
 def test_crops_stay_in_the_output_folder(photos, tmp_path, monkeypatch):
