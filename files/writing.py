@@ -14,11 +14,7 @@ class OutputParser(argparse.ArgumentParser):
 
     def __init__(self, **options):
         super().__init__(allow_abbrev=False, **options)
-        self.add_argument(
-            "--overwrite",
-            action="store_true",
-            help="Replace an output that exists; in a folder, files of the same names.",
-        )
+        self.add_argument("--overwrite", action="store_true", help="Replace an output that exists, file by file.")
         self._outputs = []
 
     def add_output(self, name: str = "--output", **options):

@@ -127,7 +127,7 @@ def describe_training_data(training: dict) -> str:
         text += f" Another {images['validation']:,} were kept back to measure it."
     if training.get("training_seconds") and training.get("date"):
         epochs = name_count((training.get("history") or [{"epoch": 0}])[-1]["epoch"], "epoch")
-        minutes = name_count(round(training["training_seconds"] / 60), "minute")
+        minutes = name_count(max(1, round(training["training_seconds"] / 60)), "minute")
         text += f" That took {minutes} for {epochs} and ended on {training['date']}."
     if arguments.get("from_scratch"):
         text += " It began with random weights."

@@ -136,6 +136,7 @@ def test_sentences_carry_the_numbers(folder):
         in text
     )
     assert "10 minutes for 2 epochs" in text and text.count("random weights") == 1
+    assert "1 minute for 2 epochs" in describe_training_data(TRAINING | {"training_seconds": 20})
     assert "| mean error, years | 4.13 | 4.65 |" in text and "| gender as labelled | – | 97.8% |" in text
     assert "gender at 0–3 years: 63.8% of its answers there are as labelled, 95.0% at all ages" in text
     assert "76–120 years too young, by 3.9 years on average; only 111 of the 1,111 images" in text
