@@ -106,8 +106,9 @@ def describe_use(model: str, revision: str | None) -> str:
         return SNIPPET.format(model, f', revision="{revision}"' if revision else "")
     space = os.environ.get("SPACE_ID")
     where = f"In a clone of `{SITE}/spaces/{space}`" if space else "In the folder of this page"
-    is_own = Path(model).resolve() == FOLDER
-    return (f"{where}:\n" if is_own else "") + SNIPPET.format("." if is_own else model, "")
+    if Path(model).resolve() == FOLDER:
+        return f"{where}:\n{SNIPPET.format('.', '')}"
+    return f"Beside the folder of the weights:\n{SNIPPET.format(Path(model).resolve().name, '')}"
 
 
 def describe_training_data(training: dict) -> str:

@@ -239,7 +239,8 @@ def test_links_say_what_the_weights_may_be_used_for():
     ("model", "revision", "start"),
     [
         (".", None, 'pipeline("age-gender-estimation", model=".", trust'),
-        (str(ROOT), None, 'pipeline("age-gender-estimation", model=".", trust'),  # no path of the server is shown
+        (str(ROOT), None, 'pipeline("age-gender-estimation", model=".", trust'),
+        (str(ROOT / "configs"), None, 'model="configs", trust'),  # no path of the server is shown
         ("me/model", None, 'pipeline("age-gender-estimation", model="me/model", trust'),
         ("me/model", "v1", 'pipeline("age-gender-estimation", model="me/model", revision="v1", trust'),
     ],

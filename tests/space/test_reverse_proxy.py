@@ -174,7 +174,7 @@ def visit_all_tabs(page, url: str, folder):
     upload(page, ASTRONAUT)
     page.locator(".file-preview tr").filter(has_text=re.compile(r"astronaut\s*\.jpg")).wait_for()
     page.get_by_role("button", name="Start").click()
-    page.get_by_text("1 file, 1 face.").wait_for()
+    page.get_by_text("1 picture: 1 face.").wait_for()
     with page.expect_download() as download:
         page.get_by_role("link", name="Save as CSV").last.click()
     assert "astronaut.jpg,1," in download.value.path().read_text()
@@ -192,6 +192,7 @@ def visit_all_tabs(page, url: str, folder):
         page.wait_for_function("picture => picture.naturalWidth > 0", arg=picture.element_handle())
 
     page.get_by_role("button", name="Use via API").click()
+    page.get_by_text("MCP", exact=True).click()
     page.get_by_text(f"{url}/gradio_api/mcp/").first.wait_for()
     page.get_by_text("cURL", exact=True).click()
     page.get_by_text(f"{url}/gradio_api/call/predict_url").first.wait_for()

@@ -196,8 +196,8 @@ def test_neither_disk_nor_memory_keeps_what_was_sent(tmp_path):
         while read_memory(process) > before + 200 and time.monotonic() < deadline:
             time.sleep(0.1)
         assert read_memory(process) <= before + 200
-        # One upload and two answers; the portrait was there before, as an example.
-        assert len(list_files(folder) - first) == 3
+        # Two uploads and two answers.
+        assert len(list_files(folder) - first) == 4
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 0
     assert not list_files(own) and not folder.exists()
