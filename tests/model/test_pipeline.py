@@ -16,7 +16,7 @@ import face_detection
 from face_detection import DetectedFace, FaceDetector
 from image_processing_agegender import AgeGenderImageProcessor
 from image_reading import to_rgb
-from pipeline_agegender import CHECKED_CROPS, AgeGenderPipeline, sort_in_rows
+from pipeline_agegender import AgeGenderPipeline, sort_in_rows
 from tests.support.models import make_model
 
 
@@ -368,45 +368,6 @@ def test_options_that_cannot_be_are_refused(estimator, portrait, options):
     ((name, value),) = options.items()
     with pytest.raises(ValueError, match=f"{name} must be .*, got {value!r}"):
         estimator(portrait, **options)
-
-
-@pytest.fixture
-def fresh(estimator) -> AgeGenderPipeline:
-    """A pipeline that has not checked a crop yet."""
-    return AgeGenderPipeline(model=estimator.model, image_processor=estimator.image_processor)
-
-
-def count_warnings(caplog) -> int:
-    return sum("is not cropped as UTKFace's faces are" in record.message for record in caplog.records)
-
-
-def test_crops_of_the_pipeline_are_not_reported(fresh, portrait, noise, caplog):
-    (face,) = fresh(portrait, return_crops=True)
-    fresh([face["crop"], noise], detect_faces=False)
-    assert count_warnings(caplog) == 0
-
-
-@pytest.mark.parametrize(
-    "recrop",
-    [
-        lambda photo: photo,
-        lambda photo: photo.crop((140, 42, 308, 210)),
-        lambda photo: photo.crop((188, 90, 256, 158)),
-        lambda photo: photo.crop((146, 68, 258, 180)),
-        lambda photo: photo.rotate(20, center=(222, 124)).crop((166, 68, 278, 180)),
-        lambda photo: photo.crop((166, 20, 278, 228)),
-    ],
-    ids=["whole photo", "wider", "narrower", "to the side", "turned", "of another shape"],
-)
-def test_other_crops_are_reported_once(fresh, photo, caplog, recrop):
-    fresh([recrop(photo)] * 2, detect_faces=False)
-    assert count_warnings(caplog) == 1
-
-
-def test_only_the_first_crops_are_checked(fresh, photo, noise, caplog):
-    fresh([noise] * CHECKED_CROPS, detect_faces=False)
-    fresh(photo, detect_faces=False)
-    assert count_warnings(caplog) == 0
 
 
 def test_half_precision_model(estimator, portrait, faces):
