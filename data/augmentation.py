@@ -78,6 +78,7 @@ def build_transforms(arguments: AugmentationArguments, height: int) -> list[nn.M
         scale=(1 - arguments.scale, 1 + arguments.scale) if arguments.scale else None,
         p=1.0,
     )
+    kernel = 2 * (height // 10) + 1  # two and a half of the largest standard deviations to each side
     # No hue: kornia's HSV conversion takes longer than all other transforms.
     color = K.ColorJiggle(arguments.color, arguments.color, arguments.color, 0.0, p=0.8)
     transforms = [
@@ -85,7 +86,7 @@ def build_transforms(arguments: AugmentationArguments, height: int) -> list[nn.M
         (arguments.rotation or arguments.scale or arguments.shift, affine),
         (arguments.color, color),
         (arguments.grayscale, K.RandomGrayscale(p=arguments.grayscale)),
-        (arguments.blur, K.RandomGaussianBlur((7, 7), (0.3, max(0.6, height / 64)), p=arguments.blur)),
+        (arguments.blur, K.RandomGaussianBlur((kernel, kernel), (0.3, max(0.6, height / 25)), p=arguments.blur)),
         (arguments.jpeg, K.RandomJPEG((30.0, 90.0), p=arguments.jpeg)),
         (arguments.erasing, K.RandomErasing(scale=(0.02, 0.15), p=arguments.erasing)),
     ]
