@@ -34,6 +34,7 @@ CUSTOM_PIPELINES = {TASK: {"impl": "pipeline_agegender.AgeGenderPipeline", "pt":
 RANGES = (
     ("at least 1", lambda number: number >= 1, ("num_channels", "image_size", "age_head_sizes", "gender_head_sizes")),
     ("at least 1", lambda number: number >= 1, ("hidden_sizes", "depths", "strides", "kernel_sizes", "pool_sizes")),
+    ("at least 1", lambda number: number >= 1, ("expansions",)),
     ("at least 2, for ages 0 and 1", lambda number: number >= 2, ("num_age_classes",)),
     ("in [0, 1]", lambda number: 0 <= number <= 1, ("age_interval_levels",)),
     ("in [0, 1)", lambda number: 0 <= number < 1, ("age_head_dropout", "gender_head_dropout")),
@@ -76,7 +77,8 @@ class AgeGenderConfig(PreTrainedConfig):
             Height and width in pixels of the images that the network is trained on. Other sizes work too.
         block_types (`list[str]`, *optional*):
             Type of the blocks of each stage: `"conv"` (one convolution), `"depthwise_separable"` (a depthwise and a 1x1
-            convolution) or `"residual"` (two convolutions and a shortcut; the width must not shrink).
+            convolution), `"residual"` (two convolutions and a shortcut; the width must not shrink) or `"inverted_residual"`
+            (a 1x1, a depthwise and a 1x1 convolution, and a shortcut).
         hidden_sizes (`list[int]`, *optional*):
             Number of output channels of each stage.
         depths (`list[int]`, *optional*):
@@ -87,6 +89,8 @@ class AgeGenderConfig(PreTrainedConfig):
             Kernel size of the convolutions of each stage, odd. Defaults to 3 for each stage.
         pool_sizes (`list[int]`, *optional*):
             Window and stride of the max-pooling at the end of each stage; 1 is no pooling.
+        expansions (`list[int]`, *optional*):
+            Width inside each inverted residual block of a stage, as a multiple of the width of its input. Defaults to 1.
         hidden_act (`str`, *optional*, defaults to `"relu6"`):
             Activation after each normalization and between the fully connected layers.
         use_batch_norm (`bool`, *optional*, defaults to `True`):
@@ -95,9 +99,9 @@ class AgeGenderConfig(PreTrainedConfig):
             Epsilon of the batch normalization.
         batch_norm_momentum (`float`, *optional*, defaults to 0.1):
             Weight of the current batch in the running statistics.
-        second_encoder (`dict`, *optional*):
-            Values of `encoder_fields` for a second encoder, whose features are concatenated to those of the first. It
-            receives the image once, resized by the ratio of the two `image_size`. Defaults to no second encoder.
+        more_encoders (`list[dict]`, *optional*, defaults to `[]`):
+            Values of `encoder_fields` for each further encoder, whose features are concatenated to those of the first. It
+            receives the image once, resized by the ratio of the two `image_size`: this sets how large it sees the face.
         num_age_classes (`int`, *optional*, defaults to 101):
             Number of age classes. Class `i` is the age of `i` years; older labels count as the last class.
         age_head_sizes (`list[int]`, *optional*, defaults to `[]`):
@@ -149,7 +153,7 @@ class AgeGenderConfig(PreTrainedConfig):
     """
 
     model_type = "agegender"
-    allowed_block_types: ClassVar[tuple[str, ...]] = ("conv", "depthwise_separable", "residual")
+    allowed_block_types: ClassVar[tuple[str, ...]] = ("conv", "depthwise_separable", "residual", "inverted_residual")
     encoder_fields: ClassVar[tuple[str, ...]] = (
         "image_size",
         "block_types",
@@ -158,13 +162,14 @@ class AgeGenderConfig(PreTrainedConfig):
         "strides",
         "kernel_sizes",
         "pool_sizes",
+        "expansions",
         "hidden_act",
         "use_batch_norm",
         "batch_norm_eps",
         "batch_norm_momentum",
     )
     allowed_age_statistics: ClassVar[tuple[str, ...]] = ("median", "interpolated_median", "mean")
-    allowed_activations: ClassVar[tuple[str, ...]] = ("relu", "relu6", "gelu", "silu", "hardswish")
+    allowed_activations: ClassVar[tuple[str, ...]] = ("relu", "relu6", "prelu", "gelu", "silu", "hardswish")
 
     num_channels: int = 3
     image_size: int = 128
@@ -174,11 +179,12 @@ class AgeGenderConfig(PreTrainedConfig):
     strides: list[int] | tuple[int, ...] = (2, 1, 2, 2, 2, 2)
     kernel_sizes: list[int] | tuple[int, ...] | None = None
     pool_sizes: list[int] | tuple[int, ...] = (1, 1, 1, 1, 1, 1)
+    expansions: list[int] | tuple[int, ...] | None = None
     hidden_act: str = "relu6"
     use_batch_norm: bool = True
     batch_norm_eps: float = 1e-3
     batch_norm_momentum: float = 0.1
-    second_encoder: dict[str, Any] | None = None
+    more_encoders: list[dict[str, Any]] | tuple[dict[str, Any], ...] = ()
     num_age_classes: int = 101
     age_head_sizes: list[int] | tuple[int, ...] = ()
     age_head_dropout: float | int = 0.2
@@ -197,6 +203,11 @@ class AgeGenderConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         if self.kernel_sizes is None:
             self.kernel_sizes = (3,) * len(self.hidden_sizes)
+        if self.expansions is None:
+            self.expansions = (1,) * len(self.hidden_sizes)
+        second_encoder = kwargs.pop("second_encoder", None)  # in configurations that could hold two encoders only
+        if second_encoder is not None:
+            self.more_encoders = (second_encoder,)
         if self.id2label is None:
             self.id2label = {0: "male", 1: "female"}
         if self.label2id is None:
@@ -229,7 +240,7 @@ class AgeGenderConfig(PreTrainedConfig):
 
     def validate_stages(self):
         """Checks that the lists describe the same number of valid stages and that at least one pixel remains."""
-        stage_fields = ("block_types", "hidden_sizes", "depths", "strides", "kernel_sizes", "pool_sizes")
+        stage_fields = ("block_types", "hidden_sizes", "depths", "strides", "kernel_sizes", "pool_sizes", "expansions")
         lengths = {name: len(getattr(self, name)) for name in stage_fields}
         if len(set(lengths.values())) != 1 or not self.block_types:
             raise ValueError(f"Each of {', '.join(stage_fields)} needs one entry per stage, got lengths {lengths}.")
@@ -251,20 +262,20 @@ class AgeGenderConfig(PreTrainedConfig):
                 f"{list(self.pool_sizes)}: enlarge image_size or remove a stage."
             )
 
-    def validate_second_encoder(self):
-        """Checks the fields of the second encoder."""
-        unknown = set(self.second_encoder or {}) - set(self.encoder_fields)
-        if unknown:
-            raise ValueError(f"second_encoder may hold {', '.join(self.encoder_fields)}, got {sorted(unknown)}.")
-        if self.second_encoder is not None:
-            try:
-                self.make_second_config()
-            except ValueError as error:
-                raise ValueError(f"second_encoder is invalid: {error}") from error
+    def validate_more_encoders(self):
+        """Checks the fields of the further encoders."""
+        for values in self.more_encoders:
+            unknown = set(values) - set(self.encoder_fields)
+            if unknown:
+                raise ValueError(f"more_encoders may hold {', '.join(self.encoder_fields)}, got {sorted(unknown)}.")
+        try:
+            self.make_encoder_configs()
+        except ValueError as error:
+            raise ValueError(f"more_encoders is invalid: {error}") from error
 
-    def make_second_config(self) -> "AgeGenderConfig":
-        """Returns the configuration of the second encoder."""
-        return type(self)(num_channels=self.num_channels, **self.second_encoder)
+    def make_encoder_configs(self) -> list["AgeGenderConfig"]:
+        """Returns the configurations of the further encoders."""
+        return [type(self)(num_channels=self.num_channels, **values) for values in self.more_encoders]
 
     def validate_choices(self):
         """Checks the fields with fixed values. The activations are those that the network is tested with."""

@@ -90,6 +90,7 @@ class Training:
             batch_size=train.per_device_train_batch_size,
             num_workers=data.dataloader_num_workers,
             extra_share=data.extra_share,
+            age_balance=data.age_balance,
             buffer_size=data.shuffle_buffer_size,
             seed=train.seed,
             strict=data.strict,

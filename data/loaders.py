@@ -5,12 +5,13 @@ from datetime import timedelta
 from functools import partial
 
 import datasets
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from torch.utils.data import DataLoader
 
-from data.sampling import ImageSampler
+from data.sampling import ImageSampler, compute_age_weights
 from data.streaming import StreamedFaces, make_streaming_dataloader
 from data.training_set import TrainingData
 from data.transforms import to_model_inputs
@@ -27,6 +28,7 @@ def make_train_dataloader(
     batch_size: int,
     num_workers: int,
     extra_share: float,
+    age_balance: float,
     buffer_size: int,
     seed: int,
     strict: bool,
@@ -48,9 +50,14 @@ def make_train_dataloader(
         sampler = dataloader.dataset
     else:
         dataset = data.splits["train"]
-        sampler = ImageSampler(len(dataset), len(data.extra or ()), extra_share, seed)
         if data.extra is not None:
             dataset = datasets.concatenate_datasets([dataset, data.extra])
+        weights = None
+        if age_balance:
+            bands = (np.array(dataset[name][:], dtype=float) for name in ("age_low", "age_high"))
+            weights = compute_age_weights(*bands, age_balance)
+        num_extra = len(data.extra or ())
+        sampler = ImageSampler(len(dataset) - num_extra, num_extra, extra_share, seed, weights)
         dataset = dataset.cast_column("image", datasets.Image(decode=False))
         dataset = dataset.with_transform(partial(to_model_inputs, processor=processor, do_normalize=False))
         # Its own generator: a loader draws a number when it starts. Drawn from torch's global generator, it would change

@@ -2,8 +2,35 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
+
+
+NEAR_YEARS = 3  # ages within these years count as one
+
+
+def compute_age_weights(low: np.ndarray, high: np.ndarray, balance: float) -> np.ndarray:
+    """
+    Computes how much more often than others each image is drawn, so that rare ages come more often.
+
+    Args:
+        low, high: First and last age of each image in years, NaN if unknown, shape `(num_images,)`.
+        balance: 0 draws all images alike, 1 all ages alike, and what lies between in between.
+
+    Returns:
+        Weights with a mean of 1 over the known ages, and 1 for unknown ones, float64, shape `(num_images,)`.
+    """
+    weights = np.ones(len(low))
+    known = np.isfinite(low) & np.isfinite(high)
+    if known.any():
+        ages = ((low + high) / 2)[known].round().astype(int)
+        counts = np.bincount(ages, minlength=ages.max() + NEAR_YEARS + 1)
+        years = np.arange(len(counts))
+        near = np.abs(years[:, None] - years) <= NEAR_YEARS
+        weights[known] = ((near @ counts) / near.sum(axis=1))[ages] ** -balance
+        weights[known] /= weights[known].mean()
+    return weights
 
 
 class ImageSampler(Sampler):
@@ -17,11 +44,21 @@ class ImageSampler(Sampler):
         num_images: Images to draw every epoch. They are the first of the data set.
         num_extra: Extra images, which follow them in the data set.
         extra_share: Share of an epoch that is extra, 0–1. All extra images are drawn if they are fewer.
-        seed: Seed of the order and of the choice of extra images, together with the number of the epoch.
+        seed: Seed of the order and of the choice of images, together with the number of the epoch.
+        weights: How often each image is drawn, relative to the others of its part, shape `(num_images + num_extra,)`. An
+            image may then come more than once an epoch, and another not at all. Defaults to each image once.
     """
 
-    def __init__(self, num_images: int, num_extra: int = 0, extra_share: float = 0.0, seed: int = 0):
+    def __init__(
+        self,
+        num_images: int,
+        num_extra: int = 0,
+        extra_share: float = 0.0,
+        seed: int = 0,
+        weights: np.ndarray | None = None,
+    ):
         self.num_images, self.num_extra, self.seed = num_images, num_extra, seed
+        self.weights = None if weights is None else torch.from_numpy(weights)
         self.num_drawn = min(round(num_images * extra_share / (1 - extra_share)), num_extra)
         self.epoch = self.images = 0
 
@@ -42,6 +79,12 @@ class ImageSampler(Sampler):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        drawn = self.num_images + torch.randperm(self.num_extra, generator=generator)[: self.num_drawn]
-        indices = torch.cat((torch.arange(self.num_images), drawn))
+        indices = torch.arange(self.num_images)
+        drawn = torch.randperm(self.num_extra, generator=generator)[: self.num_drawn]
+        if self.weights is not None:
+            own, extra = self.weights.split([self.num_images, self.num_extra])
+            indices = torch.multinomial(own, self.num_images, replacement=True, generator=generator)
+            if self.num_drawn:
+                drawn = torch.multinomial(extra, self.num_drawn, replacement=True, generator=generator)
+        indices = torch.cat((indices, self.num_images + drawn))
         yield from indices[torch.randperm(len(indices), generator=generator)][self.images :].tolist()

@@ -44,7 +44,14 @@ def list_layers(model: AgeGenderModel) -> list[AgeGenderConvLayer]:
     return [module for module in model.modules() if isinstance(module, AgeGenderConvLayer)]
 
 
-def load_layer(name: str, layer: AgeGenderConvLayer, kernel: np.ndarray, scale: np.ndarray | float, shift: np.ndarray):
+def load_layer(
+    name: str,
+    layer: AgeGenderConvLayer,
+    kernel: np.ndarray,
+    scale: np.ndarray | float,
+    shift: np.ndarray,
+    slopes: np.ndarray | None = None,
+):
     """
     Loads a convolution and the scale and shift of each output channel after it.
 
@@ -57,6 +64,7 @@ def load_layer(name: str, layer: AgeGenderConvLayer, kernel: np.ndarray, scale: 
         kernel: Shape `(out_channels, in_channels / groups, height, width)`.
         scale: Shape `(out_channels,)`, or one number.
         shift: Shape `(out_channels,)`.
+        slopes: Slopes of a PReLU after it, shape `(out_channels,)`.
 
     Raises:
         ValueError: if the layer has another shape.
@@ -71,6 +79,8 @@ def load_layer(name: str, layer: AgeGenderConvLayer, kernel: np.ndarray, scale: 
     normalization.bias.copy_(torch.from_numpy(shift.copy()))
     normalization.running_mean.fill_(0)
     normalization.running_var.fill_(1 - normalization.eps)
+    if slopes is not None:
+        layer.activation.weight.copy_(torch.from_numpy(slopes.copy()))
 
 
 @torch.no_grad()

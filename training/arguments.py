@@ -79,6 +79,9 @@ class DataArguments:
     )
     extra_data: list[str] = make_list("More faces, in the same forms as --data_dir; labels may be missing.")
     extra_share: float = HfArg(default=0.3, help="Share of the images of an epoch that is from --extra_data, 0–1.")
+    age_balance: float = HfArg(
+        default=0.0, help="Draw rare ages more often: 0 all images alike, 1 all ages alike, 0–1."
+    )
     strict: bool = HfArg(default=False, help="Stop at the first unusable image instead of skipping it.")
     split_seed: int | None = HfArg(default=None, help="Seed of other validation images than those in splits/.")
     validation_share: float | None = HfArg(default=None, help="Share of validation images, 0–1. Default: 0.1.")
@@ -91,9 +94,11 @@ class DataArguments:
             raise ValueError(f"--validation_share must be between 0 and 1, got {self.validation_share}.")
         if not 0 < self.extra_share < 1:
             raise ValueError(f"--extra_share must be between 0 and 1, got {self.extra_share}.")
+        if not 0 <= self.age_balance <= 1:
+            raise ValueError(f"--age_balance must be in 0–1, got {self.age_balance}.")
         if self.streaming:
-            for name in ("extra_data", "split_seed", "validation_share"):
-                if getattr(self, name) not in (None, []):
+            for name in ("extra_data", "age_balance", "split_seed", "validation_share"):
+                if getattr(self, name) not in (None, [], 0.0):
                     raise ValueError(f"--{name} needs a data set that is built, but --streaming takes it as it is.")
         check_least(self, shuffle_buffer_size=1, split_seed=0, dataloader_num_workers=0)
 

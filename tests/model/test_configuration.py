@@ -54,9 +54,11 @@ def test_kernels_are_3_by_default():
         ("num_channels", 0),
         ("image_size", 0),
         ("image_size", 4),
-        ("second_encoder", {"image_size": 0}),
-        ("second_encoder", {"age_head_sizes": [8]}),
-        ("second_encoder", {"depths": [1, 1]}),  # the other lists have six entries
+        ("expansions", [2]),
+        ("expansions", [2, 0]),
+        ("more_encoders", [{"image_size": 0}]),
+        ("more_encoders", [{}, {"age_head_sizes": [8]}]),
+        ("more_encoders", [{"depths": [1, 1]}]),  # the other lists have six entries
         ("num_age_classes", 1),
         ("age_head_sizes", [0]),
         ("gender_head_sizes", [4, -1]),
@@ -96,7 +98,7 @@ def test_wrong_value_is_named(field, value):
         ("hidden_sizes", [8, "16"]),
         ("depths", 1),
         ("hidden_act", 6),
-        ("second_encoder", [8, 16]),
+        ("more_encoders", [8, 16]),
         ("batch_norm_eps", "small"),
         ("age_head_sizes", [8.5]),
         ("gender_head_dropout", "0.2"),
@@ -108,12 +110,20 @@ def test_wrong_type_is_named(field, value):
         make_config(**{field: value})
 
 
+def test_configurations_with_a_second_encoder_load():
+    values = make_config().to_dict()
+    (second,) = values.pop("more_encoders")
+    config = AgeGenderConfig(**values, second_encoder=second)
+    assert config.more_encoders == (second,) and "second_encoder" not in config.to_dict()
+    assert AgeGenderConfig(second_encoder=None).more_encoders == ()
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"image_size": 5},  # two strides leave two pixels, the pooling one
         {"num_age_classes": 2},
-        {"second_encoder": {}},  # the default body
+        {"more_encoders": [{}, {}]},  # the default encoder, twice
         {"age_head_dropout": 0},
         {"batch_norm_momentum": 1.0},
         {"age_label_sigma": 0, "age_expectation_loss_weight": 0, "age_loss_weight": 0, "gender_loss_weight": 0},

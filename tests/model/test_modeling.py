@@ -36,7 +36,7 @@ def test_temperature_divides_the_scores_of_gender(pixel_values):
 
 
 def test_mirror_images_look_the_same_in_eval_mode_only(pixel_values):
-    fields = {"second_encoder": None, "age_head_dropout": 0, "gender_head_dropout": 0}
+    fields = {"more_encoders": [], "age_head_dropout": 0, "gender_head_dropout": 0}
     model = make_model(**fields)
     torch.testing.assert_close(model(pixel_values).age_logits, model(pixel_values.flip(-1)).age_logits)
     alone = make_model(mirror_averaging=False, **fields)
@@ -47,7 +47,7 @@ def test_mirror_images_look_the_same_in_eval_mode_only(pixel_values):
     torch.testing.assert_close(model.train()(pixel_values).age_logits, alone.train()(pixel_values).age_logits)
 
 
-def test_second_body_sees_the_image_once_at_its_own_size(pixel_values, tmp_path):
+def test_each_encoder_sees_the_image_at_its_own_size(pixel_values, tmp_path):
     body = {
         "image_size": 16,
         "block_types": ["conv"],
@@ -57,15 +57,16 @@ def test_second_body_sees_the_image_once_at_its_own_size(pixel_values, tmp_path)
         "pool_sizes": [1],
     }
     torch.manual_seed(0)
-    model = AgeGenderModel(make_config(second_encoder=body)).eval()
+    model = AgeGenderModel(make_config(more_encoders=[body, body | {"image_size": 32}])).eval()
     features = model.encode(pixel_values)
-    assert features.shape == (3, 16 + 5)
+    assert features.shape == (3, 16 + 5 + 5)
     halved = F.interpolate(pixel_values, (16, 16), mode="bilinear", antialias=True)
-    torch.testing.assert_close(features[:, 16:], model.second_encoder(halved).mean(dim=(2, 3)))
+    torch.testing.assert_close(features[:, 16:21], model.more_encoders[0](halved).mean(dim=(2, 3)))
+    torch.testing.assert_close(features[:, 21:], model.more_encoders[1](pixel_values).mean(dim=(2, 3)))
     torch.testing.assert_close(features[:, :16], model.encode(pixel_values.flip(-1))[:, :16])
     assert (features - model.encode(pixel_values.flip(-1)))[:, 16:].abs().max() > 1e-3
     # An image of another size is resized by the same ratio.
-    assert model.encode(torch.randn(1, 3, 47, 64)).shape == (1, 21)
+    assert model.encode(torch.randn(1, 3, 47, 64)).shape == (1, 26)
     model.save_pretrained(tmp_path)
     loaded = AgeGenderModel.from_pretrained(tmp_path).eval()
     assert torch.equal(loaded(pixel_values).age_logits, model(pixel_values).age_logits)
@@ -121,7 +122,7 @@ def test_residual_stages_of_any_side(side):
 
 def test_without_batch_normalisation(pixel_values):
     torch.manual_seed(0)
-    model = AgeGenderModel(make_config(use_batch_norm=False, second_encoder=None)).eval()
+    model = AgeGenderModel(make_config(use_batch_norm=False, more_encoders=[])).eval()
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     assert convolutions and all(convolution.bias.abs().max() == 0 for convolution in convolutions)
@@ -201,7 +202,7 @@ def test_initialisation():
         torch.manual_seed(seed)
         return AgeGenderModel(
             make_config(
-                second_encoder=None, hidden_sizes=[64, 128], depths=[2, 2], block_types=["conv", "depthwise_separable"]
+                more_encoders=[], hidden_sizes=[64, 128], depths=[2, 2], block_types=["conv", "depthwise_separable"]
             )
         )
 

@@ -99,8 +99,8 @@ def test_folders_work_alone(noise, tmp_path):
     # Normalization that is not the default one: of the folder that the model comes from.
     processor = AgeGenderImageProcessor(size={"height": SIDE, "width": SIDE}, image_std=[0.5, 0.5, 0.5])
     still = {"batch_norm_momentum": 1e-9}  # in training
-    second = BODIES["second_encoder"] | still
-    new_model = make_model(age_statistic="interpolated_median", second_encoder=second, **still)
+    others = [BODIES["more_encoders"][0] | still]
+    new_model = make_model(age_statistic="interpolated_median", more_encoders=others, **still)
     with torch.no_grad():
         new_model.age_head.layers[-1].weight.mul_(200)  # tells similar pictures apart
     AgeGenderPipeline(model=new_model, image_processor=processor).save_pretrained(source)

@@ -1,4 +1,4 @@
-"""Two trained models as one: its answers are the mean of theirs."""
+"""Trained models as one: its answers are the mean of theirs."""
 
 import sys
 
@@ -22,7 +22,7 @@ SECOND = {
 
 
 def save(folder, seed: int, processor: dict | None = None, **changes) -> str:
-    model = make_model(seed, **{"age_head_sizes": [], "second_encoder": None} | changes)
+    model = make_model(seed, **{"age_head_sizes": [], "more_encoders": []} | changes)
     model.save_pretrained(folder)
     size = {"height": model.config.image_size, "width": model.config.image_size}
     AgeGenderImageProcessor(size=size, **(processor or {})).save_pretrained(folder)
@@ -33,8 +33,8 @@ def save(folder, seed: int, processor: dict | None = None, **changes) -> str:
 def join(tmp_path, monkeypatch):
     """Runs join_models.py; returns the folder that it wrote."""
 
-    def run(first: str, second: str):
-        monkeypatch.setattr(sys, "argv", ["join_models.py", first, second, "--output_dir", str(tmp_path / "joined")])
+    def run(*models: str):
+        monkeypatch.setattr(sys, "argv", ["join_models.py", *models, "--output_dir", str(tmp_path / "joined")])
         join_models.main()
         return tmp_path / "joined"
 
@@ -45,20 +45,25 @@ def test_logits_are_the_mean(join, tmp_path, pixel_values, capsys):
     names = [
         save(tmp_path / "first", 0, gender_temperature=0.5, age_interval_levels=[0.8]),
         save(tmp_path / "second", 1, **SECOND),
+        save(tmp_path / "third", 2, **SECOND | {"hidden_act": "prelu", "mirror_averaging": False}),
     ]
     joined, processor = load_model(str(join(*names)))
-    (first, _), (second, _) = (load_model(name) for name in names)
-    second.config.mirror_averaging = False
-    outputs = [first(pixel_values), second(F.interpolate(pixel_values, (16, 16), mode="bilinear", antialias=True))]
+    models = [load_model(name)[0] for name in names]
+    for model in models:
+        model.config.gender_temperature = 1.0
+    models[1].config.mirror_averaging = False
+    small = F.interpolate(pixel_values, (16, 16), mode="bilinear", antialias=True)
+    outputs = [model(images) for model, images in zip(models, (pixel_values, small, small))]
     output = joined(pixel_values)
     for name in ("age_logits", "gender_logits"):
-        expected = sum(output[name] for output in outputs) / 2
+        expected = sum(output[name] for output in outputs) / 3
         torch.testing.assert_close(output[name], expected, rtol=1e-4, atol=1e-5)
         assert (outputs[0][name] - outputs[1][name]).abs().max() > 1e-2
-    assert processor.size["height"] == 32 and joined.config.second_encoder["hidden_sizes"] == [6, 10]
+    assert processor.size["height"] == 32
+    assert [encoder["hidden_act"] for encoder in joined.config.more_encoders] == ["relu", "prelu"]
     assert joined.config.gender_temperature == 1 and list(joined.config.age_interval_levels) == [0.9]
     assert f"{joined.num_parameters():,} parameters" in capsys.readouterr().out
-    assert "`first` and `second`" in (tmp_path / "joined" / "README.md").read_text()
+    assert "`first`, `second`, `third`" in (tmp_path / "joined" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +72,7 @@ def test_logits_are_the_mean(join, tmp_path, pixel_values, capsys):
         ({"num_age_classes": 91}, "num_age_classes"),
         ({"id2label": {0: "m", 1: "f"}}, "id2label"),
         ({"age_head_sizes": [8]}, "more than one layer"),
-        ({"second_encoder": {}}, "two encoders already"),
+        ({"more_encoders": [{}]}, "several encoders already"),
         ({"processor": {"image_std": [0.5, 0.5, 0.5]}}, "image_std"),
     ],
 )

@@ -13,7 +13,7 @@ SIDE = 32
 FACE_BOX = (166, 68, 278, 180)
 
 
-# As shipped: residual blocks in the first body, and a second body for smaller images.
+# As shipped: residual blocks in the first encoder, and another encoder for smaller images.
 BODIES = {
     "image_size": SIDE,
     "block_types": ["conv", "residual"],
@@ -23,14 +23,16 @@ BODIES = {
     "kernel_sizes": [7, 3],
     "pool_sizes": [1, 2],
     "hidden_act": "relu",
-    "second_encoder": {
-        "image_size": 26,
-        "block_types": ["conv", "depthwise_separable"],
-        "hidden_sizes": [4, 8],
-        "depths": [1, 1],
-        "strides": [2, 2],
-        "pool_sizes": [1, 1],
-    },
+    "more_encoders": [
+        {
+            "image_size": 26,
+            "block_types": ["conv", "depthwise_separable"],
+            "hidden_sizes": [4, 8],
+            "depths": [1, 1],
+            "strides": [2, 2],
+            "pool_sizes": [1, 1],
+        },
+    ],
 }
 
 

