@@ -40,8 +40,12 @@ RANGES = (
     ("in [0, 1)", lambda number: 0 <= number < 1, ("age_head_dropout", "gender_head_dropout")),
     ("in (0, 1]", lambda number: 0 < number <= 1, ("batch_norm_momentum",)),
     ("above 0", lambda number: number > 0, ("batch_norm_eps", "gender_temperature")),
-    ("at least 0", lambda number: number >= 0, ("age_label_sigma", "age_expectation_loss_weight")),
-    ("at least 0", lambda number: number >= 0, ("age_loss_weight", "gender_loss_weight")),
+    ("at least 0", lambda number: number >= 0, ("age_label_sigma", "age_interval_exponents")),
+    (
+        "at least 0",
+        lambda number: number >= 0,
+        ("age_loss_weight", "age_expectation_loss_weight", "gender_loss_weight"),
+    ),
 )
 
 
@@ -124,6 +128,11 @@ class AgeGenderConfig(PreTrainedConfig):
             `AgeGenderOutput.age_interval` contains an age if it lies in the central part of the age distribution with this
             probability. Levels are linear between the ages and constant outside. `evaluation.py --calibrate` fits them so
             that the interval contains 90 % of the labels.
+        age_interval_entropies (`list[float]`, *optional*, defaults to `[0]`):
+            Increasing entropies of the age distribution in nats at which `age_interval_exponents` are given.
+        age_interval_exponents (`list[float]`, *optional*, defaults to `[1]`):
+            The probability that a level leaves outside the interval is raised to this power, to cover blurred faces as well
+            as sharp ones. Linear between the entropies, constant outside, and calibrated like the levels.
         gender_temperature (`float`, *optional*, defaults to 1.0):
             Divisor of the gender logits. `evaluation.py --calibrate` fits it so that probabilities match frequencies.
         age_label_sigma (`float`, *optional*, defaults to 2.0):
@@ -194,6 +203,8 @@ class AgeGenderConfig(PreTrainedConfig):
     mirror_averaging: bool = True
     age_interval_ages: list[float | int] | tuple[float | int, ...] = (0,)
     age_interval_levels: list[float | int] | tuple[float | int, ...] = (0.9,)
+    age_interval_entropies: list[float | int] | tuple[float | int, ...] = (0,)
+    age_interval_exponents: list[float | int] | tuple[float | int, ...] = (1,)
     gender_temperature: float | int = 1.0
     age_label_sigma: float | int = 2.0
     age_expectation_loss_weight: float | int = 0.1
@@ -293,14 +304,18 @@ class AgeGenderConfig(PreTrainedConfig):
                     raise ValueError(f"{name} must be {rule}, got {value}.")
 
     def validate_calibration(self):
-        """Checks that the ages of the interval levels increase and have one level each."""
-        ages, levels = self.age_interval_ages, self.age_interval_levels
-        if not ages or len(ages) != len(levels):
-            raise ValueError(
-                f"age_interval_ages and age_interval_levels need one entry per age, got {len(ages)} and {len(levels)}."
-            )
-        if any(age >= following for age, following in zip(ages, ages[1:])):
-            raise ValueError(f"age_interval_ages must increase, got {list(ages)}.")
+        """Checks that the points of the interval levels and exponents increase and have one value each."""
+        for points_name, values_name in (
+            ("age_interval_ages", "age_interval_levels"),
+            ("age_interval_entropies", "age_interval_exponents"),
+        ):
+            points, values = getattr(self, points_name), getattr(self, values_name)
+            if not points or len(points) != len(values):
+                raise ValueError(
+                    f"{points_name} and {values_name} need as many entries, got {len(points)} and {len(values)}."
+                )
+            if any(point >= following for point, following in zip(points, points[1:])):
+                raise ValueError(f"{points_name} must increase, got {list(points)}.")
 
     def validate_id2label(self):
         """Checks that both genders have a name."""

@@ -17,17 +17,19 @@ from datasets import Dataset, disable_progress_bars
 from transformers.utils.logging import disable_progress_bar
 
 from configuration_agegender import AgeGenderConfig
+from data.augmentation import Degradation
 from data.loaders import PROCESS_GROUP_TIMEOUT, make_evaluation_dataloader
 from data.splits import check_split, draw_calibration_half
 from data.utkface import load_utkface
 from files.writing import OutputParser
 from hub.errors import run
 from hub.loading import load_model
+from image_processing_agegender import compute_interpolated_median_age
 from metrics.age_gender import describe_errors, format_errors, format_metrics
 from metrics.calibration import LEAST_LABELS, calibrate
 from metrics.prediction import compute_metrics, compute_predictions
 from metrics.results import compute_weights_sha256, describe_machine, name_count, name_data, write_json
-from modeling_agegender import AgeGenderModel, compute_interpolated_median_age
+from modeling_agegender import AgeGenderModel
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -92,11 +94,11 @@ def report_metrics(arguments: argparse.Namespace, model: AgeGenderModel, predict
     return values
 
 
-def calibrate_folder(arguments: argparse.Namespace, model: AgeGenderModel, predictions: dict, images: Dataset) -> dict:
+def calibrate_folder(arguments: argparse.Namespace, predictions: dict, degraded: dict, images: Dataset) -> dict:
     """Calibrates the config.json of the model folder; prints the cross-fitted errors and returns them with the fields."""
     calibrating = draw_calibration_half(images, arguments.split_seed)
     saved = AgeGenderConfig.from_pretrained(arguments.model)
-    fields, cross_fitted, text = calibrate(saved, predictions, calibrating, np.asarray(images["group"]))
+    fields, cross_fitted, text = calibrate(saved, predictions, degraded, calibrating, np.asarray(images["group"]))
     if not fields:
         raise ValueError(
             f"{name_count(calibrating.sum(), 'image')} cannot calibrate a model: it takes {LEAST_LABELS} labels."
@@ -138,14 +140,21 @@ def main():
     model = model.to(accelerator.device, memory_format=torch.channels_last)
     if arguments.calibrate:
         model.config.gender_temperature = 1.0
-    dataloader = make_evaluation_dataloader(
-        images, processor, arguments.per_device_eval_batch_size, arguments.dataloader_num_workers
+    dataloader = accelerator.prepare(
+        make_evaluation_dataloader(
+            images, processor, arguments.per_device_eval_batch_size, arguments.dataloader_num_workers
+        )
     )
-    start = time.perf_counter()
-    predictions = compute_predictions(model, accelerator.prepare(dataloader), accelerator)
+    start, degraded = time.perf_counter(), None
+    predictions = compute_predictions(model, dataloader, accelerator)
+    if arguments.calibrate:
+        degradation = Degradation(processor).to(accelerator.device)
+        degraded = compute_predictions(model, dataloader, accelerator, degradation)
     if accelerator.is_main_process:
-        report = calibrate_folder if arguments.calibrate else report_metrics
-        values = report(arguments, model, predictions, images)
+        if arguments.calibrate:
+            values = calibrate_folder(arguments, predictions, degraded, images)
+        else:
+            values = report_metrics(arguments, model, predictions, images)
         settings = ("split", "split_seed", "validation_share", "mixed_precision")
         results = {
             "model": name_data(arguments.model) if Path(arguments.model).is_absolute() else arguments.model,

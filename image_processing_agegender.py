@@ -1,4 +1,7 @@
-"""Image processor class for AgeGender, and the resizing of the tensors that it returns."""
+"""Image processor class for AgeGender, the resizing of the tensors that it returns, and what follows from age scores."""
+
+from collections.abc import Sequence
+
 
 try:
     from .configuration_agegender import AgeGenderConfig
@@ -115,6 +118,93 @@ def resize(images: torch.Tensor, factor: float) -> torch.Tensor:
     rows, columns = (make_resizing_matrix(n, max(1, round(int(n) * factor)), images) for n in images.shape[-2:])
     with maybe_autocast(images.device.type, enabled=False):  # it would round the pixels
         return rows @ images @ columns.T
+
+
+def make_age_classes(age_logits: torch.Tensor) -> torch.Tensor:
+    """Returns the ages of the classes in years: float32, shape `(num_age_classes,)`."""
+    return torch.arange(age_logits.shape[-1], device=age_logits.device, dtype=torch.float32)
+
+
+def compute_mean_age(age_logits: torch.Tensor) -> torch.Tensor:
+    """Returns the mean of each age distribution in years: float32, shape `(batch_size,)`."""
+    # A product and a sum instead of a matmul, whose inputs autocast would round to bfloat16.
+    return (age_logits.float().softmax(dim=-1) * make_age_classes(age_logits)).sum(dim=-1)
+
+
+def compute_median_age(age_logits: torch.Tensor) -> torch.Tensor:
+    """Returns the first age at which the cumulative probability reaches 0.5, in whole years: float32, `(batch_size,)`."""
+    cumulative = age_logits.float().softmax(dim=-1).cumsum(dim=-1)
+    age = (cumulative < 0.5).sum(dim=-1).float()
+    return torch.where(cumulative[..., -1].isnan(), torch.nan, age)
+
+
+def compute_interpolated_median_age(age_logits: torch.Tensor) -> torch.Tensor:
+    """Returns the median in years if each age's probability is spread evenly over its year: float32, `(batch_size,)`."""
+    # The year of an age lasts from half a year before it to half a year after.
+    probabilities = age_logits.float().softmax(dim=-1)
+    cumulative = probabilities.cumsum(dim=-1)
+    index = (cumulative < 0.5).sum(dim=-1, keepdim=True)
+    beyond = (cumulative.gather(-1, index) - 0.5) / probabilities.gather(-1, index)
+    return (index + 0.5 - beyond).squeeze(-1).clamp(0, age_logits.shape[-1] - 1)
+
+
+AGE_STATISTICS = {  # by `AgeGenderConfig.age_statistic`
+    "median": compute_median_age,
+    "interpolated_median": compute_interpolated_median_age,
+    "mean": compute_mean_age,
+}
+
+
+def compute_centrality(age_logits: torch.Tensor) -> torch.Tensor:
+    """Returns for each age the probability of the central part of the distribution that ends there, 0 at the median."""
+    probabilities = age_logits.float().softmax(dim=-1)
+    return (2 * (probabilities.cumsum(dim=-1) - probabilities / 2) - 1).abs()
+
+
+def compute_entropy(age_logits: torch.Tensor) -> torch.Tensor:
+    """Returns how little a face tells about its age: the entropy of each distribution in nats, float32, `(batch_size,)`."""
+    log_probabilities = age_logits.float().log_softmax(dim=-1)
+    return -(log_probabilities.exp() * log_probabilities).sum(dim=-1)
+
+
+def interpolate(positions: torch.Tensor, points: Sequence[float], values: Sequence[float]) -> torch.Tensor:
+    """Returns the values at some positions, linear between the points, which increase, and constant outside."""
+    result = torch.full_like(positions, values[0])
+    for start, end, value, end_value in zip(points, points[1:], values, values[1:]):
+        result = result + (end_value - value) / (end - start) * (positions - start).clamp(0, end - start)
+    return result
+
+
+def compute_age_interval(
+    age_logits: torch.Tensor,
+    age: torch.Tensor,
+    ages: Sequence[float],
+    levels: Sequence[float],
+    entropies: Sequence[float] = (0,),
+    exponents: Sequence[float] = (1,),
+) -> torch.Tensor:
+    """
+    Computes the first and last age that lie in the central part of the distribution, extended to contain `age`.
+
+    Distributional conformal prediction (https://doi.org/10.1073/pnas.2107794118). The probability of the central part depends
+    on the age, to cover each age alike, and on the entropy, to cover faces that tell little as well as others.
+
+    Args:
+        age_logits: Scores of the ages, shape `(batch_size, num_age_classes)`.
+        age: Predicted ages in years, shape `(batch_size,)`.
+        ages, levels: Increasing ages in years, and the probability of the central part at each, 0 to 1.
+        entropies, exponents: Increasing entropies in nats, and the power to which the probability outside is raised at each.
+
+    Returns:
+        Years, float32, shape `(batch_size, 2)`.
+    """
+    classes = make_age_classes(age_logits)
+    exponent = interpolate(compute_entropy(age_logits), entropies, exponents)
+    outside = (1 - interpolate(classes, ages, levels)) ** exponent[:, None]
+    inside = 1 - compute_centrality(age_logits) >= outside
+    first = torch.where(inside, classes, torch.inf).amin(dim=-1)
+    last = torch.where(inside, classes, -torch.inf).amax(dim=-1)
+    return torch.stack((torch.minimum(first, age), torch.maximum(last, age)), dim=-1)
 
 
 AgeGenderImageProcessor.register_for_auto_class("AutoImageProcessor")

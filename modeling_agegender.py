@@ -10,13 +10,25 @@ from torch.nn import functional as F
 
 try:
     from .configuration_agegender import AgeGenderConfig
-    from .image_processing_agegender import resize
+    from .image_processing_agegender import (
+        AGE_STATISTICS,
+        compute_age_interval,
+        compute_mean_age,
+        make_age_classes,
+        resize,
+    )
     from .pipeline_agegender import AgeGenderPipeline  # registers the task
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it, such as an old transformers
         raise
     from configuration_agegender import AgeGenderConfig
-    from image_processing_agegender import resize
+    from image_processing_agegender import (
+        AGE_STATISTICS,
+        compute_age_interval,
+        compute_mean_age,
+        make_age_classes,
+        resize,
+    )
     from pipeline_agegender import AgeGenderPipeline
 
 from transformers import PreTrainedModel
@@ -24,71 +36,6 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput, can_return_tuple
-
-
-def make_age_classes(age_logits: torch.Tensor) -> torch.Tensor:
-    """Returns the ages of the classes in years: float32, shape `(num_age_classes,)`."""
-    return torch.arange(age_logits.shape[-1], device=age_logits.device, dtype=torch.float32)
-
-
-def compute_mean_age(age_logits: torch.Tensor) -> torch.Tensor:
-    """Returns the mean of each age distribution in years: float32, shape `(batch_size,)`."""
-    # A product and a sum instead of a matmul, whose inputs autocast would round to bfloat16.
-    return (age_logits.float().softmax(dim=-1) * make_age_classes(age_logits)).sum(dim=-1)
-
-
-def compute_median_age(age_logits: torch.Tensor) -> torch.Tensor:
-    """Returns the first age at which the cumulative probability reaches 0.5, in whole years: float32, `(batch_size,)`."""
-    cumulative = age_logits.float().softmax(dim=-1).cumsum(dim=-1)
-    age = (cumulative < 0.5).sum(dim=-1).float()
-    return torch.where(cumulative[..., -1].isnan(), torch.nan, age)
-
-
-def compute_interpolated_median_age(age_logits: torch.Tensor) -> torch.Tensor:
-    """Returns the median in years if each age's probability is spread evenly over its year: float32, `(batch_size,)`."""
-    # The year of an age lasts from half a year before it to half a year after.
-    probabilities = age_logits.float().softmax(dim=-1)
-    cumulative = probabilities.cumsum(dim=-1)
-    index = (cumulative < 0.5).sum(dim=-1, keepdim=True)
-    beyond = (cumulative.gather(-1, index) - 0.5) / probabilities.gather(-1, index)
-    return (index + 0.5 - beyond).squeeze(-1).clamp(0, age_logits.shape[-1] - 1)
-
-
-AGE_STATISTICS = {  # by `AgeGenderConfig.age_statistic`
-    "median": compute_median_age,
-    "interpolated_median": compute_interpolated_median_age,
-    "mean": compute_mean_age,
-}
-
-
-def compute_centrality(age_logits: torch.Tensor) -> torch.Tensor:
-    """Returns for each age the probability of the central part of the distribution that ends there, 0 at the median."""
-    probabilities = age_logits.float().softmax(dim=-1)
-    return (2 * (probabilities.cumsum(dim=-1) - probabilities / 2) - 1).abs()
-
-
-def compute_age_interval(
-    age_logits: torch.Tensor, age: torch.Tensor, ages: Sequence[float], levels: Sequence[float]
-) -> torch.Tensor:
-    """
-    Computes the first and last age whose centrality is at most their level, extended to contain `age`: `(batch_size, 2)`.
-
-    Distributional conformal prediction (https://doi.org/10.1073/pnas.2107794118), with levels by age to cover each age alike.
-
-    Args:
-        age_logits: Scores of the ages, shape `(batch_size, num_age_classes)`.
-        age: Predicted ages in years, shape `(batch_size,)`.
-        ages: Increasing ages in years to which `levels` belong. Levels are linear between them and constant outside.
-        levels: Largest centrality in the interval, 0 to 1, one for each of `ages`.
-    """
-    classes = make_age_classes(age_logits)
-    largest = torch.full_like(classes, levels[0])
-    for start, end, level, end_level in zip(ages, ages[1:], levels, levels[1:]):
-        largest = largest + (end_level - level) / (end - start) * (classes - start).clamp(0, end - start)
-    inside = compute_centrality(age_logits) <= largest
-    first = torch.where(inside, classes, torch.inf).amin(dim=-1)
-    last = torch.where(inside, classes, -torch.inf).amax(dim=-1)
-    return torch.stack((torch.minimum(first, age), torch.maximum(last, age)), dim=-1)
 
 
 @dataclass
@@ -373,9 +320,10 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         loss = None
         if age_labels is not None or gender_labels is not None:
             loss = self.compute_loss(age_logits, gender_logits, age_labels, gender_labels)
-        age = AGE_STATISTICS[self.config.age_statistic](age_logits)
-        levels = (self.config.age_interval_ages, self.config.age_interval_levels)
-        interval = compute_age_interval(age_logits, age, *levels)
+        config, age = self.config, AGE_STATISTICS[self.config.age_statistic](age_logits)
+        levels = (config.age_interval_ages, config.age_interval_levels)
+        exponents = (config.age_interval_entropies, config.age_interval_exponents)
+        interval = compute_age_interval(age_logits, age, *levels, *exponents)
         return AgeGenderOutput(loss, age_logits, gender_logits, age, interval)
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,8 @@ import kornia.augmentation as K
 import torch
 from torch import nn
 
+from data.transforms import Normalization
+
 
 @dataclass
 class AugmentationArguments:
@@ -27,6 +29,12 @@ class AugmentationArguments:
             upper = 180 if argument.name == "rotation" else 1
             if not 0 <= value <= upper:
                 raise ValueError(f"{argument.name} must be in 0–{upper}, got {value}.")
+
+
+# What makes faces hard to read in old, small or scanned photos, and a crop that is a little off.
+DEGRADING = AugmentationArguments(
+    flip=0, rotation=10, scale=0.1, shift=0.03, color=0.2, grayscale=0.3, blur=0.7, jpeg=0.5, erasing=0
+)
 
 
 class FaceAugmentation(nn.Module):
@@ -68,6 +76,25 @@ class FaceAugmentation(nn.Module):
             for transform in self.transforms:
                 images = transform(images)
         return images.clamp(0, 1)
+
+
+class Degradation(nn.Module):
+    """
+    Degrades normalized images, `(batch, 3, height, width)`: most are then blurred, and many grey or compressed.
+
+    Each batch is changed in another way, the first one of a new object always in the same.
+    """
+
+    def __init__(self, processor):
+        super().__init__()
+        self.normalize = Normalization(processor)
+        self.augmentation = FaceAugmentation(DEGRADING, processor.size["height"])
+        self.seed = 0
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        self.seed += 1
+        pixels = pixel_values * self.normalize.std + self.normalize.mean
+        return self.normalize(self.augmentation(pixels, self.seed))
 
 
 def build_transforms(arguments: AugmentationArguments, height: int) -> list[nn.Module]:

@@ -1,7 +1,7 @@
 """
 Calibrates age intervals and gender probabilities on images that were not used to select the weights.
 
-The result is three fields of the configuration, which are saved with the weights.
+The result is five fields of the configuration, which are saved with the weights.
 """
 
 import numpy as np
@@ -10,11 +10,12 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from configuration_agegender import AgeGenderConfig
+from image_processing_agegender import compute_age_interval, compute_centrality, compute_entropy
 from metrics.results import INTERVAL_COVERAGE
-from modeling_agegender import compute_age_interval, compute_centrality
 
 
-CALIBRATED_FIELDS = ("age_interval_ages", "age_interval_levels", "gender_temperature")
+INTERVAL_FIELDS = ("age_interval_ages", "age_interval_levels", "age_interval_entropies", "age_interval_exponents")
+CALIBRATED_FIELDS = (*INTERVAL_FIELDS, "gender_temperature")
 # Ages in years at which levels are fitted, closer where errors change fast.
 LEVEL_AGES = (0, 2, 5, 10, 14, 18, 22, 26, 31, 38, 46, 55, 65, 80)
 # A level is fitted to at least so many nearest labels and to all labels within so many years. With more labels, teenagers,
@@ -22,6 +23,12 @@ LEVEL_AGES = (0, 2, 5, 10, 14, 18, 22, 26, 31, 38, 46, 55, 65, 80)
 NEAREST_IMAGES, NEAREST_YEARS = 60, 2
 # A calibrated model keeps the level of an age with fewer than NEAREST_IMAGES labels within these years + a fifth of the age.
 FARTHEST_YEARS = 5
+LEAST_LABELS = 100  # over all ages
+# The exponent of the interval is 1 up to the first of these quantiles of the entropy, and at the second one the least of
+# EXPONENTS that covers the UNCLEAR share of faces with the largest entropies.
+ENTROPY_QUANTILES = (0.5, 0.9)
+EXPONENTS = np.arange(1, 5, 0.05).round(2)
+UNCLEAR = 0.25
 LEAST_LABELS = 100  # over all ages
 # Without wrong answers, the fitted temperature would make all others certain.
 LEAST_WRONG_GENDERS = 10
@@ -58,6 +65,30 @@ def fit_levels(centralities: np.ndarray, ages: np.ndarray) -> list[float]:
     return levels
 
 
+def fit_interval(predictions: dict[str, np.ndarray], degraded: dict[str, np.ndarray]) -> dict:
+    """
+    Fits levels to predictions, with the exponent that covers the unclear faces among these and degraded copies.
+
+    Arguments as in `calibrate`. Returns the values of `INTERVAL_FIELDS`.
+    """
+    parts = []
+    for values in (predictions, degraded):
+        known = np.isfinite(values["age_classes"])
+        ages, logits = values["age_classes"][known], torch.from_numpy(values["age_logits"][known])
+        outside = 1 - compute_centrality(logits).numpy()[np.arange(len(ages)), ages.astype(int)]
+        parts.append((ages, outside.clip(1e-6), compute_entropy(logits).numpy()))
+    (own_ages, own_outside, own_entropies), (ages, outside, entropies) = parts[0], map(np.concatenate, zip(*parts))
+    points = np.quantile(entropies, ENTROPY_QUANTILES).round(4)
+    unclear = entropies >= np.quantile(entropies, 1 - UNCLEAR)
+    for exponent in EXPONENTS:
+        powers = [np.interp(values, points, (1, exponent)) for values in (own_entropies, entropies)]
+        levels = fit_levels(1 - own_outside ** (1 / powers[0]), own_ages)
+        covered = outside >= (1 - np.interp(ages, LEVEL_AGES, levels)) ** powers[1]
+        if covered[unclear].mean() >= INTERVAL_COVERAGE:
+            break
+    return dict(zip(INTERVAL_FIELDS, (list(LEVEL_AGES), levels, points.tolist(), [1.0, float(exponent)])))
+
+
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """
     Fits the temperature with the smallest cross-entropy (https://huggingface.co/papers/1706.04599).
@@ -77,17 +108,16 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return round(float(np.exp(fitted.x)), 4)
 
 
-def fit_fields(predictions: dict[str, np.ndarray], start: dict, chosen: tuple[np.ndarray, bool]) -> dict:
+def fit_fields(
+    predictions: dict[str, np.ndarray], degraded: dict[str, np.ndarray], start: dict, chosen: tuple[np.ndarray, bool]
+) -> dict:
     """Returns the fitted fields of the configuration; `chosen` is from `choose_fitted`, other levels are those of `start`."""
     fields, (levels, temperature) = {}, chosen
     if levels.any():
-        known = np.isfinite(predictions["age_classes"])
-        ages = predictions["age_classes"][known]
-        centralities = compute_centrality(torch.from_numpy(predictions["age_logits"][known])).numpy()
-        values = np.array(fit_levels(centralities[np.arange(len(ages)), ages.astype(int)], ages))
+        fields = fit_interval(predictions, degraded)
         if not levels.all():
-            values[~levels] = np.interp(LEVEL_AGES, start["age_interval_ages"], start["age_interval_levels"])[~levels]
-        fields = {"age_interval_ages": list(LEVEL_AGES), "age_interval_levels": values.round(4).tolist()}
+            former = np.interp(LEVEL_AGES, start["age_interval_ages"], start["age_interval_levels"])
+            fields["age_interval_levels"] = np.where(levels, fields["age_interval_levels"], former.round(4)).tolist()
     if temperature:
         known = predictions["gender_labels"] != -100
         labels = predictions["gender_labels"][known]
@@ -136,7 +166,7 @@ def apply_calibration(predictions: dict[str, np.ndarray], fields: dict) -> dict[
     changed = {}
     if "age_interval_levels" in fields:
         logits, ages = (torch.from_numpy(predictions[name]) for name in ("age_logits", "ages"))
-        interval = compute_age_interval(logits, ages, fields["age_interval_ages"], fields["age_interval_levels"])
+        interval = compute_age_interval(logits, ages, *(fields[name] for name in INTERVAL_FIELDS))
         changed["age_intervals"] = interval.numpy()
     if "gender_temperature" in fields:
         changed["gender_logits"] = predictions["gender_logits"] / fields["gender_temperature"]
@@ -144,7 +174,11 @@ def apply_calibration(predictions: dict[str, np.ndarray], fields: dict) -> dict[
 
 
 def calibrate(
-    config: AgeGenderConfig, predictions: dict[str, np.ndarray], calibrating: np.ndarray, groups: np.ndarray
+    config: AgeGenderConfig,
+    predictions: dict[str, np.ndarray],
+    degraded: dict[str, np.ndarray],
+    calibrating: np.ndarray,
+    groups: np.ndarray,
 ) -> tuple[dict, dict[str, np.ndarray], str]:
     """
     Fits the calibration and sets it in a configuration.
@@ -152,6 +186,7 @@ def calibrate(
     Args:
         config: Configuration of the model with its former calibration, changed in place.
         predictions: Predictions with `gender_temperature=1`, as returned by `metrics.prediction`.
+        degraded: The same of degraded copies of the images.
         calibrating: Whether an image is used for calibration, shape `(num_images,)`.
         groups: Groups of near-duplicates, shape `(num_images,)`.
 
@@ -160,15 +195,19 @@ def calibrate(
         keeps its former value. Coverage is cross-fitted: no image is scored with a calibration fitted on it or its
         near-duplicates.
     """
-    start, fitting = find_calibration(config), take(predictions, calibrating)
-    *chosen, text = choose_fitted(fitting, start)
-    fields = fit_fields(fitting, start, chosen)
+    start = find_calibration(config)
+    *chosen, text = choose_fitted(take(predictions, calibrating), start)
+
+    def fit(images: np.ndarray) -> dict:
+        return fit_fields(take(predictions, images), take(degraded, images), start, chosen)
+
+    fields = fit(calibrating)
     cross_fitted = {name: values.copy() for name, values in apply_calibration(predictions, start | fields).items()}
     members, numbers = np.unique(groups, return_inverse=True)
     folds = np.random.default_rng(0).permutation(len(members))[numbers] % NUM_FOLDS
     for fold in range(NUM_FOLDS) if fields else ():
         own = calibrating & (folds == fold)
-        fold_fields = start | fit_fields(take(predictions, calibrating & (folds != fold)), start, chosen)
+        fold_fields = start | fit(calibrating & (folds != fold))
         for name, values in apply_calibration(take(predictions, own), fold_fields).items():
             cross_fitted[name][own] = values
     for name, value in fields.items():

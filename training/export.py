@@ -6,6 +6,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from data.augmentation import Degradation
 from data.labels import is_utkface
 from data.loaders import make_evaluation_dataloader
 from data.splits import describe_split
@@ -76,6 +77,8 @@ def export(
         if split in data.splits
     }
     predictions = {split: compute_predictions(model, loader, accelerator) for split, loader in dataloaders.items()}
+    degradation = Degradation(start.processor).to(accelerator.device)
+    degraded = compute_predictions(model, dataloaders["validation"], accelerator, degradation)
     before, compared = None, list(dataloaders)[-1]  # the test images where there are any: they chose nothing
     if arguments.model.model:
         former = load_initial_model(arguments.model).model.to(accelerator.device, memory_format=torch.channels_last)
@@ -83,7 +86,7 @@ def export(
     if not accelerator.is_main_process:
         return
     comparison = compare_errors(before, predictions[compared]) if before else None
-    predictions, text = calibrate_model(model, predictions, data, start, arguments.data.split_seed)
+    predictions, text = calibrate_model(model, predictions, degraded, data, start, arguments.data.split_seed)
     results = {
         "metrics": {split: compute_metrics(model, values) for split, values in predictions.items()},
         "errors": {split: describe_errors(values) for split, values in predictions.items()},
@@ -105,7 +108,12 @@ def export(
 
 
 def calibrate_model(
-    model: AgeGenderModel, predictions: dict, data: TrainingData, start: InitialModel, split_seed: int | None
+    model: AgeGenderModel,
+    predictions: dict,
+    degraded: dict,
+    data: TrainingData,
+    start: InitialModel,
+    split_seed: int | None,
 ) -> tuple[dict, str]:
     """Calibrates the configuration of a model; returns the calibrated predictions by split, and sentences for the log."""
     validation = data.splits["validation"]
@@ -113,7 +121,7 @@ def calibrate_model(
     for name, value in start.calibration.items():  # where labels are missing
         setattr(model.config, name, value)
     *_, cross_fitted, text = calibrate(
-        model.config, predictions["validation"], calibrating, np.asarray(validation["group"])
+        model.config, predictions["validation"], degraded, calibrating, np.asarray(validation["group"])
     )
     if not calibrating.any():
         text += (

@@ -9,16 +9,19 @@ from metrics.age_gender import describe_errors
 from tests.support.models import make_config
 
 
-def make_predictions(count: int, seed: int) -> dict[str, np.ndarray]:
+def make_predictions(count: int, seed: int, blurred: float = 0.0) -> dict[str, np.ndarray]:
     """
     Faces of 0–90 years whose distributions are too narrow for the old and too wide for the young.
 
+    A share of the faces is blurred: their distributions are twice as wide as others, but should be thrice as wide.
     The genders' scores are three times as sure as they should be.
     """
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 91, count).astype(np.float32)
-    centres = labels + generator.normal(0, 1 + labels / 10)
-    age_logits = (-((np.arange(101) - centres[:, None]) ** 2) / (2 * 4**2)).astype(np.float32)
+    is_blurred = generator.random(count) < blurred
+    centres = labels + generator.normal(0, 2 + labels / 25) * (1 + 2 * is_blurred)
+    width = 3 * generator.uniform(0.8, 1.2, (count, 1)) * (1 + is_blurred)[:, None]
+    age_logits = (-((np.arange(101) - centres[:, None]) ** 2) / (2 * width**2)).astype(np.float32)
     scores = generator.normal(0, 2, count)
     predictions = {
         "ages": (torch.from_numpy(age_logits).softmax(dim=-1) @ torch.arange(101.0)).numpy(),
@@ -28,15 +31,19 @@ def make_predictions(count: int, seed: int) -> dict[str, np.ndarray]:
         "age_classes": labels,
         "gender_labels": (generator.random(count) < 1 / (1 + np.exp(-scores))).astype(int),
     }
-    fields = {"age_interval_ages": [0], "age_interval_levels": [0.9]}
+    fields = dict(zip(calibration.INTERVAL_FIELDS, ([0], [0.9], [0], [1])))
     return calibration.apply_calibration(predictions | {"age_intervals": None}, fields)
 
 
-def calibrate(predictions: dict, config=None) -> tuple[dict, dict, str]:
-    """On all images, each a group of its own."""
+def calibrate(predictions: dict, config=None, degraded: dict | None = None) -> tuple[dict, dict, str]:
+    """On all images, each a group of its own; degraded copies are like the images unless they are given."""
     count = len(predictions["ages"])
     return calibration.calibrate(
-        config or make_config(), predictions, np.ones(count, dtype=bool), groups=np.arange(count)
+        config or make_config(),
+        predictions,
+        degraded or predictions,
+        np.ones(count, dtype=bool),
+        groups=np.arange(count),
     )
 
 
@@ -48,12 +55,28 @@ def test_calibrated_intervals_and_probabilities_hold_on_other_images():
     fields, *_ = calibrate(fitting)
     assert fields["gender_temperature"] == pytest.approx(3.0, rel=0.1)
     after = describe_errors(calibration.apply_calibration(other, fields))
-    assert after["gender_calibration_error"] < 0.02
+    assert after["gender_calibration_error"] < 0.025
     for row in after["by_age"][1:]:
         # Both samples count: at least 60 images fit a level, a few hundred measure it.
         error = np.sqrt(0.9 * 0.1 * (1 / 60 + 1 / row["num_images"]))
         assert row["interval_coverage"] == pytest.approx(0.9, abs=3 * error), row["ages"]
     assert after["by_age"][1]["interval_width"] < 10 < after["by_age"][-1]["interval_width"]
+
+
+def test_intervals_hold_on_blurred_faces_and_are_no_wider_on_others():
+    sharp, degraded = make_predictions(4000, 0), make_predictions(4000, 0, blurred=0.7)
+    fields, *_ = calibrate(sharp, degraded=degraded)
+    assert fields["age_interval_exponents"][-1] > 1.5
+    plain, *_ = calibrate(sharp)
+    rows = {}
+    for blurred in (0.0, 1.0):
+        other = make_predictions(4000, 1, blurred)
+        for name, values in (("plain", plain), ("both", fields)):
+            rows[name, blurred] = describe_errors(calibration.apply_calibration(other, values))["by_age"][0]
+    assert rows["plain", 1.0]["interval_coverage"] < 0.8
+    assert rows["both", 1.0]["interval_coverage"] > 0.86
+    assert rows["both", 0.0]["interval_coverage"] == pytest.approx(0.9, abs=0.02)
+    assert rows["both", 0.0]["interval_width"] < 1.1 * rows["plain", 0.0]["interval_width"]
 
 
 def test_fields_are_set_in_the_configuration():
@@ -76,7 +99,7 @@ def test_no_image_counts_by_a_fit_to_its_group(monkeypatch):
     monkeypatch.setattr(calibration, "fit_fields", fit_and_remember)
     calibrating = np.arange(400) >= 200
     groups = np.arange(400) // 2
-    fields, held, _ = calibration.calibrate(make_config(), predictions, calibrating, groups)
+    fields, held, _ = calibration.calibrate(make_config(), predictions, predictions, calibrating, groups)
     rows = [age.tobytes() for age in predictions["age_logits"]]
     assert len(seen) == 11 and seen[0] == set(rows[200:])
     for fitted in seen[1:]:
@@ -120,13 +143,19 @@ def test_one_kind_of_label_may_be_missing(labels, unknown, missing):
     config, predictions = make_config(), make_predictions(300, 0)
     predictions[labels] = np.where(np.arange(300) < 60, predictions[labels], unknown)
     fields, held, _ = calibrate(predictions, config)
-    assert missing not in fields and len(fields) in (1, 2)
+    assert missing not in fields and len(fields) in (1, 4)
     assert getattr(config, missing) == getattr(make_config(), missing)
     unchanged = "gender_logits" if missing == "gender_temperature" else "age_intervals"
     np.testing.assert_array_equal(held[unchanged], predictions[unchanged])
 
 
-START = {"age_interval_ages": [0, 100], "age_interval_levels": [0.2, 0.4], "gender_temperature": 1.5}
+START = {
+    "age_interval_ages": [0, 100],
+    "age_interval_levels": [0.2, 0.4],
+    "age_interval_entropies": [0],
+    "age_interval_exponents": [1],
+    "gender_temperature": 1.5,
+}
 
 
 def test_levels_without_labels_near_are_kept_from_the_start():

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from configuration_agegender import AgeGenderConfig
-from modeling_agegender import AGE_STATISTICS, AgeGenderModel
+from image_processing_agegender import AGE_STATISTICS
+from modeling_agegender import AgeGenderModel
 from tests.support.models import make_model
 
 

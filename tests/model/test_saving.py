@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainingArguments
 
 from configuration_agegender import AgeGenderConfig
@@ -169,3 +170,20 @@ def test_saved_configuration_names_its_own_folder(tmp_path):
     loaded = AgeGenderConfig.from_pretrained(tmp_path)
     assert loaded.auto_map["AutoModel"] == "modeling_agegender.AgeGenderModel"
     assert CODE < {path.name for path in tmp_path.iterdir()}
+
+
+def test_weights_with_a_second_encoder_load(pixel_values, tmp_path):
+    model = make_model()
+    model.save_pretrained(tmp_path)
+    file, config_file = tmp_path / "model.safetensors", tmp_path / "config.json"
+    weights = {name.replace("more_encoders.0.", "second_encoder."): value for name, value in load_file(file).items()}
+    assert any(name.startswith("second_encoder.") for name in weights)
+    save_file(weights, file, metadata={"format": "pt"})
+    values = json.loads(config_file.read_text())
+    (values["second_encoder"],) = values.pop("more_encoders")
+    config_file.write_text(json.dumps(values))
+    loaded = AgeGenderModel.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(loaded(pixel_values).age_logits, model(pixel_values).age_logits)
+    loaded.save_pretrained(tmp_path / "again")
+    again = AgeGenderModel.from_pretrained(tmp_path / "again").eval()
+    assert torch.equal(again(pixel_values).age_logits, loaded(pixel_values).age_logits)

@@ -16,7 +16,13 @@ from training.checkpoints import find_checkpoints
 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
-CALIBRATION = {"age_interval_ages": [0, 30], "age_interval_levels": [0.5, 0.7], "gender_temperature": 1.5}
+CALIBRATION = {
+    "age_interval_ages": [0, 30],
+    "age_interval_levels": [0.5, 0.7],
+    "age_interval_entropies": [0, 3],
+    "age_interval_exponents": [1, 0.5],
+    "gender_temperature": 1.5,
+}
 FROM_START = {"from_scratch": None, "config": None, "validation_share": 0.25}
 
 
