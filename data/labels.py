@@ -10,6 +10,7 @@ import datasets
 GENDERS = ["male", "female"]
 RACES = ["White", "Black", "Asian", "Indian", "Others"]
 MAXIMUM_AGE = 120
+SURE_YEARS = 4  # an age with a wider band is not known exactly, such as that of a portrait without a date
 LABELS = ("age", "age_low", "age_high", "gender", "race")
 LABEL_COLUMNS = {label.replace("_", ""): label for label in LABELS} | {"sex": "gender"}
 UNKNOWN = {"none", "nan", "nat", "null", "<na>", "na", "n/a", "unknown", "?"}
@@ -129,7 +130,8 @@ def check_labels(labels: dict) -> dict:
     Returns the labels of `LABELS` as numbers, None where a label is missing or is a race that UTKFace does not have.
 
     Args:
-        labels: `age`, or else `age_low` and `age_high`, `gender` and `race`, as numbers or text. All may be missing.
+        labels: `age`, `age_low` and `age_high`, `gender` and `race`, as numbers or text. All may be missing. Of an age and a
+            band, the band counts if it is wider than `SURE_YEARS`.
 
     Returns:
         `age` in years, None if only a band is known; `age_low` and `age_high`, its first and last age, both equal to a known
@@ -139,10 +141,11 @@ def check_labels(labels: dict) -> dict:
         ValueError: if an age is not in 0–120 years, if a band ends before it begins, or if a gender is not known.
     """
     low, high = read_age(labels.get("age"))
-    if low is None:
-        low, high = read_age(labels.get("age_low"))[0], read_age(labels.get("age_high"))[1]
-        if (low is None) != (high is None):
-            low, high = low or 0.0, MAXIMUM_AGE if high is None else high
+    first, last = read_age(labels.get("age_low"))[0], read_age(labels.get("age_high"))[1]
+    if (first is None) != (last is None):
+        first, last = first or 0.0, MAXIMUM_AGE if last is None else last
+    if first is not None and (low is None or last - first > SURE_YEARS):
+        low, high = first, last
     for age in (low, high):
         if age is not None and not 0 <= age <= MAXIMUM_AGE:
             raise ValueError(f"the age {age:g} is not in 0–{MAXIMUM_AGE}")

@@ -68,7 +68,7 @@ def make_plain(data: bytes) -> bytes:
 class UTKFace(datasets.GeneratorBasedBuilder):
     """Builds the splits train, validation and test; see `load_utkface`."""
 
-    VERSION = datasets.Version("1.5.0")  # part of the cache's name: raise it when the same source gives other rows
+    VERSION = datasets.Version("1.6.0")  # part of the cache's name: raise it when the same source gives other rows
 
     def __init__(
         self, source: Source, strict: bool, seed: int | None, validation_share: float | None, test_share: float

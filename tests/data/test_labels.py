@@ -137,7 +137,9 @@ def test_a_band_that_ends_before_it_begins_is_refused():
         ({"age": None, "age_low": "more than 70", "age_high": "more than 70"}, (None, 70, 120)),
         ({"age_low": 70, "age_high": None}, (None, 70, 120)),
         ({"age_low": math.nan, "age_high": 2}, (None, 0, 2)),
-        ({"age": 31, "age_low": 28.5, "age_high": 33}, (31, 31, 31)),  # the exact age counts
+        ({"age": 31, "age_low": 29.5, "age_high": 33.5}, (31, 31, 31)),  # near enough
+        ({"age": 31, "age_low": 28.5, "age_high": 33}, (None, 28.5, 33)),
+        ({"age": 31, "age_low": None, "age_high": None}, (31, 31, 31)),
         ({"age": None, "age_low": None, "age_high": math.nan}, (None, None, None)),
         ({}, (None, None, None)),
     ],
