@@ -25,6 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from data.augmentation import FaceAugmentation
 from data.loaders import make_evaluation_dataloader, make_train_dataloader, read_batches
+from data.sampling import compute_age_weights
 from data.training_set import TrainingData, load_training_data
 from data.transforms import Normalization
 from hub.errors import run
@@ -57,10 +58,11 @@ class Training:
         data: TrainingData,
         start: InitialModel,
         teachers: Teachers | None,
+        age_weights: np.ndarray | None,
     ):
         train, (model, processor, _) = arguments.train, start
         self.arguments, self.accelerator, self.data, self.start = arguments, accelerator, data, start
-        self.teachers, self.state = teachers, TrainerState()
+        self.teachers, self.age_weights, self.state = teachers, age_weights, TrainerState()
         self.augmentation = FaceAugmentation(arguments.augmentation, processor.size["height"])
         self.normalize = Normalization(processor).to(accelerator.device)
         self._make_dataloaders()
@@ -90,7 +92,7 @@ class Training:
             batch_size=train.per_device_train_batch_size,
             num_workers=data.dataloader_num_workers,
             extra_share=data.extra_share,
-            age_balance=data.age_balance,
+            age_weights=self.age_weights,
             buffer_size=data.shuffle_buffer_size,
             seed=train.seed,
             strict=data.strict,
@@ -250,9 +252,6 @@ def main():
     # Before the data: building a new data set takes minutes, which a wrong network should not cost.
     start = load_initial_model(arguments.model)
     arguments.set_defaults(is_trained=bool(start.calibration))
-    teachers = None
-    if arguments.model.teacher:
-        teachers = Teachers(arguments.model.teacher, start.model.config).to(accelerator.device)
     data = load_training_data(
         arguments.data.data_dir,
         extra_data=arguments.data.extra_data,
@@ -261,8 +260,13 @@ def main():
         validation_share=arguments.data.validation_share,
         streaming=arguments.data.streaming,
     )
+    teachers = age_weights = None
+    if arguments.data.age_balance:
+        age_weights = compute_age_weights(data.find_ages(), arguments.data.age_balance)
+    if arguments.model.teacher:
+        teachers = Teachers(arguments.model.teacher, start.model.config, age_weights).to(accelerator.device)
     interruption = Interruption()
-    training = Training(arguments, accelerator, data, start, teachers)
+    training = Training(arguments, accelerator, data, start, teachers, age_weights)
     if train.report_to:
         values = arguments.to_dict().items()
         # TensorBoard takes no lists.

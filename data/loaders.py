@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from torch.utils.data import DataLoader
 
-from data.sampling import ImageSampler, compute_age_weights
+from data.sampling import ImageSampler
 from data.streaming import StreamedFaces, make_streaming_dataloader
 from data.training_set import TrainingData
 from data.transforms import to_model_inputs
@@ -28,7 +28,7 @@ def make_train_dataloader(
     batch_size: int,
     num_workers: int,
     extra_share: float,
-    age_balance: float,
+    age_weights: np.ndarray | None,
     buffer_size: int,
     seed: int,
     strict: bool,
@@ -36,6 +36,8 @@ def make_train_dataloader(
 ) -> tuple[DataLoader, ImageSampler | StreamedFaces]:
     """
     Makes shuffled batches of 0–1 pixels. An epoch leaves out images that do not fill a batch on each process.
+
+    With `age_weights`, from `compute_age_weights`, images come as often as their ages weigh.
 
     Returns:
         The prepared loader, and the object whose `load_state_dict({"epoch": …, "images": …})` sets its next iteration.
@@ -53,9 +55,9 @@ def make_train_dataloader(
         if data.extra is not None:
             dataset = datasets.concatenate_datasets([dataset, data.extra])
         weights = None
-        if age_balance:
-            bands = (np.array(dataset[name][:], dtype=float) for name in ("age_low", "age_high"))
-            weights = compute_age_weights(*bands, age_balance)
+        if age_weights is not None:
+            ages = data.find_ages()
+            weights = np.where(ages < 0, 1, age_weights[ages])
         num_extra = len(data.extra or ())
         sampler = ImageSampler(len(dataset) - num_extra, num_extra, extra_share, seed, weights)
         dataset = dataset.cast_column("image", datasets.Image(decode=False))

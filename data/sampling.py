@@ -6,31 +6,29 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+from data.labels import MAXIMUM_AGE
+
 
 NEAR_YEARS = 3  # ages within these years count as one
 
 
-def compute_age_weights(low: np.ndarray, high: np.ndarray, balance: float) -> np.ndarray:
+def compute_age_weights(ages: np.ndarray, balance: float) -> np.ndarray:
     """
-    Computes how much more often than others each image is drawn, so that rare ages come more often.
+    Computes how much more often than others each age is drawn, so that rare ages come more often.
 
     Args:
-        low, high: First and last age of each image in years, NaN if unknown, shape `(num_images,)`.
+        ages: Ages of the images in whole years, negative if unknown, shape `(num_images,)`.
         balance: 0 draws all images alike, 1 all ages alike, and what lies between in between.
 
     Returns:
-        Weights with a mean of 1 over the known ages, and 1 for unknown ones, float64, shape `(num_images,)`.
+        Weights of the ages of 0, 1, … years, with a mean of 1 over the images, float64, shape `(MAXIMUM_AGE + 1,)`.
     """
-    weights = np.ones(len(low))
-    known = np.isfinite(low) & np.isfinite(high)
-    if known.any():
-        ages = ((low + high) / 2)[known].round().astype(int)
-        counts = np.bincount(ages, minlength=ages.max() + NEAR_YEARS + 1)
-        years = np.arange(len(counts))
-        near = np.abs(years[:, None] - years) <= NEAR_YEARS
-        weights[known] = ((near @ counts) / near.sum(axis=1))[ages] ** -balance
-        weights[known] /= weights[known].mean()
-    return weights
+    known = ages[ages >= 0]
+    years = np.arange(MAXIMUM_AGE + 1)
+    near = np.abs(years[:, None] - years) <= NEAR_YEARS
+    counts = near @ np.bincount(known, minlength=len(years)) / near.sum(axis=1)
+    weights = counts.clip(min=1) ** -balance  # ages that are not there get the weight of very rare ones
+    return weights / (weights[known].mean() if len(known) else 1)
 
 
 class ImageSampler(Sampler):

@@ -36,6 +36,18 @@ class TrainingData:
         images = {"train": self.splits["train"], "validation": self.splits["validation"], "extra": self.extra}
         return {f"{name}_sha256": hash_labels(part) if part else None for name, part in images.items()}
 
+    def find_ages(self) -> np.ndarray:
+        """
+        Returns the ages of the training images, then of the extra ones, in whole years: int, shape `(num_images,)`.
+
+        The age of a band is its middle, and -1 stands for an unknown one.
+        """
+        parts = [self.splits["train"]] + ([self.extra] if self.extra else [])
+        low, high = (
+            np.array([age for part in parts for age in part[name]], float) for name in ("age_low", "age_high")
+        )
+        return np.nan_to_num((low + high) / 2, nan=-1).round().astype(int)
+
 
 def hash_labels(images: datasets.Dataset) -> str:
     """Returns the SHA-256 of file names, ages or bands of ages, and genders, whatever the order of the rows."""

@@ -1,5 +1,6 @@
 """Distillation: the averaged predictions of other models are soft labels beside the real labels."""
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -17,9 +18,11 @@ class Teachers(nn.Module):
     Args:
         models: Folders or Hub ids of AgeGenderModels.
         config: Config of the student. Raises ValueError if a teacher has other classes.
+        age_weights: How much more often than others the training draws each age, for at least the classes of the student.
+            The teachers learnt from other shares, so their probabilities are multiplied by it. Defaults to no change.
     """
 
-    def __init__(self, models: list[str], config: AgeGenderConfig):
+    def __init__(self, models: list[str], config: AgeGenderConfig, age_weights: np.ndarray | None = None):
         super().__init__()
         loaded = [load_model(model) for model in models]
         self.models = nn.ModuleList(model for model, _ in loaded)
@@ -34,6 +37,8 @@ class Teachers(nn.Module):
                 own, expected = getattr(model.config, field), getattr(config, field)
                 if own != expected:
                     raise ValueError(f"The teacher {name} has {field}={own}, but the student {expected}.")
+        weights = None if age_weights is None else torch.from_numpy(age_weights[: config.num_age_classes]).float()
+        self.register_buffer("age_weights", weights, persistent=False)
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
@@ -53,7 +58,10 @@ class Teachers(nn.Module):
             if pixels.shape[-2:] != size:
                 resized = F.interpolate(pixels, size, mode="bilinear", antialias=True)
             output = model(normalize(resized))
-            ages.append(output.age_logits.float().softmax(dim=-1))
+            scores = output.age_logits.float().softmax(dim=-1)
+            if self.age_weights is not None:
+                scores = F.normalize(scores * self.age_weights, p=1, dim=-1)
+            ages.append(scores)
             genders.append(output.gender_logits.float().softmax(dim=-1))
         return torch.stack(ages).mean(dim=0), torch.stack(genders).mean(dim=0)
 

@@ -1,10 +1,11 @@
 """The order of the images: all of them once an epoch, extra ones among them, and resuming within an epoch."""
 
+import numpy as np
 import pytest
 from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import BatchSampler
 
-from data.sampling import ImageSampler
+from data.sampling import ImageSampler, compute_age_weights
 
 
 def draw_batches(sampler: ImageSampler, batch_size: int, num_processes: int) -> list[list[list[int]]]:
@@ -61,3 +62,36 @@ def test_an_epoch_resumes_after_its_done_images_with_any_batches(batch_size, num
     assert len(left) == 28 // (batch_size * num_processes) * batch_size * num_processes
     resumed.load_state_dict({"epoch": 3, "images": 0})
     assert len(list(resumed)) == 44
+
+
+def test_rare_ages_come_more_often():
+    ages = np.repeat([30, 70, -1], [900, 90, 10])
+    weights = compute_age_weights(ages, balance=0.5)
+    assert weights.shape == (121,) and weights[30] == weights[31] and weights[ages[:990]].mean() == pytest.approx(1)
+    assert weights[70] / weights[30] == pytest.approx(10**0.5)
+    assert set(compute_age_weights(ages, balance=0)) == {1.0}
+    full = compute_age_weights(ages, balance=1)
+    assert full[30] * 900 == pytest.approx(full[70] * 90)
+
+
+def test_near_ages_count_together_and_the_first_year_has_fewer_neighbours():
+    ages = np.repeat(np.arange(100), 10)
+    weights = compute_age_weights(ages, balance=1)
+    assert weights[:97] == pytest.approx(weights[0])
+    assert len(np.unique(compute_age_weights(np.array([40, 42]), balance=1)[40:43])) == 1
+
+
+def test_images_are_drawn_by_their_weights():
+    weights = np.array([1.0] * 50 + [3.0] * 50 + [0.0] * 20 + [1.0] * 20)
+    drawn = []
+    for epoch in range(50):
+        sampler = ImageSampler(100, 40, 0.2, seed=1, weights=weights)
+        sampler.set_epoch(epoch)
+        drawn += list(sampler)
+        assert len(sampler) == 125
+    counts = np.bincount(drawn, minlength=140)
+    assert counts[50:100].sum() / counts[:50].sum() == pytest.approx(3, rel=0.1)
+    assert counts[100:120].sum() == 0 and counts[120:].sum() == 50 * 25
+    assert list(ImageSampler(100, weights=np.ones(100), seed=2)) == list(
+        ImageSampler(100, weights=np.ones(100), seed=2)
+    )

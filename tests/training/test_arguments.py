@@ -47,6 +47,7 @@ def parse_error(arguments: list[str], capsys) -> str:
         ({"hub_strategy": "all"}, "--hub-strategy: invalid choice: 'all' (choose from 'end'"),
         ({"validation_share": 1.5}, "--validation_share must be between 0 and 1, got 1.5"),
         ({"extra_share": 1}, "--extra_share must be between 0 and 1, got 1.0"),
+        ({"age_balance": -0.1}, "--age_balance must be in 0–1, got -0.1"),
         ({"teacher_weight": 1.1}, "--teacher_weight must be in 0–1, got 1.1"),
         ({"dataloader_num_workers": -1}, "--dataloader_num_workers must be at least 0"),
         ({"seed": -1}, "--seed must be at least 0"),

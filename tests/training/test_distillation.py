@@ -1,5 +1,6 @@
 """Teachers: their predictions are averaged, at their own size and normalisation, and the student learns from them."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,6 +33,15 @@ def test_teachers_are_averaged_each_with_its_own_pixels(teacher_folders):
     expected = model((pixels - mean) / 0.1).age_logits.softmax(dim=-1)
     torch.testing.assert_close(first[0], expected, rtol=1e-4, atol=1e-6)
     assert (first[0] - second[0]).abs().max() > 1e-4
+
+
+def test_teachers_answer_for_the_ages_that_the_training_draws(teacher_folders):
+    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    weights = np.where(np.arange(121) < 50, 1.0, 4.0)
+    plain, weighted = (Teachers(teacher_folders[:1], make_config(), each)(pixels)[0] for each in (None, weights))
+    odds = [ages[:, 50:].sum(dim=-1) / ages[:, :50].sum(dim=-1) for ages in (plain, weighted)]
+    torch.testing.assert_close(odds[1], 4 * odds[0])
+    torch.testing.assert_close(weighted.sum(dim=-1), torch.ones(2))
 
 
 def test_temperatures_of_teachers_do_not_reach_the_student(teacher_folders):

@@ -71,7 +71,7 @@ def test_resuming_with_extra_faces_a_teacher_and_accumulation_equals_an_uninterr
     """The extra faces and their places in the epoch are the same. 12 batches an epoch make 3 updates of 5, 5 and 2."""
     extra = write_table(tmp_path / "extra", [draw_face(40, 0, seed=500 + i) for i in range(40)], [40.0] * 40)
     options = {"extra_data": extra, "extra_share": 0.4, "teacher": one_epoch, "gradient_accumulation_steps": 5}
-    options |= {"checkpointing_steps": 2, "checkpoints_total_limit": 9, "num_train_epochs": 2}
+    options |= {"checkpointing_steps": 2, "checkpoints_total_limit": 9, "num_train_epochs": 2, "age_balance": 0.5}
     run_train(tmp_path / "whole", **options)
     state, scheduler = (
         torch.load(latest_checkpoint(tmp_path / "whole") / file, weights_only=False) for file in (STATE, SCHEDULER)
