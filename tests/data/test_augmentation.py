@@ -91,6 +91,5 @@ def test_degraded_images_are_normalized_like_the_model_input(images):
     pixels = degraded * normalize.std + normalize.mean
     assert degraded.shape == images.shape and -1e-4 <= pixels.min() and pixels.max() <= 1 + 1e-4
     assert (pixels - images).abs().mean() > 0.01
-    assert pixels.diff(dim=-1).abs().mean() < images.diff(dim=-1).abs().mean()
     assert torch.equal(Degradation(processor)(normalize(images)), degraded)
     assert not torch.equal(degradation(normalize(images)), degraded)
