@@ -82,7 +82,9 @@ STEPS = (
     make_conversion("faceres", "package/models/faceres-deep.json"),
     make_conversion("mobilefacenet", "package/model/fr_feature.onnx"),
     make_training("resnet29", "--model {out}/start_dlib --config_overrides image_size=160 --num_train_epochs 10"),
-    make_training("mobilefacenet", "--model {out}/start_mobilefacenet --num_train_epochs 10"),
+    make_training(
+        "mobilefacenet", "--model {out}/start_mobilefacenet --config_overrides image_size=112 --num_train_epochs 8"
+    ),
     make_training("mobilenet", "--model {out}/start_faceres --num_train_epochs 8"),
     Step(
         "joined/README.md",
