@@ -34,7 +34,7 @@ CUSTOM_PIPELINES = {TASK: {"impl": "pipeline_agegender.AgeGenderPipeline", "pt":
 RANGES = (
     ("at least 1", lambda number: number >= 1, ("num_channels", "image_size", "age_head_sizes", "gender_head_sizes")),
     ("at least 1", lambda number: number >= 1, ("hidden_sizes", "depths", "strides", "kernel_sizes", "pool_sizes")),
-    ("at least 1", lambda number: number >= 1, ("expansions",)),
+    ("at least 1", lambda number: number >= 1, ("expansions", "pooled_stages")),
     ("at least 2, for ages 0 and 1", lambda number: number >= 2, ("num_age_classes",)),
     ("in [0, 1]", lambda number: 0 <= number <= 1, ("age_interval_levels",)),
     ("in [0, 1)", lambda number: 0 <= number < 1, ("age_head_dropout", "gender_head_dropout")),
@@ -103,9 +103,13 @@ class AgeGenderConfig(PreTrainedConfig):
             Epsilon of the batch normalization.
         batch_norm_momentum (`float`, *optional*, defaults to 0.1):
             Weight of the current batch in the running statistics.
+        pooled_stages (`int`, *optional*, defaults to 1):
+            Number of the last stages whose outputs, averaged over the pixels, are the features of the encoder.
         more_encoders (`list[dict]`, *optional*, defaults to `[]`):
             Values of `encoder_fields` for each further encoder, whose features are concatenated to those of the first. It
             receives the image once, resized by the ratio of the two `image_size`: this sets how large it sees the face.
+        normalize_features (`bool`, *optional*, defaults to `False`):
+            Whether to normalize the features to a mean of 0 and a variance of 1 over the training images before the heads.
         num_age_classes (`int`, *optional*, defaults to 101):
             Number of age classes. Class `i` is the age of `i` years; older labels count as the last class.
         age_head_sizes (`list[int]`, *optional*, defaults to `[]`):
@@ -172,6 +176,7 @@ class AgeGenderConfig(PreTrainedConfig):
         "kernel_sizes",
         "pool_sizes",
         "expansions",
+        "pooled_stages",
         "hidden_act",
         "use_batch_norm",
         "batch_norm_eps",
@@ -193,7 +198,9 @@ class AgeGenderConfig(PreTrainedConfig):
     use_batch_norm: bool = True
     batch_norm_eps: float = 1e-3
     batch_norm_momentum: float = 0.1
+    pooled_stages: int = 1
     more_encoders: list[dict[str, Any]] | tuple[dict[str, Any], ...] = ()
+    normalize_features: bool = False
     num_age_classes: int = 101
     age_head_sizes: list[int] | tuple[int, ...] = ()
     age_head_dropout: float | int = 0.2
@@ -258,6 +265,8 @@ class AgeGenderConfig(PreTrainedConfig):
         for block_type in self.block_types:
             if block_type not in self.allowed_block_types:
                 raise ValueError(f"block_types may hold {self.allowed_block_types}, got {block_type!r}.")
+        if self.pooled_stages > len(self.depths):
+            raise ValueError(f"pooled_stages must be at most the number of stages, got {self.pooled_stages}.")
         if any(size % 2 == 0 for size in self.kernel_sizes):
             raise ValueError(f"kernel_sizes must be odd, got {list(self.kernel_sizes)}.")
         widths = (self.num_channels, *self.hidden_sizes)
@@ -283,6 +292,11 @@ class AgeGenderConfig(PreTrainedConfig):
             self.make_encoder_configs()
         except ValueError as error:
             raise ValueError(f"more_encoders is invalid: {error}") from error
+
+    @property
+    def num_features(self) -> int:
+        """Number of the features of the first encoder."""
+        return sum(self.hidden_sizes[-self.pooled_stages :])
 
     def make_encoder_configs(self) -> list["AgeGenderConfig"]:
         """Returns the configurations of the further encoders."""

@@ -208,14 +208,15 @@ class AgeGenderStage(nn.Module):
 
 
 class AgeGenderEncoder(nn.Module):
-    """All stages: (batch, num_channels, height, width) to (batch, hidden_sizes[-1], height', width')."""
+    """All stages: (batch, num_channels, height, width) to the features, (batch, config.num_features)."""
 
     def __init__(self, config: AgeGenderConfig):
         super().__init__()
-        self.num_channels = config.num_channels
+        self.num_channels, self.pooled_stages = config.num_channels, config.pooled_stages
         self.stages = nn.ModuleList(AgeGenderStage(config, index) for index in range(len(config.hidden_sizes)))
 
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def compute_maps(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        """Returns the output of each stage, `(batch, hidden_sizes[i], height, width)`."""
         is_tensor = isinstance(pixel_values, torch.Tensor)
         shape = tuple(pixel_values.shape) if is_tensor else ()
         if len(shape) != 4 or shape[1] != self.num_channels or not pixel_values.is_floating_point():
@@ -226,10 +227,14 @@ class AgeGenderEncoder(nn.Module):
             )
         # As the weights, whose dtype a float32 image processor does not know. DataParallel's copies have no parameters.
         dtype = next(self.parameters(), pixel_values).dtype
-        hidden_states = pixel_values.to(dtype, memory_format=torch.channels_last)  # a tenth faster on CPUs
+        maps = [pixel_values.to(dtype, memory_format=torch.channels_last)]  # a tenth faster on CPUs
         for stage in self.stages:
-            hidden_states = stage(hidden_states)
-        return hidden_states
+            maps.append(stage(maps[-1]))
+        return maps[1:]
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        maps = self.compute_maps(pixel_values)
+        return torch.cat([values.mean(dim=(2, 3)) for values in maps[-self.pooled_stages :]], dim=-1)
 
 
 class AgeGenderHead(nn.Module):
@@ -282,7 +287,10 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         others = config.make_encoder_configs()
         self.more_encoders = nn.ModuleList(AgeGenderEncoder(other) for other in others)
         self.scales = [other.image_size / config.image_size for other in others]
-        num_features = sum(each.hidden_sizes[-1] for each in (config, *others))
+        num_features = sum(each.num_features for each in (config, *others))
+        self.feature_normalization = nn.Identity()
+        if config.normalize_features:
+            self.feature_normalization = nn.BatchNorm1d(num_features, config.batch_norm_eps, affine=False)
         self.age_head = AgeGenderHead(
             num_features, config.age_head_sizes, config.num_age_classes, config.age_head_dropout, config.hidden_act
         )
@@ -327,13 +335,13 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         return AgeGenderOutput(loss, age_logits, gender_logits, age, interval)
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Returns the pooled features of all encoders, one after the other: `(batch_size, num_features)`."""
-        features = [self.encoder(pixel_values).mean(dim=(2, 3))]
+        """Returns the features of all encoders, one after the other: `(batch_size, num_features)`."""
+        features = [self.encoder(pixel_values)]
         if self.config.mirror_averaging and not self.training:
-            features = [(features[0] + self.encoder(pixel_values.flip(-1)).mean(dim=(2, 3))) / 2]
+            features = [(features[0] + self.encoder(pixel_values.flip(-1))) / 2]
         for encoder, scale in zip(self.more_encoders, self.scales):
-            features.append(encoder(resize(pixel_values, scale)).mean(dim=(2, 3)))
-        return torch.cat(features, dim=-1)
+            features.append(encoder(resize(pixel_values, scale)))
+        return self.feature_normalization(torch.cat(features, dim=-1))
 
     def compute_loss(
         self,

@@ -115,6 +115,9 @@ class TrainArguments:
     per_device_eval_batch_size: int = HfArg(default=64, help="Images in one evaluation step.")
     gradient_accumulation_steps: int = HfArg(default=1, help="Steps before each update of the weights.")
     learning_rate: float | None = make_start_dependent("learning_rate", "Largest learning rate of AdamW.")
+    encoder_learning_rate: float | None = HfArg(
+        default=None, help="Rate of the encoders, where only the heads are new. None: --learning_rate."
+    )
     freeze_batch_norm: bool | None = make_start_dependent(
         "freeze_batch_norm",
         "Keep the statistics of batch normalization, which few images blur.",
@@ -166,8 +169,10 @@ class TrainArguments:
             raise ValueError("--hub_model_id, --hub_private_repo and --hub_strategy need --push_to_hub.")
         if self.report_to and not find_spec(self.report_to):  # accelerate would ignore it silently
             raise ValueError(f"--report_to {self.report_to} needs a package: pip install {self.report_to}")
-        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"--learning_rate must be above 0, got {self.learning_rate}.")
+        for name in ("learning_rate", "encoder_learning_rate"):
+            rate = getattr(self, name)
+            if rate is not None and not 0 < rate < math.inf:
+                raise ValueError(f"--{name} must be above 0, got {rate}.")
         if not 0 <= self.warmup_ratio <= 1:
             raise ValueError(f"--warmup_ratio must be in 0–1, got {self.warmup_ratio}.")
         every = self.checkpointing_steps

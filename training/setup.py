@@ -55,10 +55,13 @@ def freeze_batch_norm(model: torch.nn.Module):
 
 def build_optimizer(model: AgeGenderModel, arguments: TrainArguments) -> torch.optim.Optimizer:
     """Builds AdamW without weight decay of biases and normalizations, which have one dimension."""
-    decaying = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    groups = [{"params": decaying}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=arguments.learning_rate, weight_decay=arguments.weight_decay)
+    rates = {"head": arguments.learning_rate, "encoder": arguments.encoder_learning_rate or arguments.learning_rate}
+    groups = []
+    for part, rate in rates.items():
+        parameters = [value for name, value in model.named_parameters() if part in name.split(".")[0]]
+        decaying, others = ([each for each in parameters if (each.ndim > 1) == decays] for decays in (True, False))
+        groups += [{"params": decaying, "lr": rate}, {"params": others, "lr": rate, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, weight_decay=arguments.weight_decay)
 
 
 def build_scheduler(optimizer: torch.optim.Optimizer, epoch_updates: int, arguments: TrainArguments) -> LRScheduler:

@@ -105,7 +105,7 @@ def test_features_are_those_of_the_published_network_a_little_aside(onnx_file, p
     processor = AgeGenderImageProcessor(size={"height": 64, "width": 64})
     images = [pixels.numpy()]
     model = convert(load_convolutions, read_onnx(onnx_file), make_config(), images)
-    features = model.encoder(processor(images).pixel_values)
+    features = model.encoder.compute_maps(processor(images).pixel_values)[-1]
     moved = pixels.permute(2, 0, 1)[None].float().roll((-SHIFT, -SHIFT), dims=(-2, -1))
     expected = compute_features(moved, parameters)
     inner = (..., slice(3, -3), slice(3, -3))
@@ -133,4 +133,4 @@ def test_network_of_the_configuration():
     """The 48 layers of a MobileFaceNet without its last two, and the pointwise one that copies its input."""
     model = AgeGenderModel(load_config(CONFIG))
     assert len(list_layers(model)) == 49
-    assert model.encoder(torch.zeros(1, 3, 96, 96)).shape == (1, 512, 6, 6)
+    assert model.encoder.compute_maps(torch.zeros(1, 3, 96, 96))[-1].shape == (1, 512, 6, 6)

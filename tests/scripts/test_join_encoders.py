@@ -1,0 +1,73 @@
+"""Trained encoders side by side in a network with new heads."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from hub.loading import load_model
+from image_processing_agegender import AgeGenderImageProcessor
+from scripts import join_encoders
+from tests.support.models import BODIES, make_model
+
+
+OTHER = BODIES["more_encoders"][0] | {"kernel_sizes": [3, 3], "hidden_act": "relu6"}
+
+
+def save(folder, seed: int, processor: dict | None = None, **changes) -> str:
+    model = make_model(seed, **{"more_encoders": []} | changes)
+    model.save_pretrained(folder)
+    size = {"height": model.config.image_size, "width": model.config.image_size}
+    AgeGenderImageProcessor(size=size, **(processor or {})).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def join(tmp_path, monkeypatch):
+    """Runs join_encoders.py; returns the folder that it wrote."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(BODIES | {"more_encoders": [OTHER, OTHER], "gender_head_sizes": [4]}))
+
+    def run(*models: str):
+        options = ["--config", str(config), "--output_dir", str(tmp_path / "joined")]
+        monkeypatch.setattr(sys, "argv", ["join_encoders.py", *models, *options])
+        join_encoders.main()
+        return tmp_path / "joined"
+
+    return run
+
+
+def test_features_are_those_of_the_encoders(join, tmp_path, capsys):
+    names = [
+        save(tmp_path / "first", 0, {"image_std": [0.5] * 3}, gender_temperature=0.5),
+        save(tmp_path / "second", 1, {"image_std": [0.5] * 3}, **OTHER),
+        save(tmp_path / "third", 2, {"image_std": [0.5] * 3}, **OTHER),
+    ]
+    joined, processor = load_model(str(join(*names)))
+    encoders = [load_model(name)[0].encoder for name in names]
+    images = torch.randn(2, 3, 26, 26)
+    for encoder, expected in zip((joined.encoder, *joined.more_encoders), encoders, strict=True):
+        assert torch.equal(encoder(images), expected(images))
+    assert processor.size["height"] == 32 and list(processor.image_std) == [0.5] * 3
+    assert joined.config.gender_head_sizes == [4] and joined.config.gender_temperature == 1
+    assert f"{joined.num_parameters():,} parameters, 3 encoders" in capsys.readouterr().out
+    assert "`first`, `second`, `third`" in (tmp_path / "joined" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"hidden_sizes": [4, 9]}, "third does not hold the encoder that the config describes"),
+        ({"more_encoders": [{}]}, "third does not hold the encoder"),
+        ({"processor": {"image_std": [0.5, 0.5, 0.5]}}, "image_std"),
+    ],
+)
+def test_models_that_do_not_fit_are_refused(join, tmp_path, changes, reason):
+    names = [save(tmp_path / "first", 0), save(tmp_path / "second", 1, **OTHER)]
+    with pytest.raises(ValueError, match="describes 3 encoders, but 2 models were given"):
+        join(*names)
+    names.append(save(tmp_path / "third", 2, **OTHER | changes))
+    with pytest.raises(ValueError, match=reason):
+        join(*names)
+    assert not (tmp_path / "joined").exists()
