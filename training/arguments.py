@@ -130,7 +130,7 @@ class TrainArguments:
     max_grad_norm: float = HfArg(default=5.0, help="Largest norm of the gradients; 0 is off.")
     ema_decay: float = HfArg(default=0.999, help="Decay of the averaged weights per update; 0 is off.")
     mixed_precision: Literal["no", "bf16", "fp16"] = HfArg(default="no", help="bf16 is up to three times as fast.")
-    half_precision_weights: bool = HfArg(default=False, help="Store kernels as float16, in half the space.")
+    half_precision_weights: bool = HfArg(default=False, help="Store kernels and matrices as float16, in half the space.")
     torch_compile: bool = HfArg(default=False, help="Compile the network (some minutes at the start).")
     gradient_checkpointing: bool = HfArg(default=False, help="Recompute activations: less memory, more time.")
     sync_batchnorm: bool = HfArg(default=False, help="Batch normalization over the batches of all GPUs.")

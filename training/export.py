@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from data.augmentation import Degradation
 from data.labels import is_utkface
@@ -35,21 +34,21 @@ from training.state import TrainerState
 
 @torch.no_grad()
 def round_kernels(model: AgeGenderModel):
-    """Rounds the kernels of convolutions to float16 values; they stay float32 tensors."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.copy_(module.weight.half())
+    """Rounds kernels and matrices to float16 values; they stay float32 tensors."""
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.copy_(parameter.half())
 
 
 def save_model(model: AgeGenderModel, processor: AgeGenderImageProcessor, arguments: TrainArguments):
-    """Writes a complete model folder; with `--half_precision_weights` stores kernels, most of the file, as float16."""
+    """Writes a complete model folder; with `--half_precision_weights` stores kernels and matrices as float16."""
     # The results of earlier weights go first and the new ones come last, so a kill does not leave a mixture.
     (arguments.output_dir / "train_results.json").unlink(missing_ok=True)
     AgeGenderPipeline(model=model, image_processor=processor).save_pretrained(arguments.output_dir)
     if arguments.half_precision_weights:
         file = arguments.output_dir / "model.safetensors"
         # Loading makes them float32 again, as the configuration says. Variances may exceed float16, so they stay.
-        tensors = {name: values.half() if values.ndim == 4 else values for name, values in load_file(file).items()}
+        tensors = {name: values.half() if values.ndim > 1 else values for name, values in load_file(file).items()}
         save_file(tensors, file, metadata={"format": "pt"})
 
 

@@ -152,7 +152,7 @@ def test_half_precision_weights_are_those_measured(run_train, faces, tmp_path):
     run_train(folder, num_train_epochs=1, half_precision_weights=True)
     stored = load_file(folder / "model.safetensors")
     kernels = {name for name, values in stored.items() if values.dtype == torch.float16}
-    assert kernels == {name for name, values in stored.items() if values.ndim == 4} != set()
+    assert kernels == {name for name, values in stored.items() if values.ndim > 1} != set()
     model, processor = load_model(str(folder))
     loaded = AgeGenderModel.from_pretrained(folder)
     for name, values in loaded.state_dict().items():
