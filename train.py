@@ -134,7 +134,7 @@ class Training:
         """Trains on the images of the epoch that are left; returns False if interrupted."""
         accelerator, state = self.accelerator, self.state
         self.model.train()
-        if self.arguments.train.freeze_batch_norm:
+        if self.arguments.train.freeze_batch_norm or self.arguments.train.encoder_learning_rate == 0:
             freeze_batch_norm(self.model)
         self.sampler.load_state_dict({"epoch": state.epoch, "images": state.images})
         self.train_dataloader.set_epoch(state.epoch)

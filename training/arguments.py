@@ -116,7 +116,8 @@ class TrainArguments:
     gradient_accumulation_steps: int = HfArg(default=1, help="Steps before each update of the weights.")
     learning_rate: float | None = make_start_dependent("learning_rate", "Largest learning rate of AdamW.")
     encoder_learning_rate: float | None = HfArg(
-        default=None, help="Rate of the encoders, where only the heads are new. None: --learning_rate."
+        default=None,
+        help="Rate of the encoders; 0 trains the heads alone, several times as fast. None: --learning_rate.",
     )
     freeze_batch_norm: bool | None = make_start_dependent(
         "freeze_batch_norm",
@@ -130,7 +131,9 @@ class TrainArguments:
     max_grad_norm: float = HfArg(default=5.0, help="Largest norm of the gradients; 0 is off.")
     ema_decay: float = HfArg(default=0.999, help="Decay of the averaged weights per update; 0 is off.")
     mixed_precision: Literal["no", "bf16", "fp16"] = HfArg(default="no", help="bf16 is up to three times as fast.")
-    half_precision_weights: bool = HfArg(default=False, help="Store kernels and matrices as float16, in half the space.")
+    half_precision_weights: bool = HfArg(
+        default=False, help="Store kernels and matrices as float16, in half the space."
+    )
     torch_compile: bool = HfArg(default=False, help="Compile the network (some minutes at the start).")
     gradient_checkpointing: bool = HfArg(default=False, help="Recompute activations: less memory, more time.")
     sync_batchnorm: bool = HfArg(default=False, help="Batch normalization over the batches of all GPUs.")
@@ -163,16 +166,15 @@ class TrainArguments:
             max_grad_norm=0,
             early_stopping_patience=0,
             early_stopping_threshold=0,
+            encoder_learning_rate=0,
             seed=0,
         )
         if (self.hub_model_id or self.hub_private_repo or self.hub_strategy != "end") and not self.push_to_hub:
             raise ValueError("--hub_model_id, --hub_private_repo and --hub_strategy need --push_to_hub.")
         if self.report_to and not find_spec(self.report_to):  # accelerate would ignore it silently
             raise ValueError(f"--report_to {self.report_to} needs a package: pip install {self.report_to}")
-        for name in ("learning_rate", "encoder_learning_rate"):
-            rate = getattr(self, name)
-            if rate is not None and not 0 < rate < math.inf:
-                raise ValueError(f"--{name} must be above 0, got {rate}.")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"--learning_rate must be above 0, got {self.learning_rate}.")
         if not 0 <= self.warmup_ratio <= 1:
             raise ValueError(f"--warmup_ratio must be in 0–1, got {self.warmup_ratio}.")
         every = self.checkpointing_steps

@@ -54,11 +54,21 @@ def freeze_batch_norm(model: torch.nn.Module):
 
 
 def build_optimizer(model: AgeGenderModel, arguments: TrainArguments) -> torch.optim.Optimizer:
-    """Builds AdamW without weight decay of biases and normalizations, which have one dimension."""
-    rates = {"head": arguments.learning_rate, "encoder": arguments.encoder_learning_rate or arguments.learning_rate}
+    """
+    Builds AdamW without weight decay of biases and normalizations, which have one dimension.
+
+    Encoders with a rate of 0 get no gradients.
+    """
+    encoder_rate = arguments.encoder_learning_rate
+    rates = {
+        "head": arguments.learning_rate,
+        "encoder": arguments.learning_rate if encoder_rate is None else encoder_rate,
+    }
     groups = []
     for part, rate in rates.items():
         parameters = [value for name, value in model.named_parameters() if part in name.split(".")[0]]
+        for parameter in parameters:
+            parameter.requires_grad_(rate > 0)
         decaying, others = ([each for each in parameters if (each.ndim > 1) == decays] for decays in (True, False))
         groups += [{"params": decaying, "lr": rate}, {"params": others, "lr": rate, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, weight_decay=arguments.weight_decay)

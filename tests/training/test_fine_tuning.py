@@ -103,6 +103,14 @@ def test_a_start_that_is_bettered_is_compared(run_train, start, tmp_path, capsys
     assert years["change"][0] == pytest.approx(years["after"][0] - years["before"][0])
 
 
+def test_heads_alone_leave_the_encoders_as_they_are(run_train, start, tmp_path):
+    options = {"num_train_epochs": 1, "learning_rate": 3e-3, "encoder_learning_rate": 0, "freeze_batch_norm": "false"}
+    run_train(tmp_path / "run", **FROM_START, model=start, **options, teacher_weight=0, ema_decay=0)
+    before, after = (load_file(folder / "model.safetensors") for folder in (start, tmp_path / "run"))
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"age_head", "gender_head"}
+
+
 @pytest.mark.slow
 def test_a_resumed_fine_tuning_ends_as_an_uninterrupted_one(run_train, start, tmp_path):
     """From a checkpoint within the first epoch: the start stays measured, and its weights may still be the best."""

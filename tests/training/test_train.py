@@ -130,6 +130,17 @@ def test_biases_and_normalisations_do_not_decay(tmp_path):
         assert decays[id(parameter)] == (0.0 if "normalization" in name or name.endswith("bias") else 0.3), name
 
 
+@pytest.mark.parametrize(("rate", "expected"), [(None, 1e-3), (2e-4, 2e-4), (0, 0)])
+def test_encoders_have_a_rate_of_their_own(tmp_path, rate, expected):
+    model = AgeGenderModel(AgeGenderConfig(**NETWORK))
+    arguments = TrainArguments(output_dir=tmp_path, learning_rate=1e-3, encoder_learning_rate=rate)
+    optimizer = setup.build_optimizer(model, arguments)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert rates[id(parameter)] == (1e-3 if "head" in name else expected), name
+        assert parameter.requires_grad == ("head" in name or expected > 0)
+
+
 @pytest.mark.slow
 def test_trains_and_resumes_by_the_rules_of_windows(run_train, tmp_path):
     """Checkpoints, the best weights, their deletion and the export."""
