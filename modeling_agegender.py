@@ -60,7 +60,7 @@ class AgeGenderOutput(ModelOutput):
 
 
 class AgeGenderBatchNorm(nn.BatchNorm2d):
-    """Batch normalization that stays in float32 in a model of half precision: the variance of pixels exceeds float16."""
+    """Batch normalization that stays in float32 in a model of half precision: variances exceed float16."""
 
     def _apply(self, fn, recurse: bool = True):  # through which all casts of a module go: `to`, `half`, `bfloat16`
         def apply(tensor: torch.Tensor) -> torch.Tensor:
@@ -290,7 +290,7 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         num_features = sum(each.num_features for each in (config, *others))
         self.feature_normalization = nn.Identity()
         if config.normalize_features:
-            self.feature_normalization = nn.BatchNorm1d(num_features, config.batch_norm_eps, affine=False)
+            self.feature_normalization = AgeGenderBatchNorm(num_features, config.batch_norm_eps, affine=False)
         self.age_head = AgeGenderHead(
             num_features, config.age_head_sizes, config.num_age_classes, config.age_head_dropout, config.hidden_act
         )
@@ -341,7 +341,7 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
             features = [(features[0] + self.encoder(pixel_values.flip(-1))) / 2]
         for encoder, scale in zip(self.more_encoders, self.scales):
             features.append(encoder(resize(pixel_values, scale)))
-        return self.feature_normalization(torch.cat(features, dim=-1))
+        return self.feature_normalization(torch.cat(features, dim=-1)[..., None, None]).flatten(start_dim=1)
 
     def compute_loss(
         self,

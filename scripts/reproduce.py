@@ -84,7 +84,7 @@ STEPS = (
     Step(
         "start/README.md",
         (
-            "{python} -m scripts.join_encoders {out}/start_dlib {out}/start_faceres {out}/start_mobilefacenet "
+            "{python} -m scripts.join_encoders {out}/start_dlib {out}/start_faceres {out}/start_mobilefacenet {data} "
             "--output_dir {out}/start",
         ),
     ),

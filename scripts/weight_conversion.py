@@ -142,6 +142,12 @@ def convert(
     return model
 
 
+def load_images(data_dir: str, num_images: int) -> list:
+    """Loads so many of the training images, chosen at random: PIL images."""
+    train = load_utkface(data_dir)["train"].shuffle(seed=0)
+    return list(train.select(range(min(num_images, len(train))))["image"])
+
+
 def run_conversion(
     file: str, config: Path, read: Callable[[Path], Any], load: Callable[[AgeGenderModel, Any], None], source: str
 ):
@@ -164,9 +170,8 @@ def run_conversion(
     arguments = parser.parse_args()
     weights = read(arguments.weights)  # before the data, which take longer
     config = load_config(arguments.config)
-    train = load_utkface(arguments.data_dir)["train"].shuffle(seed=0)
-    images = train.select(range(min(arguments.num_images, len(train))))["image"]
-    model = convert(load, weights, config, list(images))
+    images = load_images(arguments.data_dir, arguments.num_images)
+    model = convert(load, weights, config, images)
     model.save_pretrained(arguments.output_dir)
     size = {"height": config.image_size, "width": config.image_size}
     AgeGenderImageProcessor(size=size).save_pretrained(arguments.output_dir)

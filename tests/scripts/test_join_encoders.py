@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from hub.loading import load_model
 from image_processing_agegender import AgeGenderImageProcessor
@@ -27,10 +28,13 @@ def save(folder, seed: int, processor: dict | None = None, **changes) -> str:
 def join(tmp_path, monkeypatch):
     """Runs join_encoders.py; returns the folder that it wrote."""
     config = tmp_path / "config.json"
-    config.write_text(json.dumps(BODIES | {"more_encoders": [OTHER, OTHER], "gender_head_sizes": [4]}))
+    changes = {"more_encoders": [OTHER, OTHER], "gender_head_sizes": [4], "normalize_features": True}
+    config.write_text(json.dumps(BODIES | changes))
+    images = [Image.effect_noise((40, 40), 20 + 2 * index).convert("RGB") for index in range(50)]
+    monkeypatch.setattr(join_encoders, "load_images", lambda data_dir, num_images: images[:num_images])
 
     def run(*models: str):
-        options = ["--config", str(config), "--output_dir", str(tmp_path / "joined")]
+        options = ["--config", str(config), "--data_dir", "faces", "--output_dir", str(tmp_path / "joined")]
         monkeypatch.setattr(sys, "argv", ["join_encoders.py", *models, *options])
         join_encoders.main()
         return tmp_path / "joined"
@@ -49,6 +53,9 @@ def test_features_are_those_of_the_encoders(join, tmp_path, capsys):
     images = torch.randn(2, 3, 26, 26)
     for encoder, expected in zip((joined.encoder, *joined.more_encoders), encoders, strict=True):
         assert torch.equal(encoder(images), expected(images))
+    noise = [Image.effect_noise((40, 40), 20 + 2 * index).convert("RGB") for index in range(50)]
+    features = joined.encode(processor(noise).pixel_values)
+    assert features.mean().abs() < 0.1 and features.std() == pytest.approx(1, abs=0.2)
     assert processor.size["height"] == 32 and list(processor.image_std) == [0.5] * 3
     assert joined.config.gender_head_sizes == [4] and joined.config.gender_temperature == 1
     assert f"{joined.num_parameters():,} parameters, 3 encoders" in capsys.readouterr().out
