@@ -77,7 +77,7 @@ def test_resuming_with_extra_faces_a_teacher_and_accumulation_equals_an_uninterr
         torch.load(latest_checkpoint(tmp_path / "whole") / file, weights_only=False) for file in (STATE, SCHEDULER)
     )
     assert state["update"] == scheduler["last_epoch"] == 2 * math.ceil(12 / 5)
-    assert scheduler["_last_lr"] == pytest.approx([0, 0], abs=1e-12)
+    assert max(scheduler["_last_lr"]) == pytest.approx(0, abs=1e-12)
     assert_resumes_bit_for_bit(run_train, tmp_path / "whole", tmp_path / "copy", start=1, **options)
 
 
@@ -146,7 +146,7 @@ def test_other_batches_resume_at_the_same_image(run_train, trained, tmp_path, ca
     assert f"checkpoint_1: epoch 2, update {resumed_at}." in printed
     state, scheduler = (torch.load(latest_checkpoint(copy) / file, weights_only=False) for file in (STATE, SCHEDULER))
     assert state["update"] == scheduler["last_epoch"] == end
-    assert scheduler["_last_lr"] == pytest.approx([0, 0], abs=1e-12)
+    assert max(scheduler["_last_lr"]) == pytest.approx(0, abs=1e-12)
     losses = [row["train_loss"] for row in read_results(copy)["history"]]
     assert losses[2] < losses[0] < 2 * losses[2]  # still means over images
 
