@@ -19,7 +19,7 @@ from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 import train
-from data.augmentation import FaceAugmentation
+from data.augmentation import Degradation, FaceAugmentation
 from data.loaders import read_batches
 from data.utkface import load_utkface
 from metrics import prediction
@@ -74,6 +74,7 @@ class Watch:
 
         patch.setattr(Accelerator, "clip_grad_norm_", record_gradients)
         patch.setattr(FaceAugmentation, "forward", record_images)
+        patch.setattr(Degradation, "forward", lambda degradation, images: images)  # it uses the augmentation after training
         patch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", record_rate)
 
     def values(self) -> dict:
