@@ -22,6 +22,7 @@ class AugmentationArguments:
     blur: float = field(default=0.2, metadata={"help": "Probability of a Gaussian blur (small faces are soft)."})
     jpeg: float = field(default=0.0, metadata={"help": "Probability of JPEG artefacts. Slow on a CPU."})
     erasing: float = field(default=0.25, metadata={"help": "Probability that a rectangle is erased."})
+    unchanged: float = field(default=0.0, metadata={"help": "Probability that an image is left as it is."})
 
     def __post_init__(self):
         for argument in fields(self):
@@ -57,6 +58,7 @@ class FaceAugmentation(nn.Module):
     def __init__(self, arguments: AugmentationArguments, height: int = 128):
         super().__init__()
         self.transforms = nn.ModuleList(build_transforms(arguments, height))
+        self.unchanged = arguments.unchanged
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor, seed: int) -> torch.Tensor:
@@ -73,9 +75,13 @@ class FaceAugmentation(nn.Module):
         # kornia draws its numbers on the CPU, so only the CPU's generator is forked.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            changed = images
             for transform in self.transforms:
-                images = transform(images)
-        return images.clamp(0, 1)
+                changed = transform(changed)
+            if self.unchanged:
+                unchanged = torch.rand(len(images), 1, 1, 1) < self.unchanged
+                changed = torch.where(unchanged.to(images.device), images, changed)
+        return changed.clamp(0, 1)
 
 
 class Degradation(nn.Module):

@@ -10,7 +10,7 @@ from data.transforms import Normalization
 from image_processing_agegender import AgeGenderImageProcessor
 
 
-PARTS = [argument.name for argument in fields(AugmentationArguments)]
+PARTS = [argument.name for argument in fields(AugmentationArguments) if argument.name != "unchanged"]
 OFF = dict.fromkeys(PARTS, 0.0)
 
 
@@ -46,6 +46,14 @@ def test_parts_do_what_they_say(images):
     assert blurred.diff(dim=-1).abs().mean() < images.diff(dim=-1).abs().mean()
     erased = augment(images, erasing=1.0) != images
     assert 0.01 < erased.any(dim=1).float().mean() < 0.2
+
+
+def test_a_share_of_the_images_is_left_unchanged(images):
+    whole = augment(images.repeat(50, 1, 1, 1), erasing=1.0, grayscale=1.0)
+    mixed = augment(images.repeat(50, 1, 1, 1), erasing=1.0, grayscale=1.0, unchanged=0.3)
+    unchanged = (mixed == images.repeat(50, 1, 1, 1)).flatten(1).all(dim=1)
+    assert 0.2 < unchanged.float().mean() < 0.4
+    assert torch.equal(mixed[~unchanged], whole[~unchanged])
 
 
 @pytest.mark.parametrize("part", PARTS)
