@@ -124,8 +124,8 @@ class AgeGenderConfig(PreTrainedConfig):
             Statistic of the age distribution returned as `AgeGenderOutput.age`: `"median"` (a whole year, as labels are,
             with a small absolute error), `"interpolated_median"` (with a fraction of a year) or `"mean"`.
         mirror_averaging (`bool`, *optional*, defaults to `True`):
-            Whether to average the features of each image and its mirror image in eval mode, in the first encoder only. It
-            doubles the time of that encoder.
+            Whether to average the features of each image and its mirror image in eval mode. It doubles the time of the
+            encoder. Each of `more_encoders` has a value of its own.
         age_interval_ages (`list[float]`, *optional*, defaults to `[0]`):
             Increasing ages in years at which `age_interval_levels` are given.
         age_interval_levels (`list[float]`, *optional*, defaults to `[0.9]`):
@@ -181,6 +181,7 @@ class AgeGenderConfig(PreTrainedConfig):
         "use_batch_norm",
         "batch_norm_eps",
         "batch_norm_momentum",
+        "mirror_averaging",
     )
     allowed_age_statistics: ClassVar[tuple[str, ...]] = ("median", "interpolated_median", "mean")
     allowed_activations: ClassVar[tuple[str, ...]] = ("relu", "relu6", "prelu", "gelu", "silu", "hardswish")
@@ -225,7 +226,7 @@ class AgeGenderConfig(PreTrainedConfig):
             self.expansions = (1,) * len(self.hidden_sizes)
         second_encoder = kwargs.pop("second_encoder", None)  # in configurations that could hold two encoders only
         if second_encoder is not None:
-            self.more_encoders = (second_encoder,)
+            self.more_encoders = (second_encoder | {"mirror_averaging": False},)
         if self.id2label is None:
             self.id2label = {0: "male", 1: "female"}
         if self.label2id is None:

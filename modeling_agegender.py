@@ -212,17 +212,17 @@ class AgeGenderEncoder(nn.Module):
 
     def __init__(self, config: AgeGenderConfig):
         super().__init__()
-        self.num_channels, self.pooled_stages = config.num_channels, config.pooled_stages
+        self.config = config
         self.stages = nn.ModuleList(AgeGenderStage(config, index) for index in range(len(config.hidden_sizes)))
 
     def compute_maps(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """Returns the output of each stage, `(batch, hidden_sizes[i], height, width)`."""
         is_tensor = isinstance(pixel_values, torch.Tensor)
         shape = tuple(pixel_values.shape) if is_tensor else ()
-        if len(shape) != 4 or shape[1] != self.num_channels or not pixel_values.is_floating_point():
+        if len(shape) != 4 or shape[1] != self.config.num_channels or not pixel_values.is_floating_point():
             given = f"{pixel_values.dtype} and {shape}" if is_tensor else type(pixel_values).__name__
             raise ValueError(
-                f"pixel_values must be floats of the shape (batch, {self.num_channels}, height, width), got {given}: "
+                f"pixel_values must be floats of the shape (batch, {self.config.num_channels}, height, width), got {given}: "
                 "write model(**image_processor(images))."
             )
         # As the weights, whose dtype a float32 image processor does not know. DataParallel's copies have no parameters.
@@ -233,8 +233,14 @@ class AgeGenderEncoder(nn.Module):
         return maps[1:]
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        maps = self.compute_maps(pixel_values)
-        return torch.cat([values.mean(dim=(2, 3)) for values in maps[-self.pooled_stages :]], dim=-1)
+        features = self._pool(pixel_values)
+        if self.config.mirror_averaging and not self.training:
+            features = (features + self._pool(pixel_values.flip(-1))) / 2
+        return features
+
+    def _pool(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        maps = self.compute_maps(pixel_values)[-self.config.pooled_stages :]
+        return torch.cat([values.mean(dim=(2, 3)) for values in maps], dim=-1)
 
 
 class AgeGenderHead(nn.Module):
@@ -337,8 +343,6 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Returns the features of all encoders, one after the other: `(batch_size, num_features)`."""
         features = [self.encoder(pixel_values)]
-        if self.config.mirror_averaging and not self.training:
-            features = [(features[0] + self.encoder(pixel_values.flip(-1))) / 2]
         for encoder, scale in zip(self.more_encoders, self.scales):
             features.append(encoder(resize(pixel_values, scale)))
         return self.feature_normalization(torch.cat(features, dim=-1)[..., None, None]).flatten(start_dim=1)

@@ -30,7 +30,8 @@ class Teachers(nn.Module):
         self.sizes = [(processor.size["height"], processor.size["width"]) for _, processor in loaded]
         for name, model in zip(models, self.models):
             # The student sees mirror images as augmentation.
-            model.config.mirror_averaging = False
+            for encoder in (model.encoder, *model.more_encoders):
+                encoder.config.mirror_averaging = False
             # The temperature was fitted to images that will calibrate the student, so its weights must not depend on it.
             model.config.gender_temperature = 1.0
             for field in ("num_age_classes", "id2label"):

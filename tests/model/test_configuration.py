@@ -114,7 +114,7 @@ def test_configurations_with_a_second_encoder_load():
     values = make_config().to_dict()
     (second,) = values.pop("more_encoders")
     config = AgeGenderConfig(**values, second_encoder=second)
-    assert config.more_encoders == (second,) and "second_encoder" not in config.to_dict()
+    assert config.more_encoders == (second | {"mirror_averaging": False},) and "second_encoder" not in config.to_dict()
     assert AgeGenderConfig(second_encoder=None).more_encoders == ()
 
 

@@ -55,6 +55,7 @@ def test_each_encoder_sees_the_image_at_its_own_size(pixel_values, tmp_path):
         "depths": [1],
         "strides": [2],
         "pool_sizes": [1],
+        "mirror_averaging": False,
     }
     torch.manual_seed(0)
     model = AgeGenderModel(make_config(more_encoders=[body, body | {"image_size": 32}])).eval()

@@ -31,6 +31,7 @@ BODIES = {
             "depths": [1, 1],
             "strides": [2, 2],
             "pool_sizes": [1, 1],
+            "mirror_averaging": False,
         },
     ],
 }
