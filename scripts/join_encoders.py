@@ -17,7 +17,7 @@ from image_processing_agegender import AgeGenderImageProcessor
 from metrics.results import name_data
 from modeling_agegender import AgeGenderModel
 from pipeline_agegender import AgeGenderPipeline
-from scripts.weight_conversion import BATCH_SIZE, CONFIGS, load_images
+from scripts.weight_conversion import CONFIGS, load_images, set_feature_statistics
 from training.initial_model import load_config
 
 
@@ -46,17 +46,6 @@ def join_encoders(models: list[AgeGenderModel], joined: AgeGenderModel):
         encoder.load_state_dict(model.encoder.state_dict())
 
 
-@torch.no_grad()
-def set_feature_statistics(joined: AgeGenderModel, processor: AgeGenderImageProcessor, images: list):
-    """Sets the statistics of the normalized features to those of images, PIL images. The model stays in eval mode."""
-    normalization = joined.feature_normalization.train()
-    momentum, normalization.momentum = normalization.momentum, None  # averages all batches
-    for start in range(0, len(images), BATCH_SIZE):
-        joined.encode(processor(images[start : start + BATCH_SIZE]).pixel_values)
-    normalization.momentum = momentum
-    normalization.eval()
-
-
 def main():
     parser = OutputParser(description="Joins the encoders of models in one network with new heads.")
     parser.add_argument("models", nargs="+", help="Model folders or Hub ids, in the order of the config.")
@@ -77,8 +66,7 @@ def main():
     join_encoders(models, joined)
     processor = AgeGenderImageProcessor.of_model(config)
     processor.image_mean, processor.image_std = processors[0].image_mean, processors[0].image_std
-    if config.normalize_features:
-        set_feature_statistics(joined, processor, load_images(arguments.data_dir, arguments.num_images))
+    set_feature_statistics(joined, processor, load_images(arguments.data_dir, arguments.num_images))
     AgeGenderPipeline(model=joined, image_processor=processor).save_pretrained(arguments.output_dir)
     names = ", ".join(f"`{name_data(name)}`" for name in arguments.models)
     (arguments.output_dir / "README.md").write_text(CARD.format(names=names), encoding="utf-8")

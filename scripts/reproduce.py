@@ -48,7 +48,7 @@ def make_conversion(name: str, weights: str) -> Step:
 
 def make_training(name: str, arguments: str) -> Step:
     """Makes the step of a training."""
-    command = f"train.py --output_dir {{out}}/{name} {{data}} {{extra}} --extra_share 0.35 {{train}} {arguments}"
+    command = f"train.py --output_dir {{out}}/{name} {{data}} {{extra}} --extra_share 0.2 --unchanged 0.3 {{train}} {arguments}"
     return Step(f"{name}/{RESULTS}", (f"{{python}} {command}",))
 
 
@@ -81,17 +81,18 @@ STEPS = (
     ),
     make_conversion("faceres", "package/models/faceres-deep.json"),
     make_conversion("mobilefacenet", "package/model/fr_feature.onnx"),
+    make_training("resnet29", "--model {out}/start_dlib --config_overrides image_size=160 --num_train_epochs 8"),
     Step(
         "start/README.md",
         (
-            "{python} -m scripts.join_encoders {out}/start_dlib {out}/start_faceres {out}/start_mobilefacenet {data} "
+            "{python} -m scripts.join_encoders {out}/resnet29 {out}/start_faceres {out}/start_mobilefacenet {data} "
             "--output_dir {out}/start",
         ),
     ),
     make_training(
         SHIPPED,
-        "--model {out}/start --learning_rate 1e-3 --encoder_learning_rate 2e-4 --freeze_batch_norm true "
-        "--num_train_epochs 4 --age_balance 0.3 --half_precision_weights",
+        "--model {out}/start --teacher {out}/resnet29 --encoder_learning_rate 5e-4 --num_train_epochs 6 --age_balance 0.3 "
+        "--half_precision_weights",
     ),
     Step(
         "evaluation.json",

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,24 @@ def load_layer(
         layer.activation.weight.copy_(torch.from_numpy(slopes.copy()))
 
 
+def read_batches(processor: AgeGenderImageProcessor, images: list) -> Iterator[torch.Tensor]:
+    """Yields the `pixel_values` of PIL images in batches."""
+    for start in range(0, len(images), BATCH_SIZE):
+        yield processor(images[start : start + BATCH_SIZE]).pixel_values
+
+
+@torch.no_grad()
+def set_feature_statistics(model: AgeGenderModel, processor: AgeGenderImageProcessor, images: list):
+    """Sets the statistics of the normalized features, if there are any, to those of images, PIL images."""
+    if model.config.normalize_features:
+        normalization = model.feature_normalization.train()
+        momentum, normalization.momentum = normalization.momentum, None  # averages all batches
+        for pixel_values in read_batches(processor, images):
+            model.encode(pixel_values)
+        normalization.momentum = momentum
+        normalization.eval()
+
+
 @torch.no_grad()
 def restore_batch_normalization(model: AgeGenderModel, images: list):
     """
@@ -102,11 +120,9 @@ def restore_batch_normalization(model: AgeGenderModel, images: list):
 
     layers = list_layers(model)
     hooks = [layer.convolution.register_forward_hook(add_statistics) for layer in layers]
-    processor = AgeGenderImageProcessor(size={"height": model.config.image_size, "width": model.config.image_size})
-    for start in range(0, len(images), BATCH_SIZE):
-        batch = processor(images[start : start + BATCH_SIZE], return_tensors="pt").pixel_values
+    for batch in read_batches(AgeGenderImageProcessor.of_model(model.config), images):
         for pixel_values in (batch, batch.flip(-1)):
-            model.encoder(pixel_values)
+            model.encoder.compute_maps(pixel_values)
     for hook in hooks:
         hook.remove()
     for layer in layers:
@@ -139,6 +155,7 @@ def convert(
     model = AgeGenderModel(config).eval()
     load(model, weights)
     restore_batch_normalization(model, images)
+    set_feature_statistics(model, AgeGenderImageProcessor.of_model(config), images)
     return model
 
 
@@ -173,8 +190,7 @@ def run_conversion(
     images = load_images(arguments.data_dir, arguments.num_images)
     model = convert(load, weights, config, images)
     model.save_pretrained(arguments.output_dir)
-    size = {"height": config.image_size, "width": config.image_size}
-    AgeGenderImageProcessor(size=size).save_pretrained(arguments.output_dir)
+    AgeGenderImageProcessor.of_model(config).save_pretrained(arguments.output_dir)
     (arguments.output_dir / "README.md").write_text(CARD.format(source=source), encoding="utf-8")
     print(
         f"Wrote {arguments.output_dir}: {model.num_parameters():,} parameters, statistics of {name_count(len(images), 'image')}."

@@ -74,7 +74,9 @@ class Watch:
 
         patch.setattr(Accelerator, "clip_grad_norm_", record_gradients)
         patch.setattr(FaceAugmentation, "forward", record_images)
-        patch.setattr(Degradation, "forward", lambda degradation, images: images)  # it uses the augmentation after training
+        patch.setattr(
+            Degradation, "forward", lambda degradation, images: images
+        )  # it uses the augmentation after training
         patch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", record_rate)
 
     def values(self) -> dict:
