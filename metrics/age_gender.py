@@ -103,7 +103,8 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
     Returns:
         `by_age`: one dict for all ages and one for each of `AGE_BANDS` with images, with error, bias (positive if the
         predicted age is too high), coverage of the intervals (None with fewer than `LEAST_IMAGES` images), its standard
-        error for a true coverage of 90 %, and mean width, in years. `gender_confusion`: counts, labels in rows and
+        error for a true coverage of 90 %, and mean width, in years. `age_mae_of_bands`: the mean of the bands' errors, in
+        which each band counts alike, however few images it has. `gender_confusion`: counts, labels in rows and
         predictions in columns. `gender_calibration_error` and its standard error. Values without a label are None.
     """
     labels, genders = predictions["age_labels"], predictions["gender_labels"]
@@ -140,6 +141,7 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
         error, standard_error = bootstrap_calibration_error(probabilities[known], (predicted == genders)[known])
     return {
         "by_age": rows,
+        "age_mae_of_bands": float(np.mean([row["age_mae"] for row in rows[1:]])) if rows else None,
         "gender_confusion": confusion.tolist(),
         "gender_calibration_error": error,
         "gender_calibration_standard_error": standard_error,
@@ -209,6 +211,8 @@ def format_errors(errors: dict) -> str:
             f"{format_value(row['gender_accuracy'], '.1%'):>7} "
             f"{'–' if row['interval_coverage'] is None else coverage:>16} {row['interval_width']:>6.1f}"
         )
+    if errors["age_mae_of_bands"] is not None:
+        lines.append(f"Mean of the bands: age MAE {errors['age_mae_of_bands']:.2f} years.")
     if errors["gender_calibration_error"] is not None:
         lines.append(
             f"Gender probabilities are off by {errors['gender_calibration_error']:.2%} (ECE) ± "

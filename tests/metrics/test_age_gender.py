@@ -118,6 +118,8 @@ def test_errors_by_age():
     assert (adults["num_images"], adults["age_mae"], adults["age_bias"]) == (10, 4.0, -1.0)
     assert (adults["gender_accuracy"], adults["interval_coverage"], adults["interval_width"]) == (0.5, 0.5, 11.5)
     assert rows["61–75"]["gender_accuracy"] is None
+    assert errors["age_mae_of_bands"] == pytest.approx((1 + 4 + 0) / 3)
+    assert "Mean of the bands: age MAE 1.67 years." in format_errors(errors)
     assert errors["gender_confusion"] == [[10, 0], [5, 5]]
     probability = 1 / (1 + math.exp(-4))
     assert errors["gender_calibration_error"] == pytest.approx(abs(probability - 3 / 4))
