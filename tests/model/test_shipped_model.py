@@ -114,6 +114,7 @@ def test_files_in_the_root_are_of_one_training():
     results = json.loads((ROOT / "train_results.json").read_text())
     assert results["weights_sha256"] == compute_weights_sha256(str(ROOT))
     config = json.loads((ROOT / "config.json").read_text())
+    assert {"age_interval_ages", "age_interval_levels", "gender_temperature"} <= results["calibration"].keys()
     assert {name: config[name] for name in results["calibration"]} == results["calibration"]
     evaluation = json.loads((ROOT / "benchmarks" / "evaluation_validation.json").read_text())
     assert evaluation["weights_sha256"] == results["weights_sha256"]

@@ -74,9 +74,8 @@ class Watch:
 
         patch.setattr(Accelerator, "clip_grad_norm_", record_gradients)
         patch.setattr(FaceAugmentation, "forward", record_images)
-        patch.setattr(
-            Degradation, "forward", lambda degradation, images: images
-        )  # it uses the augmentation after training
+        # The calibration uses the augmentation too.
+        patch.setattr(Degradation, "forward", lambda degradation, images: images)
         patch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", record_rate)
 
     def values(self) -> dict:
