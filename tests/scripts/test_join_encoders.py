@@ -56,7 +56,9 @@ def test_features_are_those_of_the_encoders(join, tmp_path, capsys):
     noise = [Image.effect_noise((40, 40), 20 + 2 * index).convert("RGB") for index in range(50)]
     features = joined.encode(processor(noise).pixel_values).detach()
     variances = joined.feature_normalization.running_var
-    shares = (variances / (variances + joined.feature_normalization.eps)).sqrt()  # epsilon makes small features smaller
+    shares = (
+        variances / (variances + joined.feature_normalization.eps)
+    ).sqrt()  # epsilon makes small features smaller
     assert features.mean().abs() < 0.1 and (features.std(dim=0) / shares).mean() == pytest.approx(1, abs=0.2)
     assert processor.size["height"] == 32 and list(processor.image_std) == [0.5] * 3
     assert joined.config.gender_head_sizes == [4] and joined.config.gender_temperature == 1
