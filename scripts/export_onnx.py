@@ -1,0 +1,129 @@
+"""
+Exports a model to ONNX: fp16 weights, fp32 arithmetic.
+
+    pip install onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0
+    python -m scripts.export_onnx --model . --images assets/portraits --output onnx/model.onnx
+
+The faces in the images are read by both models. If an answer differs, nothing is written.
+"""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from data.sources import Source
+from files.writing import OutputParser
+from hub.errors import run
+from hub.loading import load_pipeline
+from metrics.results import name_count
+from modeling_agegender import AgeGenderModel
+
+
+OPSET = 20
+OUTPUTS = ("age_logits", "gender_logits", "age", "age_interval")
+
+
+def export_onnx(model: AgeGenderModel):
+    """
+    Converts a model in eval mode to ONNX.
+
+    The input is `pixel_values`, `(batch, 3, image_size, image_size)` float32. The outputs are those in `OUTPUTS`, as in
+    `AgeGenderOutput`.
+
+    Returns:
+        The `onnx.ModelProto`, without paths and names of this machine in it.
+    """
+    side = model.config.image_size
+    pixel_values = torch.zeros(2, model.config.num_channels, side, side)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of deprecations within the exporter
+        program = torch.onnx.export(
+            model,
+            (pixel_values,),
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes={"pixel_values": {0: torch.export.Dim("batch")}},
+            input_names=["pixel_values"],
+            output_names=list(OUTPUTS),
+            verbose=False,
+        )
+    proto = program.model_proto
+    for part in (proto, proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
+        part.ClearField("metadata_props")  # stack traces with paths of source files
+        part.ClearField("doc_string")
+    return proto
+
+
+def store_in_half(proto):
+    """Stores kernels and matrices as float16. A cast makes them float32 again when the file is read."""
+    from onnx import TensorProto, helper, numpy_helper  # only here: nothing but this export needs it
+
+    casts = []
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1:
+            name, values = tensor.name, numpy_helper.to_array(tensor)
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+            casts.append(helper.make_node("Cast", [tensor.name], [name], f"{name}_cast", to=TensorProto.FLOAT))
+    nodes = [*casts, *proto.graph.node]
+    proto.graph.ClearField("node")
+    proto.graph.node.extend(nodes)
+
+
+def load_session(content: bytes, num_threads: int = 0):
+    """Opens an ONNX model in ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+@torch.no_grad()
+def find_differences(model: AgeGenderModel, content: bytes, pixel_values: torch.Tensor) -> dict[str, int]:
+    """Counts the images for which an ONNX model gives another age, interval or gender than the model itself."""
+    outputs = dict(zip(OUTPUTS, load_session(content).run(list(OUTPUTS), {"pixel_values": pixel_values.numpy()})))
+    expected = model(pixel_values)
+    return {
+        "age": int((outputs["age"] != expected.age.numpy()).sum()),
+        "age_interval": int((outputs["age_interval"] != expected.age_interval.numpy()).any(axis=1).sum()),
+        "gender": int((outputs["gender_logits"].argmax(1) != expected.gender_logits.argmax(1).numpy()).sum()),
+    }
+
+
+def load_crops(pipe, path: str) -> list[Image.Image]:
+    """Returns the faces of the photos of a folder, cropped."""
+    photos = [entry.read() for entry in Source(path, labelled=False).entries()]
+    return [face["crop"] for faces in pipe(photos, return_crops=True) for face in faces]
+
+
+def main():
+    parser = OutputParser(description="Exports a model to ONNX.")
+    parser.add_argument("--model", default=".", help="Folder or Hub id of an AgeGenderModel. Default: this folder.")
+    parser.add_argument("--images", required=True, help="Photos, as for predict.py, whose faces both models read.")
+    parser.add_output(required=True, help="File to write, such as onnx/model.onnx.")
+    arguments = parser.parse_args()
+    pipe = load_pipeline(arguments.model, device=torch.device("cpu"))
+    crops = load_crops(pipe, arguments.images)
+    if not crops:
+        raise ValueError(f"{arguments.images} holds no face: give photos with faces, to compare the answers.")
+    proto = export_onnx(pipe.model)
+    store_in_half(proto)
+    content = proto.SerializeToString()
+    differences = find_differences(pipe.model, content, pipe.image_processor(crops).pixel_values)
+    if differences["age"] or differences["gender"]:
+        raise ValueError(
+            f"The ONNX model answers otherwise than {arguments.model}: {differences}. Nothing was written."
+        )
+    Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_bytes(content)
+    print(
+        f"Wrote {arguments.output}: {len(content) / 1e6:.2f} MB. {name_count(len(crops), 'face')} compared, other answers: "
+        f"{differences}."
+    )
+
+
+if __name__ == "__main__":
+    run(main)
