@@ -155,7 +155,8 @@ class AgeGenderResidualBlock(GradientCheckpointingLayer):
         shortcut = hidden_states
         if self.stride > 1:
             shortcut = F.avg_pool2d(shortcut, self.stride, ceil_mode=True)
-        shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
+        if self.new_channels:
+            shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
         return self.activation(self.second(self.first(hidden_states)) + shortcut)
 
 
@@ -217,14 +218,6 @@ class AgeGenderEncoder(nn.Module):
 
     def compute_maps(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """Returns the output of each stage, `(batch, hidden_sizes[i], height, width)`."""
-        is_tensor = isinstance(pixel_values, torch.Tensor)
-        shape = tuple(pixel_values.shape) if is_tensor else ()
-        if len(shape) != 4 or shape[1] != self.config.num_channels or not pixel_values.is_floating_point():
-            given = f"{pixel_values.dtype} and {shape}" if is_tensor else type(pixel_values).__name__
-            raise ValueError(
-                f"pixel_values must be floats of the shape (batch, {self.config.num_channels}, height, width), got {given}: "
-                "write model(**image_processor(images))."
-            )
         # As the weights, whose dtype a float32 image processor does not know. DataParallel's copies have no parameters.
         dtype = next(self.parameters(), pixel_values).dtype
         maps = [pixel_values.to(dtype, memory_format=torch.channels_last)]  # a tenth faster on CPUs
@@ -233,14 +226,12 @@ class AgeGenderEncoder(nn.Module):
         return maps[1:]
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        features = self._pool(pixel_values)
-        if self.config.mirror_averaging and not self.training:
-            features = (features + self._pool(pixel_values.flip(-1))) / 2
-        return features
-
-    def _pool(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        mirrors = self.config.mirror_averaging and not self.training
+        if mirrors:
+            pixel_values = torch.cat((pixel_values, pixel_values.flip(-1)))
         maps = self.compute_maps(pixel_values)[-self.config.pooled_stages :]
-        return torch.cat([values.mean(dim=(2, 3)) for values in maps], dim=-1)
+        features = torch.cat([values.mean(dim=(2, 3)) for values in maps], dim=-1)
+        return features.unflatten(0, (2, -1)).mean(dim=0) if mirrors else features
 
 
 class AgeGenderHead(nn.Module):
@@ -342,6 +333,14 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Returns the features of all encoders, one after the other: `(batch_size, num_features)`."""
+        is_tensor = isinstance(pixel_values, torch.Tensor)
+        shape = tuple(pixel_values.shape) if is_tensor else ()
+        if len(shape) != 4 or shape[1] != self.config.num_channels or not pixel_values.is_floating_point():
+            given = f"{pixel_values.dtype} and {shape}" if is_tensor else type(pixel_values).__name__
+            raise ValueError(
+                f"pixel_values must be floats of the shape (batch, {self.config.num_channels}, height, width), got {given}: "
+                "write model(**image_processor(images))."
+            )
         features = [self.encoder(pixel_values)]
         for encoder, scale in zip(self.more_encoders, self.scales):
             features.append(encoder(resize(pixel_values, scale)))
