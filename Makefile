@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: quick test style quality app
+.PHONY: quick test style quality app web
 
 quick:
 	$(PYTHON) -m pytest -m "not slow and not browser and not processes"
@@ -18,3 +18,6 @@ quality:
 
 app:
 	$(PYTHON) app.py
+
+web:
+	$(PYTHON) -m scripts.build_web --output web/dist --overwrite

@@ -1,0 +1,94 @@
+// The tab for many photos, as space/files_tab.py builds it: a table that grows with each photo.
+
+import {files_tab, wording} from "./settings.js";
+import * as files from "./components/files.js";
+import {estimate} from "./client.js";
+import {mount} from "./component.js";
+import {makeLink, toCanvas} from "./face_cards.js";
+import {openPicture} from "./reading.js";
+import {makeFaceRows, makeUnreadableRow, toCsv} from "./tables.js";
+import {describeCounts, describeGender, describeInterval, describeProgress} from "./wording.js";
+
+const {CANCELLED, NO_FACE, SECONDS_BETWEEN_UPDATES, THUMBNAIL_SIDE} = files_tab;
+const find = (id) => document.getElementById(id);
+let run = 0; // the number of the run that fills the table
+
+async function fillTable(table, chosen) {
+  const number = ++run, rows = [], failures = [], faceless = [], found = [];
+  let shownAt = -Infinity;
+  const show = () => (table.value = {
+    groups: [failures, [], faceless, found].map((lines) => [...lines]),
+    download: makeLink("faces.csv", "text/csv", "Save as CSV", toCsv(rows)),
+  });
+  for (const [index, file] of chosen.entries()) {
+    try {
+      const faces = await estimate(file, {return_crops: true});
+      if (number !== run) return;
+      rows.push(...makeFaceRows(file.name, faces));
+      found.push(...faces.map((face, place) => makeLine(file.name, face, faces.length > 1 ? place + 1 : null)));
+      if (!faces.length) faceless.push({name: file.name, text: NO_FACE, image: await makeThumbnailOfFile(file)});
+    } catch (error) {
+      rows.push(makeUnreadableRow(file.name, error));
+      failures.push({name: file.name, text: error.message, failed: true});
+    }
+    if (number !== run) return;
+    if (performance.now() - shownAt >= SECONDS_BETWEEN_UPDATES * 1000) {
+      const done = index + 1;
+      find("files-summary").innerHTML =
+        `${describeProgress(done, chosen.length)} <progress value="${done}" max="${chosen.length}"></progress>`;
+      show();
+      shownAt = performance.now();
+    }
+  }
+  find("files-summary").textContent = `${describeCounts(chosen.length, found.length, faceless.length, failures.length)}.`;
+  show();
+  end();
+}
+
+function end() {
+  if (document.activeElement === find("cancel")) find("start").focus({preventScroll: true});
+  find("cancel").disabled = true;
+}
+
+function makeLine(name, face, number) {
+  return {
+    name,
+    face: number,
+    image: makeThumbnail(toCanvas(face.crop), face.crop.width, face.crop.height),
+    age: face.age.toFixed(0),
+    range: describeInterval(face.age_interval),
+    gender: describeGender(face),
+  };
+}
+
+/** Returns the middle of a picture, square and small, as a data: address. */
+function makeThumbnail(picture, width, height) {
+  const canvas = Object.assign(document.createElement("canvas"), {width: THUMBNAIL_SIDE, height: THUMBNAIL_SIDE});
+  const context = canvas.getContext("2d"), side = Math.min(width, height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(picture, (width - side) / 2, (height - side) / 2, side, side, 0, 0, THUMBNAIL_SIDE, THUMBNAIL_SIDE);
+  return canvas.toDataURL("image/webp", 0.7);
+}
+
+async function makeThumbnailOfFile(file) {
+  const {image, size} = await openPicture(file), thumbnail = makeThumbnail(image, ...size);
+  URL.revokeObjectURL(image.src);
+  return thumbnail;
+}
+
+export function buildFilesTab() {
+  const table = mount(find("table"), files, {range_name: wording.RANGE}), input = find("files");
+  input.addEventListener("change", () => {
+    find("start").disabled = !input.files.length;
+  });
+  find("start").addEventListener("click", () => {
+    table.value = null;
+    find("cancel").disabled = false;
+    fillTable(table, [...input.files]);
+  });
+  find("cancel").addEventListener("click", () => {
+    run += 1;
+    find("files-summary").textContent = CANCELLED;
+    end();
+  });
+}

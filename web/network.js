@@ -1,0 +1,76 @@
+// Runs ONNX files with onnxruntime-web: on the GPU where there is WebGPU and it answers right, else in WebAssembly.
+
+import {checks, runtimes, sizes} from "./settings.js";
+
+const MAX_ERROR = 0.02; // of scores; another GPU changes their fifth digit, a broken driver the first
+
+/**
+ * Loads the networks.
+ *
+ * @param {string[]} files
+ * @param onProgress Called with the bytes that have come and those that are to come.
+ * @returns {Network[]} One for each file.
+ */
+export async function loadNetworks(files, onProgress) {
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  if (adapter) {
+    try {
+      return await loadWith("webgpu", files, onProgress);
+    } catch (error) {
+      console.warn("WebGPU is not used:", error);
+    }
+  }
+  return loadWith("wasm", files, onProgress);
+}
+
+async function loadWith(provider, files, onProgress) {
+  const {module, binary} = runtimes[provider], all = [binary, ...files];
+  const total = all.reduce((sum, file) => sum + sizes[file], 0);
+  let done = 0;
+  const count = (bytes) => onProgress((done += bytes), total);
+  const ort = await import(`./${module}`);
+  const [wasmBinary, ...contents] = await Promise.all(all.map((file) => load(file, count)));
+  Object.assign(ort.env.wasm, {wasmBinary});
+  const networks = [];
+  for (const [index, content] of contents.entries()) {
+    const session = await ort.InferenceSession.create(content, {executionProviders: [provider]});
+    networks.push(new Network(ort, session, provider));
+    if (provider === "webgpu") await check(networks[index], checks[files[index]]);
+  }
+  return networks;
+}
+
+/** Reads a file of this site, and counts its bytes as they come. */
+async function load(file, count) {
+  const response = await fetch(file);
+  if (!response.ok) throw new Error(`${file} cannot be loaded (${response.status}).`);
+  const content = new Uint8Array(sizes[file]), reader = response.body.getReader();
+  let place = 0;
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    content.set(part.value, place);
+    place += part.value.length;
+    count(part.value.length);
+  }
+  if (place !== content.length) throw new Error(`${file} is cut off.`);
+  return content;
+}
+
+/** Compares an answer to waves with that of the machine that built the page. */
+async function check(network, {input, shape, output, values}) {
+  const waves = Float32Array.from({length: shape.reduce((one, other) => one * other)}, (_, index) => 64 * Math.sin(index));
+  const answer = (await network.run({[input]: [waves, shape]}))[output];
+  if (!values.every((value, index) => Math.abs(value - answer[index]) <= MAX_ERROR)) throw new Error("It answers otherwise.");
+}
+
+class Network {
+  constructor(ort, session, provider) {
+    Object.assign(this, {ort, session, provider});
+  }
+
+  /** Takes the values and the shape of each input; returns the values of each output. */
+  async run(inputs) {
+    const tensors = Object.entries(inputs).map(([name, [values, shape]]) => [name, new this.ort.Tensor("float32", values, shape)]);
+    const outputs = await this.session.run(Object.fromEntries(tensors));
+    return Object.fromEntries(Object.entries(outputs).map(([name, {data}]) => [name, data]));
+  }
+}

@@ -1,0 +1,45 @@
+// Tells pictures from other files, and why a file cannot be read: the sentences of photos/reading.py.
+
+import {image_formats, reading} from "./settings.js";
+
+const {SIGNATURES, READABLE, MAX_PIXELS, START_BYTES} = image_formats, {SENTENCES} = reading;
+const PATTERNS = Object.entries(SIGNATURES).map(([name, pattern]) => {
+  const flags = pattern.startsWith("(?i)") ? "is" : "s"; // that of Python's re.DOTALL
+  return [name, new RegExp(`^(?:${pattern.replace("(?i)", "")})`, flags)];
+});
+// The formats that all browsers read. Of the others some read some.
+const COMMON = new Set(["JPEG", "PNG", "WebP", "GIF", "AVIF", "BMP", "ICO"]);
+
+/** Says in a sentence for the visitor why a file cannot be read. */
+export class PhotoError extends Error {
+  constructor(kind, format) {
+    super(SENTENCES[kind].replace("{}", format ? format[0].toUpperCase() + format.slice(1) : "File"));
+  }
+}
+
+/**
+ * Reads the size of a picture; decodes nothing.
+ *
+ * @returns {image, size, reduced, error}: an `img` element, its width and height, those at which it is to be decoded, or null
+ *   for the same, and the error to throw if that fails. Revoke the address of the `img` when it is not needed any more.
+ * @throws {PhotoError} if the file is no picture, or too large.
+ */
+export async function openPicture(blob) {
+  if (!blob.size) throw new PhotoError("empty");
+  const bytes = new Uint8Array(await blob.slice(0, START_BYTES).arrayBuffer());
+  const start = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+  const format = PATTERNS.find(([, pattern]) => pattern.test(start))?.[0];
+  if (!format) throw new PhotoError("unknown");
+  if (!READABLE.includes(format)) throw new PhotoError("unsupported", format);
+  const error = new PhotoError(COMMON.has(format) ? "damaged" : "unsupported", format), image = new Image();
+  image.src = URL.createObjectURL(blob);
+  try {
+    await new Promise((resolve, reject) => Object.assign(image, {onload: resolve, onerror: reject}));
+    const size = [image.naturalWidth, image.naturalHeight], factor = Math.ceil(Math.sqrt((size[0] * size[1]) / MAX_PIXELS));
+    if (factor > 1 && format !== "JPEG") throw new PhotoError("too large");
+    return {image, size, reduced: factor > 1 ? size.map((side) => Math.ceil(side / factor)) : null, error};
+  } catch (reason) {
+    URL.revokeObjectURL(image.src);
+    throw reason instanceof PhotoError ? reason : error;
+  }
+}

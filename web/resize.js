@@ -1,0 +1,162 @@
+// Resizes and transforms pictures with the arithmetic of Pillow, to the last bit: other ways of averaging pixels give other ages.
+//
+// A picture is {width, height, readRows(top, bottom)}; its rows are RGBA bytes, of which the last one of each pixel is ignored.
+
+const PRECISION = 22, HALF = 1 << (PRECISION - 1); // bits of a weight behind the point, as Pillow has them
+const STRIP = 64; // rows that are read at a time
+
+/** A picture whose pixels are in memory. */
+export class Pixels {
+  constructor(width, height, data = new Uint8ClampedArray(4 * width * height)) {
+    Object.assign(this, {width, height, data});
+  }
+
+  readRows(top, bottom) {
+    return this.data.subarray(4 * this.width * top, 4 * this.width * bottom);
+  }
+}
+
+// Pillow's filters by their numbers: the weight of a pixel at a distance, and the distance from which on it is zero.
+const FILTERS = {
+  2: {support: 1, weigh: (x) => Math.max(0, 1 - Math.abs(x))},
+  3: {support: 2, weigh: weighCubic},
+  5: {support: 1, weigh: weighHamming},
+};
+export const HAMMING = 5;
+
+function weighCubic(x) {
+  x = Math.abs(x);
+  if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+  return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
+}
+
+function weighHamming(x) {
+  x = Math.abs(x) * Math.PI;
+  if (x === 0) return 1;
+  return x < Math.PI ? (Math.sin(x) / x) * (0.54 + 0.46 * Math.cos(x)) : 0;
+}
+
+/** Returns for each new pixel the first old one that it depends on, and the weights of that one and those behind it. */
+function makeWeights(size, length, newSize, {support, weigh}) {
+  const scale = length / newSize, stretch = Math.max(1, scale), reach = support * stretch;
+  return Array.from({length: newSize}, (_, index) => {
+    const centre = (index + 0.5) * scale;
+    const start = Math.max(0, Math.trunc(centre - reach + 0.5)), end = Math.min(size, Math.trunc(centre + reach + 0.5));
+    const weights = Array.from({length: end - start}, (_, k) => weigh((start + k - centre + 0.5) / stretch));
+    const sum = weights.reduce((total, weight) => total + weight, 0);
+    return {start, weights: Int32Array.from(weights, (weight) => roundAway((weight / (sum || 1)) * (1 << PRECISION)))};
+  });
+}
+
+const roundAway = (value) => Math.trunc(value + Math.sign(value) * 0.5);
+
+/**
+ * Resizes a picture as Pillow's `Image.resize` does.
+ *
+ * @param reducingGap As in Pillow; 0 for none.
+ * @returns {Pixels}
+ */
+export function resize(picture, [width, height], filter, reducingGap = 0) {
+  let lengths = [picture.width, picture.height];
+  if (reducingGap) {
+    const factors = [lengths[0] / width, lengths[1] / height].map((scale) => Math.trunc(scale / reducingGap) || 1);
+    lengths = lengths.map((length, axis) => length / factors[axis]);
+    picture = reduce(picture, factors);
+  }
+  const columns = makeWeights(picture.width, lengths[0], width, FILTERS[filter]);
+  const rows = makeWeights(picture.height, lengths[1], height, FILTERS[filter]);
+  return resizeHeight(resizeWidth(picture, columns), rows);
+}
+
+function resizeWidth(picture, columns) {
+  const narrow = new Pixels(columns.length, picture.height);
+  let to = 0;
+  for (let top = 0; top < picture.height; top += STRIP) {
+    const bottom = Math.min(top + STRIP, picture.height), strip = picture.readRows(top, bottom);
+    for (let row = 0; row < strip.length; row += 4 * picture.width) {
+      for (const {start, weights} of columns) {
+        let red = HALF, green = HALF, blue = HALF, from = row + 4 * start;
+        for (let k = 0; k < weights.length; k++, from += 4) {
+          const weight = weights[k];
+          red += strip[from] * weight;
+          green += strip[from + 1] * weight;
+          blue += strip[from + 2] * weight;
+        }
+        narrow.data[to++] = red >> PRECISION;
+        narrow.data[to++] = green >> PRECISION;
+        narrow.data[to++] = blue >> PRECISION;
+        narrow.data[to++] = 255;
+      }
+    }
+  }
+  return narrow;
+}
+
+function resizeHeight(picture, rows) {
+  const low = new Pixels(picture.width, rows.length), length = 4 * picture.width, sums = new Int32Array(length);
+  rows.forEach(({start, weights}, row) => {
+    sums.fill(HALF);
+    weights.forEach((weight, k) => {
+      const from = (start + k) * length;
+      for (let i = 0; i < length; i++) sums[i] += picture.data[from + i] * weight;
+    });
+    for (let i = 0; i < length; i++) low.data[row * length + i] = sums[i] >> PRECISION;
+  });
+  return low;
+}
+
+/** Averages blocks of pixels as Pillow's `Image.reduce` does; blocks at the right and lower edge may be smaller. */
+function reduce(picture, [across, down]) {
+  if (across === 1 && down === 1) return picture;
+  const small = new Pixels(Math.ceil(picture.width / across), Math.ceil(picture.height / down));
+  for (let y = 0; y < small.height; y++) {
+    const block = picture.readRows(y * down, Math.min((y + 1) * down, picture.height));
+    const blockHeight = block.length / 4 / picture.width;
+    for (let x = 0; x < small.width; x++) {
+      const left = x * across, right = Math.min(left + across, picture.width), count = (right - left) * blockHeight;
+      const factor = Math.trunc(Math.fround(2 ** 32 / (256 * count)));
+      for (let channel = 0; channel < 3; channel++) {
+        let sum = Math.trunc(count / 2);
+        for (let row = 0; row < blockHeight; row++) {
+          for (let i = row * picture.width + left; i < row * picture.width + right; i++) sum += block[4 * i + channel];
+        }
+        small.data[4 * (y * small.width + x) + channel] = (sum * factor) / 2 ** 24 | 0;
+      }
+      small.data[4 * (y * small.width + x) + 3] = 255;
+    }
+  }
+  return small;
+}
+
+/**
+ * Returns a square whose pixel (x, y) shows the point (a x + b y + c, d x + e y + f) of a picture, as Pillow's
+ * `Image.transform` does with `AFFINE` and `BICUBIC`. Points outside the picture are black.
+ */
+export function transform({width, height, data}, [a, b, c, d, e, f], size) {
+  const square = new Pixels(size, size), clip = (value, end) => Math.max(0, Math.min(value, end - 1));
+  const columns = new Int32Array(4), rows = new Int32Array(4), lines = new Float64Array(4);
+  for (let index = 0; index < size * size; index++) {
+    const column = (index % size) + 0.5, line = Math.trunc(index / size) + 0.5;
+    const x = a * column + b * line + c, y = d * column + e * line + f;
+    square.data[4 * index + 3] = 255;
+    if (x < 0 || x >= width || y < 0 || y >= height) continue;
+    const left = Math.floor(x - 0.5), top = Math.floor(y - 0.5), dx = x - 0.5 - left, dy = y - 0.5 - top;
+    for (let k = 0; k < 4; k++) {
+      columns[k] = 4 * clip(left + k - 1, width);
+      rows[k] = 4 * width * clip(top + k - 1, height);
+    }
+    for (let channel = 0; channel < 3; channel++) {
+      for (let k = 0; k < 4; k++) {
+        const at = rows[k] + channel;
+        lines[k] = interpolate(data[at + columns[0]], data[at + columns[1]], data[at + columns[2]], data[at + columns[3]], dx);
+      }
+      square.data[4 * index + channel] = Math.trunc(Math.max(0, interpolate(lines[0], lines[1], lines[2], lines[3], dy)));
+    }
+  }
+  return square;
+}
+
+function interpolate(before, first, second, after, share) {
+  const slope = second - before, bend = 2 * (before - first) + second - after, twist = first - before - second + after;
+  return first + share * (slope + share * (bend + share * twist));
+}

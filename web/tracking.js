@@ -1,0 +1,84 @@
+// Tracks faces over the frames of a camera and averages their numbers, as space/tracking.py does.
+
+import {tracking} from "./settings.js";
+
+const {SIDES, MIN_OVERLAP, FORGET_FRAMES, FORGET_SECONDS, NUMBER_SHARE, BOX_SHARE, SPEED_SHARE} = tracking;
+
+const mix = (old, fresh, share) => old.map((value, index) => value + share * (fresh[index] - value));
+
+export class FaceTracker {
+  tracks = [];
+  nextNumber = 1;
+  lastUpdate = -Infinity;
+
+  /** Adds the faces of the next frame; returns them with averaged numbers, and with `track`, the number of the face. */
+  update(faces) {
+    const now = performance.now() / 1000;
+    if (now - this.lastUpdate > FORGET_SECONDS) this.tracks = [];
+    this.lastUpdate = now;
+    for (const track of this.tracks) {
+      track.absent += 1;
+      track.seenBox = track.seenBox.map((side, index) => side + track.speed[index]);
+    }
+    const boxes = faces.map(({box}) => SIDES.map((side) => box[side])), matches = this.match(boxes);
+    const answers = faces.map((face, index) => {
+      return addToTrack(matches.get(index) ?? this.begin(face, boxes[index]), face, boxes[index]);
+    });
+    this.tracks = this.tracks.filter(({absent}) => absent <= FORGET_FRAMES);
+    return answers;
+  }
+
+  /** Returns the track of each box that has one, by the index of the box; large overlaps come first. */
+  match(boxes) {
+    const pairs = boxes.flatMap((box, index) =>
+      this.tracks.map((track) => ({index, track, overlap: computeOverlap(box, track.seenBox)})));
+    const matches = new Map(), taken = new Set();
+    for (const {index, track, overlap} of pairs.sort((one, other) => other.overlap - one.overlap)) {
+      if (overlap < MIN_OVERLAP || matches.has(index) || taken.has(track)) continue;
+      matches.set(index, track);
+      taken.add(track);
+    }
+    return matches;
+  }
+
+  begin({gender}, box) {
+    const track = {
+      number: this.nextNumber++, frames: 0, absent: 0, seenBox: box, speed: [0, 0, 0, 0], box, years: [0, 0, 0],
+      gender, otherGender: null, probability: 0, // the average for the gender of the first frame
+    };
+    this.tracks.push(track);
+    return track;
+  }
+}
+
+function addToTrack(track, face, box) {
+  track.frames += 1;
+  const share = Math.max(NUMBER_SHARE, 1 / track.frames);
+  track.years = mix(track.years, [face.age, ...face.age_interval], share);
+  const isSame = face.gender === track.gender;
+  if (!isSame) track.otherGender = face.gender;
+  track.probability += share * ((isSame ? face.gender_score : 1 - face.gender_score) - track.probability);
+  // `seenBox` is the expected box here; its error has added up over the frames in which the face was absent.
+  const miss = box.map((side, index) => side - track.seenBox[index]);
+  track.speed = track.speed.map((speed, index) => speed + (SPEED_SHARE * miss[index]) / Math.max(1, track.absent));
+  track.box = mix(track.box, box, BOX_SHARE);
+  Object.assign(track, {seenBox: box, absent: 0});
+  const isFirst = track.probability >= 0.5 || track.otherGender === null, [age, ...age_interval] = track.years;
+  return {
+    ...face,
+    track: track.number,
+    age,
+    age_interval,
+    gender: isFirst ? track.gender : track.otherGender,
+    gender_score: isFirst ? track.probability : 1 - track.probability,
+    box: Object.fromEntries(SIDES.map((side, index) => [side, Math.round(track.box[index])])),
+  };
+}
+
+/** Returns the intersection over union of two boxes. */
+function computeOverlap(first, second) {
+  const area = ([xmin, ymin, xmax, ymax]) => Math.max(0, xmax - xmin) * Math.max(0, ymax - ymin);
+  const sides = first.map((side, index) => (index < 2 ? Math.max(side, second[index]) : Math.min(side, second[index])));
+  const common = area(sides), union = area(first) + area(second) - common;
+  return union > 0 ? common / union : 0;
+}
