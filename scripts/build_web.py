@@ -21,10 +21,12 @@ import face_detection
 import image_formats
 import pipeline_agegender
 from configuration_agegender import AgeGenderConfig
+from files import archives as files_archives
+from files import pictures
 from files.writing import OutputParser
 from hub.errors import run
 from image_processing_agegender import AgeGenderImageProcessor
-from photos import drawing, face_table, reading, wording
+from photos import archives, drawing, face_table, reading, wording
 from scripts.export_onnx import load_session
 from space import camera_tab, face_cards, files_tab, inference, photo_tab, theme, tracking
 
@@ -38,8 +40,9 @@ RUNTIMES = {
     "webgpu": {"module": "ort.webgpu.bundle.min.mjs", "binary": "ort-wasm-simd-threaded.asyncify.wasm"},
     "wasm": {"module": "ort.wasm.bundle.min.mjs", "binary": "ort-wasm-simd-threaded.wasm"},
 }
-# Modules whose constants the page shares.
-SHARED = (face_detection, image_formats, pipeline_agegender, drawing, face_table, reading, wording)
+# Modules whose constants the page shares, by their last names.
+SHARED = (face_detection, image_formats, pipeline_agegender, files_archives, pictures)
+SHARED += (archives, drawing, face_table, reading, wording)
 SHARED += (camera_tab, face_cards, files_tab, inference, photo_tab, tracking)
 COMPONENTS = {"camera": None, "examples": "", "face_cards": photo_tab.LISTEN_TO_ANSWER, "files": None}
 RESAMPLINGS = {2, 3, 5}  # BILINEAR, BICUBIC and HAMMING, those of resize.js
@@ -88,9 +91,11 @@ def read_constants(module: ModuleType) -> dict:
 
 
 def simplify(value):
-    """Converts a value for JSON; patterns of bytes become patterns of characters 0–255."""
+    """Converts a value for JSON; bytes become characters 0–255."""
     if isinstance(value, bytes):
         return value.decode("latin-1")
+    if isinstance(value, re.Pattern):
+        return value.pattern
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, range | set | frozenset):
@@ -112,11 +117,14 @@ def make_processor(folder: str) -> dict:
 def make_settings(folder: str, output: Path) -> dict:
     """Returns what settings.js exports; the networks lie in `output`."""
     detector = {name: value for name, value in vars(face_detection.FaceDetector()).items() if name[0] != "_"}
-    processor, sizes = make_processor(folder), {}
+    processor, sizes, constants = make_processor(folder), {}, {}
+    for module in SHARED:
+        constants.setdefault(module.__name__.rpartition(".")[2], {}).update(read_constants(module))
     for name in ("yunet.onnx", "model.onnx", *(runtime["binary"] for runtime in RUNTIMES.values())):
         sizes[name] = (output / name).stat().st_size
     return {
-        **{module.__name__.rpartition(".")[2]: read_constants(module) for module in SHARED},
+        **constants,
+        "suffixes": sorted(image_formats.find_picture_suffixes()),
         "model": {"id2label": AgeGenderConfig.from_pretrained(folder).id2label},
         "processor": processor,
         "detector": detector,

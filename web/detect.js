@@ -6,8 +6,8 @@ import {HAMMING, Pixels, resize} from "./resize.js";
 import {runYunet} from "./yunet.js";
 
 const {
-  COARSE_PIXELS, CANDIDATE_THRESHOLD, SCORE_THRESHOLD, SECOND_PASS_SIDE, SECOND_PASS_MARGIN, CLEAR_SCORE, ROUGH_ANGLES, ROUGH_SIDE,
-  ROUGH_SCORE, TURNED_SCORE, MIN_LEAD, SAME_ANGLE, MIN_SIDE, MAX_OVERLAP,
+  COARSE_PIXELS, CANDIDATE_THRESHOLD, SCORE_THRESHOLD, SECOND_PASS_SIDE, SECOND_PASS_MARGIN, CLEAR_SCORE, ROUGH_ANGLES,
+  ROUGH_SIDE, ROUGH_SCORE, TURNED_SCORE, MIN_LEAD, SAME_ANGLE, MIN_SIDE, MAX_OVERLAP,
 } = face_detection;
 
 /** Detects faces; each is {box: [xmin, ymin, xmax, ymax], landmarks: five [x, y], score}, in pixels of the image. */
@@ -20,11 +20,14 @@ export class FaceDetector {
   async detect(image, threshold = SCORE_THRESHOLD) {
     if (Math.min(image.width, image.height) < MIN_SIDE) return [];
     const copies = [];
-    for (const size of this.computeSizes(image.width, image.height)) copies.push(resize(copies.at(-1) ?? image, size, HAMMING, 2));
+    for (const size of this.computeSizes(image.width, image.height)) {
+      copies.push(resize(copies.at(-1) ?? image, size, HAMMING, 2));
+    }
     const faces = await this.search(image, copies, threshold);
     if (this.searchTurned && !faces.some((face) => Math.abs(computeAngle(face.landmarks)) <= 45)) {
       for (const quarters of [1, 3, 2]) {
-        faces.push(...(await this.search(image, copies.length > 1 ? copies.slice(1) : copies, threshold, quarters, [...faces])));
+        const smaller = copies.length > 1 ? copies.slice(1) : copies;
+        faces.push(...(await this.search(image, smaller, threshold, quarters, [...faces])));
       }
     }
     return faces.sort((one, other) => one.box[0] + one.box[2] - other.box[0] - other.box[2]);
@@ -87,7 +90,8 @@ export class FaceDetector {
   /** Returns the sizes [width, height] at which the first pass searches an image of this size, largest first. */
   computeSizes(width, height) {
     const area = width * height;
-    const finest = Math.max(Math.min(this.maxUpscale, Math.sqrt(this.maxPixels / area)), Math.sqrt(COARSE_PIXELS.at(-1) / area));
+    const largest = Math.min(this.maxUpscale, Math.sqrt(this.maxPixels / area));
+    const finest = Math.max(largest, Math.sqrt(COARSE_PIXELS.at(-1) / area));
     const factors = [finest];
     for (const pixels of COARSE_PIXELS) {
       const factor = Math.sqrt(pixels / area);

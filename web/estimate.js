@@ -65,8 +65,8 @@ export class Estimator {
    * @param options Those of the pipeline, and `quick` for frames of a camera.
    * @returns The pipeline's list of dicts.
    */
-  async estimate(photo, size, {detect_faces = true, threshold, max_faces, return_crops, return_age_distribution, quick} = {}) {
-    const found = [];
+  async estimate(photo, size, options = {}) {
+    const {detect_faces = true, threshold, max_faces, return_crops, return_age_distribution, quick} = options, found = [];
     if (!detect_faces) {
       found.push({crop: photo, box: [0, 0, photo.width, photo.height], score: null});
     } else {

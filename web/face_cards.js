@@ -61,7 +61,8 @@ async function save(canvas) {
 function drawDistribution(probabilities, low, high) {
   const width = PLOT_WIDTH / probabilities.length, top = Math.max(...probabilities);
   const bars = probabilities.map((probability, age) => {
-    const height = (PLOT_HEIGHT * probability) / top, kind = Math.round(low) <= age && age <= Math.round(high) ? "likely" : "all";
+    const height = (PLOT_HEIGHT * probability) / top;
+    const kind = Math.round(low) <= age && age <= Math.round(high) ? "likely" : "all";
     const place = [age * width, PLOT_HEIGHT - height, width, height].map((value) => value.toFixed(2));
     return `<rect class='${kind}' x='${place[0]}' y='${place[1]}' width='${place[2]}' height='${place[3]}'/>`;
   });

@@ -2,6 +2,7 @@
 
 import {files_tab, wording} from "./settings.js";
 import * as files from "./components/files.js";
+import {expandArchives, Note} from "./archives.js";
 import {estimate} from "./client.js";
 import {mount} from "./component.js";
 import {makeLink, toCanvas} from "./face_cards.js";
@@ -13,34 +14,37 @@ const {CANCELLED, NO_FACE, SECONDS_BETWEEN_UPDATES, THUMBNAIL_SIDE} = files_tab;
 const find = (id) => document.getElementById(id);
 let run = 0; // the number of the run that fills the table
 
-async function fillTable(table, chosen) {
-  const number = ++run, rows = [], failures = [], faceless = [], found = [];
+async function fillTable(table, files) {
+  const number = ++run, rows = [], failures = [], notes = [], faceless = [], found = [];
+  const photos = await expandArchives(files);
   let shownAt = -Infinity;
   const show = () => (table.value = {
-    groups: [failures, [], faceless, found].map((lines) => [...lines]),
+    groups: [failures, notes, faceless, found].map((lines) => [...lines]),
     download: makeLink("faces.csv", "text/csv", "Save as CSV", toCsv(rows)),
   });
-  for (const [index, file] of chosen.entries()) {
+  for (const [index, {name, read}] of photos.entries()) {
     try {
-      const faces = await estimate(file, {return_crops: true});
+      const photo = await read(), faces = await estimate(photo, {return_crops: true});
       if (number !== run) return;
-      rows.push(...makeFaceRows(file.name, faces));
-      found.push(...faces.map((face, place) => makeLine(file.name, face, faces.length > 1 ? place + 1 : null)));
-      if (!faces.length) faceless.push({name: file.name, text: NO_FACE, image: await makeThumbnailOfFile(file)});
+      rows.push(...makeFaceRows(name, faces));
+      found.push(...faces.map((face, place) => makeLine(name, face, faces.length > 1 ? place + 1 : null)));
+      if (!faces.length) faceless.push({name, text: NO_FACE, image: await makeThumbnailOfFile(photo)});
     } catch (error) {
-      rows.push(makeUnreadableRow(file.name, error));
-      failures.push({name: file.name, text: error.message, failed: true});
+      const failed = !(error instanceof Note);
+      rows.push(makeUnreadableRow(name, error));
+      (failed ? failures : notes).push({name, text: error.message, failed});
     }
     if (number !== run) return;
     if (performance.now() - shownAt >= SECONDS_BETWEEN_UPDATES * 1000) {
       const done = index + 1;
       find("files-summary").innerHTML =
-        `${describeProgress(done, chosen.length)} <progress value="${done}" max="${chosen.length}"></progress>`;
+        `${describeProgress(done, photos.length)} <progress value="${done}" max="${photos.length}"></progress>`;
       show();
       shownAt = performance.now();
     }
   }
-  find("files-summary").textContent = `${describeCounts(chosen.length, found.length, faceless.length, failures.length)}.`;
+  const counts = [photos.length - notes.length, found.length, faceless.length, failures.length];
+  find("files-summary").textContent = `${describeCounts(...counts)}.`;
   show();
   end();
 }

@@ -57,7 +57,8 @@ async function load(file, count) {
 
 /** Compares an answer to waves with that of the machine that built the page. */
 async function check(network, {input, shape, output, values}) {
-  const waves = Float32Array.from({length: shape.reduce((one, other) => one * other)}, (_, index) => 64 * Math.sin(index));
+  const length = shape.reduce((one, other) => one * other);
+  const waves = Float32Array.from({length}, (_, index) => 64 * Math.sin(index));
   const answer = (await network.run({[input]: [waves, shape]}))[output];
   if (!values.every((value, index) => Math.abs(value - answer[index]) <= MAX_ERROR)) throw new Error("It answers otherwise.");
 }
@@ -69,7 +70,8 @@ class Network {
 
   /** Takes the values and the shape of each input; returns the values of each output. */
   async run(inputs) {
-    const tensors = Object.entries(inputs).map(([name, [values, shape]]) => [name, new this.ort.Tensor("float32", values, shape)]);
+    const {Tensor} = this.ort, named = Object.entries(inputs);
+    const tensors = named.map(([name, [values, shape]]) => [name, new Tensor("float32", values, shape)]);
     const outputs = await this.session.run(Object.fromEntries(tensors));
     return Object.fromEntries(Object.entries(outputs).map(([name, {data}]) => [name, data]));
   }

@@ -10,8 +10,8 @@ const WAIT = 5000; // milliseconds for the service worker, which some browsers r
 /** Starts the service worker; resolves when it keeps what the page loads. */
 async function keepFiles() {
   const {serviceWorker} = navigator;
-  if (!serviceWorker || serviceWorker.controller) return serviceWorker?.register("service_worker.js"); // looks for a new version
-  await serviceWorker.register("service_worker.js");
+  await serviceWorker?.register("service_worker.js"); // also looks for a new version of the page
+  if (!serviceWorker || serviceWorker.controller) return;
   await new Promise((resolve) => {
     serviceWorker.addEventListener("controllerchange", resolve, {once: true});
     setTimeout(resolve, WAIT);

@@ -17,6 +17,15 @@ export class PhotoError extends Error {
   }
 }
 
+/** Returns the name of the format that a file has by its first bytes, for instance "JPEG" or "video". */
+export async function findFormat(blob) {
+  const bytes = new Uint8Array(await blob.slice(0, START_BYTES).arrayBuffer());
+  const start = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+  return PATTERNS.find(([, pattern]) => pattern.test(start))?.[0];
+}
+
+export const isReadable = async (blob) => READABLE.includes(await findFormat(blob));
+
 /**
  * Reads the size of a picture; decodes nothing.
  *
@@ -26,16 +35,15 @@ export class PhotoError extends Error {
  */
 export async function openPicture(blob) {
   if (!blob.size) throw new PhotoError("empty");
-  const bytes = new Uint8Array(await blob.slice(0, START_BYTES).arrayBuffer());
-  const start = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
-  const format = PATTERNS.find(([, pattern]) => pattern.test(start))?.[0];
+  const format = await findFormat(blob);
   if (!format) throw new PhotoError("unknown");
   if (!READABLE.includes(format)) throw new PhotoError("unsupported", format);
   const error = new PhotoError(COMMON.has(format) ? "damaged" : "unsupported", format), image = new Image();
   image.src = URL.createObjectURL(blob);
   try {
     await new Promise((resolve, reject) => Object.assign(image, {onload: resolve, onerror: reject}));
-    const size = [image.naturalWidth, image.naturalHeight], factor = Math.ceil(Math.sqrt((size[0] * size[1]) / MAX_PIXELS));
+    const size = [image.naturalWidth, image.naturalHeight];
+    const factor = Math.ceil(Math.sqrt((size[0] * size[1]) / MAX_PIXELS));
     if (factor > 1 && format !== "JPEG") throw new PhotoError("too large");
     return {image, size, reduced: factor > 1 ? size.map((side) => Math.ceil(side / factor)) : null, error};
   } catch (reason) {

@@ -1,6 +1,6 @@
-// Resizes and transforms pictures with the arithmetic of Pillow, to the last bit: other ways of averaging pixels give other ages.
+// Resizes and transforms pictures with the arithmetic of Pillow, to the last bit: other averages of pixels give other ages.
 //
-// A picture is {width, height, readRows(top, bottom)}; its rows are RGBA bytes, of which the last one of each pixel is ignored.
+// A picture is {width, height, readRows(top, bottom)}; its rows are RGBA bytes, of which A is ignored.
 
 const PRECISION = 22, HALF = 1 << (PRECISION - 1); // bits of a weight behind the point, as Pillow has them
 const STRIP = 64; // rows that are read at a time
@@ -134,21 +134,19 @@ function reduce(picture, [across, down]) {
  */
 export function transform({width, height, data}, [a, b, c, d, e, f], size) {
   const square = new Pixels(size, size), clip = (value, end) => Math.max(0, Math.min(value, end - 1));
-  const columns = new Int32Array(4), rows = new Int32Array(4), lines = new Float64Array(4);
+  const lines = new Float64Array(4);
   for (let index = 0; index < size * size; index++) {
     const column = (index % size) + 0.5, line = Math.trunc(index / size) + 0.5;
     const x = a * column + b * line + c, y = d * column + e * line + f;
     square.data[4 * index + 3] = 255;
     if (x < 0 || x >= width || y < 0 || y >= height) continue;
     const left = Math.floor(x - 0.5), top = Math.floor(y - 0.5), dx = x - 0.5 - left, dy = y - 0.5 - top;
-    for (let k = 0; k < 4; k++) {
-      columns[k] = 4 * clip(left + k - 1, width);
-      rows[k] = 4 * width * clip(top + k - 1, height);
-    }
+    const x0 = 4 * clip(left - 1, width), x1 = 4 * clip(left, width);
+    const x2 = 4 * clip(left + 1, width), x3 = 4 * clip(left + 2, width);
     for (let channel = 0; channel < 3; channel++) {
       for (let k = 0; k < 4; k++) {
-        const at = rows[k] + channel;
-        lines[k] = interpolate(data[at + columns[0]], data[at + columns[1]], data[at + columns[2]], data[at + columns[3]], dx);
+        const at = 4 * width * clip(top + k - 1, height) + channel;
+        lines[k] = interpolate(data[at + x0], data[at + x1], data[at + x2], data[at + x3], dx);
       }
       square.data[4 * index + channel] = Math.trunc(Math.max(0, interpolate(lines[0], lines[1], lines[2], lines[3], dy)));
     }

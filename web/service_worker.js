@@ -1,5 +1,5 @@
 // Keeps the page's files, so that it works offline once it was loaded. The build puts VERSION and FILES above: a name that
-// changes with any file, and the files to keep at once. The large ones, of which a browser needs a part, are kept when they come.
+// changes with any file, and the files to keep at once. Large ones, of which a browser needs a part, are kept when they come.
 
 const CACHE = `${registration.scope} ${VERSION}`;
 const FRESH = {cache: "no-cache"}; // files of one version, even where the browser has kept one of another

@@ -28,7 +28,8 @@ function round(value, digits) {
 }
 
 export function toCsv(rows) {
-  const lines = rows.map((row) => COLUMNS.map((column) => quote(column === "file" ? quoteFormula(row.file) : row[column] ?? "")));
+  const makeCell = (row, column) => quote(column === "file" ? quoteFormula(row.file) : row[column] ?? "");
+  const lines = rows.map((row) => COLUMNS.map((column) => makeCell(row, column)));
   return [COLUMNS, ...lines].map((cells) => `${cells.join(",")}\n`).join("");
 }
 

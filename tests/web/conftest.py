@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.browser import open_chromium
+from tests.support.browser import open_chromium, write_camera
 from tests.support.web_page import build_page, open_ready, serve
 
 
@@ -19,8 +19,9 @@ def site(root):
 
 
 @pytest.fixture(scope="session")
-def browser():
-    with open_chromium() as chromium:
+def browser(tmp_path_factory, photo):
+    """Chromium with a camera in front of which a photo trembles."""
+    with open_chromium(write_camera(tmp_path_factory.mktemp("camera") / "camera.mjpeg", photo)) as chromium:
         yield chromium
 
 
