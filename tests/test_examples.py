@@ -41,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
 def folder(tmp_path, monkeypatch, photo) -> Path:
     """The repository's files, and those that the examples take as the reader's own, in the working directory."""
     # Links to files in folders of its own: what an example writes stays out of the repository.
-    ignored = shutil.ignore_patterns(".*", "__pycache__", "runs")
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "runs", "node_modules")
     shutil.copytree(ROOT, tmp_path, ignore=ignored, copy_function=os.symlink, dirs_exist_ok=True)
     for name in ("photo.jpg", "a.jpg", "b.jpg", "my_photos/1.jpg", "my_photos/sub/2.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -9,11 +9,11 @@ const MAX_ERROR = 0.02; // of scores; another GPU changes their fifth digit, a b
  *
  * @param {string[]} files
  * @param onProgress Called with the bytes that have come and those that are to come.
+ * @param hasGpu Whether to try WebGPU; by default, where there is one.
  * @returns {Network[]} One for each file.
  */
-export async function loadNetworks(files, onProgress) {
-  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
-  if (adapter) {
+export async function loadNetworks(files, onProgress, hasGpu = findGpu()) {
+  if (await hasGpu) {
     try {
       return await loadWith("webgpu", files, onProgress);
     } catch (error) {
@@ -23,6 +23,12 @@ export async function loadNetworks(files, onProgress) {
   return loadWith("wasm", files, onProgress);
 }
 
+/** Returns whether there is a GPU; one that the processor imitates is slower than WebAssembly. */
+async function findGpu() {
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  return Boolean(adapter && !adapter.info?.isFallbackAdapter);
+}
+
 async function loadWith(provider, files, onProgress) {
   const {module, binary} = runtimes[provider], all = [binary, ...files];
   const total = all.reduce((sum, file) => sum + sizes[file], 0);
@@ -30,7 +36,8 @@ async function loadWith(provider, files, onProgress) {
   const count = (bytes) => onProgress((done += bytes), total);
   const ort = await import(`./${module}`);
   const [wasmBinary, ...contents] = await Promise.all(all.map((file) => load(file, count)));
-  Object.assign(ort.env.wasm, {wasmBinary});
+  ort.env.wasm.wasmBinary = wasmBinary;
+  ort.env.logLevel = "error";
   const networks = [];
   for (const [index, content] of contents.entries()) {
     const session = await ort.InferenceSession.create(content, {executionProviders: [provider]});

@@ -3,7 +3,7 @@
 // A picture is {width, height, readRows(top, bottom)}; its rows are RGBA bytes, of which A is ignored.
 
 const PRECISION = 22, HALF = 1 << (PRECISION - 1); // bits of a weight behind the point, as Pillow has them
-const STRIP = 64; // rows that are read at a time
+const STRIP = 256; // rows that are read at a time
 
 /** A picture whose pixels are in memory. */
 export class Pixels {
@@ -68,11 +68,18 @@ export function resize(picture, [width, height], filter, reducingGap = 0) {
   return resizeHeight(resizeWidth(picture, columns), rows);
 }
 
+/** Yields the rows of a picture in strips; but for the last, each holds a multiple of so many rows. */
+function* readStrips(picture, multiple = 1) {
+  const step = multiple * Math.ceil(STRIP / multiple);
+  for (let top = 0; top < picture.height; top += step) {
+    yield picture.readRows(top, Math.min(top + step, picture.height));
+  }
+}
+
 function resizeWidth(picture, columns) {
   const narrow = new Pixels(columns.length, picture.height);
   let to = 0;
-  for (let top = 0; top < picture.height; top += STRIP) {
-    const bottom = Math.min(top + STRIP, picture.height), strip = picture.readRows(top, bottom);
+  for (const strip of readStrips(picture)) {
     for (let row = 0; row < strip.length; row += 4 * picture.width) {
       for (const {start, weights} of columns) {
         let red = HALF, green = HALF, blue = HALF, from = row + 4 * start;
@@ -109,23 +116,31 @@ function resizeHeight(picture, rows) {
 function reduce(picture, [across, down]) {
   if (across === 1 && down === 1) return picture;
   const small = new Pixels(Math.ceil(picture.width / across), Math.ceil(picture.height / down));
-  for (let y = 0; y < small.height; y++) {
-    const block = picture.readRows(y * down, Math.min((y + 1) * down, picture.height));
-    const blockHeight = block.length / 4 / picture.width;
-    for (let x = 0; x < small.width; x++) {
-      const left = x * across, right = Math.min(left + across, picture.width), count = (right - left) * blockHeight;
-      const factor = Math.trunc(Math.fround(2 ** 32 / (256 * count)));
-      for (let channel = 0; channel < 3; channel++) {
-        let sum = Math.trunc(count / 2);
-        for (let row = 0; row < blockHeight; row++) {
-          for (let i = row * picture.width + left; i < row * picture.width + right; i++) sum += block[4 * i + channel];
-        }
-        small.data[4 * (y * small.width + x) + channel] = (sum * factor) / 2 ** 24 | 0;
+  let to = 0;
+  for (const strip of readStrips(picture, down)) {
+    const height = strip.length / 4 / picture.width;
+    for (let top = 0; top < height; top += down) {
+      for (let left = 0; left < picture.width; left += across) {
+        const right = Math.min(left + across, picture.width), bottom = Math.min(top + down, height);
+        averageBlock(strip, picture.width, [left, top, right, bottom], small.data, to);
+        to += 4;
       }
-      small.data[4 * (y * small.width + x) + 3] = 255;
     }
   }
   return small;
+}
+
+function averageBlock(pixels, width, [left, top, right, bottom], averages, to) {
+  const count = (right - left) * (bottom - top), half = Math.trunc(count / 2);
+  const factor = Math.trunc(Math.fround(2 ** 32 / (256 * count))); // Pillow divides by a product of whole numbers
+  for (let channel = 0; channel < 3; channel++) {
+    let sum = half;
+    for (let y = top; y < bottom; y++) {
+      for (let x = left; x < right; x++) sum += pixels[4 * (y * width + x) + channel];
+    }
+    averages[to + channel] = Math.trunc((sum * factor) / 2 ** 24);
+  }
+  averages[to + 3] = 255;
 }
 
 /**

@@ -20,8 +20,9 @@ def site(root):
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory, photo):
-    """Chromium with a camera in front of which a photo trembles."""
-    with open_chromium(write_camera(tmp_path_factory.mktemp("camera") / "camera.mjpeg", photo)) as chromium:
+    """Chromium with a camera in front of which a photo trembles, and with a GPU that the processor imitates."""
+    film = write_camera(tmp_path_factory.mktemp("camera") / "camera.mjpeg", photo)
+    with open_chromium(film, "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader") as chromium:
         yield chromium
 
 

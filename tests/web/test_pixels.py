@@ -41,6 +41,14 @@ def test_resizing_is_pillows(ready_page, noise, size, resample, gap):
     np.testing.assert_array_equal(run(ready_page, "resize", noise, size, resample, gap or 0), expected)
 
 
+@pytest.mark.parametrize("resample", [2, 5])
+@pytest.mark.parametrize("size", [(4, 97), (61, 40), (3, 2)])
+def test_resizing_high_pictures_in_strips_is_pillows(ready_page, size, resample):
+    image = Image.effect_noise((9, 700), 80).convert("RGB")
+    expected = np.asarray(image.resize(size, resample, reducing_gap=2.0))
+    np.testing.assert_array_equal(run(ready_page, "resize", image, size, resample, 2), expected)
+
+
 @pytest.mark.parametrize(
     "matrix",
     [(1, 0, 0, 0, 1, 0), (0.7, 0.31, -3.2, -0.31, 0.7, 9.9), (1.4, -0.2, 5, 0.2, 1.4, -8), (0.2, 0, 40, 0, 0.2, 36)],
