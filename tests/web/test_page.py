@@ -3,8 +3,10 @@
 import csv
 import json
 import re
+import struct
 import time
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from PIL import Image
 
 from files.pictures import PhotoError
 from photos.face_table import make_face_rows, to_csv
-from photos.reading import NOT_A_PICTURE, read_picture
+from photos.reading import DAMAGED, NOT_A_PICTURE, read_picture
 from tests.support.browser import ASTRONAUT, COUNT_FRAMES, open_camera
 from tests.support.web_page import PLACE, encode, estimate, open_ready, serve
 
@@ -176,27 +178,41 @@ def test_file_that_is_no_picture_gets_a_sentence(page, tmp_path):
     assert page.locator(".card").count() == 0 and page.locator("#preview").is_hidden()
 
 
-@pytest.mark.parametrize(
-    "kind", ["empty", "text", "PDF", "SVG", "video", "archive", "header of a PNG", "damaged WebP"]
-)
-def test_sentences_are_those_of_the_other_page(ready_page, photo, kind):
-    content = {
-        "empty": b"",
-        "text": b"dear diary",
-        "PDF": b"%PDF-1.7 dear diary",
-        "SVG": b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
-        "video": b"\0\0\0\x18ftypmp42" + bytes(100),
-        "archive": b"PK\x03\x04" + bytes(100),
-        "header of a PNG": encode(photo)[:8] + bytes(500),
-        "damaged WebP": encode(photo, "WEBP")[:20] + bytes(range(256)) * 40,
-    }[kind]
+def make_wide_png(side: int = 20_000) -> bytes:
+    """A PNG of 400 million pixels in 50 kB."""
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes((side // 8 + 1) * side))), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
+FILES = {
+    "empty": lambda: b"",
+    "text": lambda: b"dear diary",
+    "PDF": lambda: b"%PDF-1.7 dear diary",
+    "SVG": lambda: b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
+    "video": lambda: b"\0\0\0\x18ftypmp42" + bytes(100),
+    "archive": lambda: b"PK\x03\x04" + bytes(100),
+    "too large": make_wide_png,
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_sentences_are_those_of_the_other_page(ready_page, kind):
+    content = FILES[kind]()
     with pytest.raises(PhotoError) as error:
         read_picture(content)
-    sentence = ready_page.evaluate(CATCH, content.decode("latin-1"))
-    if kind in ("header of a PNG", "damaged WebP"):  # a browser does not tell what is wrong
-        assert sentence == ready_page.evaluate(CATCH, content.decode("latin-1")) and "picture is" in sentence
-    else:
-        assert sentence == str(error.value)
+    assert ready_page.evaluate(CATCH, content.decode("latin-1")) == str(error.value)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_cut_off_picture_gets_a_sentence(ready_page, photo, format, share):
+    content = encode(photo, format)
+    sentence = ready_page.evaluate(CATCH, content[: int(share * len(content))].decode("latin-1"))
+    assert sentence == DAMAGED.format(format.replace("WEBP", "WebP"))
 
 
 def test_many_photos_fill_a_table(page, tmp_path):
