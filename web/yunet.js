@@ -1,6 +1,7 @@
 // Runs YuNet as OpenCV's FaceDetectorYN does: pads the image, decodes the network's outputs and drops boxes that overlap.
 
 const STRIDES = [8, 16, 32], MAX_OVERLAP = 0.3, MOST = 5000; // those of OpenCV
+const round = Math.fround; // OpenCV computes with 32 bits
 
 /**
  * Detects faces.
@@ -35,17 +36,17 @@ function decode(outputs, stride, columns, threshold) {
   const [classes, objects, boxes, points] = ["cls", "obj", "bbox", "kps"].map((name) => outputs[`${name}_${stride}`]);
   const limit = (score) => Math.max(0, Math.min(score, 1)), rows = [];
   classes.forEach((value, index) => {
-    const score = Math.fround(Math.sqrt(Math.fround(limit(value) * limit(objects[index]))));
+    const score = round(Math.sqrt(round(limit(value) * limit(objects[index]))));
     if (score < threshold) return;
     const column = index % columns, line = Math.trunc(index / columns);
     const [x, y, width, height] = boxes.subarray(4 * index, 4 * index + 4);
-    const sides = [Math.exp(width) * stride, Math.exp(height) * stride];
+    const sides = [width, height].map((side) => round(Math.exp(side)) * stride);
     const landmarks = points.subarray(10 * index, 10 * index + 10);
     rows.push([
-      (column + x) * stride - sides[0] / 2,
-      (line + y) * stride - sides[1] / 2,
+      round(round(column + x) * stride - sides[0] / 2),
+      round(round(line + y) * stride - sides[1] / 2),
       ...sides,
-      ...Array.from(landmarks, (value, axis) => (value + (axis % 2 ? line : column)) * stride),
+      ...Array.from(landmarks, (value, axis) => round(value + (axis % 2 ? line : column)) * stride),
       score,
     ]);
   });

@@ -99,7 +99,7 @@ def test_options_are_those_of_the_pipeline(ready_page, estimator, photo):
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory, browser):
     """The page with the shipped weights, and its pipeline."""
-    pipe = load_pipeline(".")
+    pipe = load_pipeline(str(ASTRONAUT.parents[1]))
     with serve(build_page(pipe, tmp_path_factory.mktemp("shipped"))) as site:
         page = open_ready(browser, site.url)
         yield page, pipe
