@@ -32,7 +32,7 @@ from metrics.results import name_count, name_data
 from photos.face_table import make_face_rows, make_unreadable_row
 from photos.reading import read_picture
 from photos.table_parts import WRITERS, Parts
-from pipeline_agegender import AgeGenderPipeline
+from pipeline_agegender import BACKENDS, AgeGenderPipeline
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -48,6 +48,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_output(required=True, help="Table to write, .parquet or .csv.")
     parser.add_argument(
         "--no_detection", action="store_true", help="Take each picture as one face, cropped as in UTKFace."
+    )
+    parser.add_argument(
+        "--backend", choices=BACKENDS, default="torch", help="onnx runs the model's onnx/model.onnx. Default: torch."
     )
     parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Faces in a batch. Default: 64.")
     parser.add_argument(
@@ -79,6 +82,7 @@ def describe_run(arguments: argparse.Namespace, source: Source, pipe: AgeGenderP
         "files": source.fingerprint(),
         "model": digest.hexdigest()[:16],
         "no_detection": arguments.no_detection,
+        "backend": arguments.backend,
     }
 
 
@@ -175,7 +179,9 @@ def main():
     passed_over = source.passed_over
     if not total:
         raise ValueError(f"{arguments.data_dir} holds no picture. {passed_over}".strip())
-    pipe = load_pipeline(arguments.model, arguments.revision, accelerator.device, detect_faces=detect_faces)
+    pipe = load_pipeline(
+        arguments.model, arguments.revision, accelerator.device, detect_faces=detect_faces, backend=arguments.backend
+    )
     parts = Parts(arguments.output, total, arguments.pictures_per_part, describe_run(arguments, source, pipe))
     with accelerator.main_process_first():
         numbers = parts.open(accelerator.is_main_process)

@@ -87,11 +87,11 @@ def test_gender_is_the_likelier_one(portrait):
     """The labels and the score follow the logits, whichever side they lean to."""
     model = make_model(id2label={0: "a", 1: "b"})
     layer = model.gender_head.layers[-1]
-    estimator = AgeGenderPipeline(model=model, image_processor=AgeGenderImageProcessor())
     for logits, name in (([2.0, 0.0], "a"), ([0.0, 2.0], "b")):
         with torch.no_grad():
             layer.weight.zero_()
             layer.bias.copy_(torch.tensor(logits))
+        estimator = AgeGenderPipeline(model=model, image_processor=AgeGenderImageProcessor())
         (face,) = estimator(portrait, detect_faces=False)
         assert face["gender"] == name
         assert face["gender_score"] == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-5)
