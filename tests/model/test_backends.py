@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-import pipeline_agegender
+import face_detection
+from face_detection import open_session
 from image_processing_agegender import AgeGenderImageProcessor
-from pipeline_agegender import AgeGenderPipeline, OnnxNetwork, fold_batch_norm
+from pipeline_agegender import AgeGenderPipeline, fold_batch_norm
 from scripts.export_onnx import export_onnx, store_in_half
 from tests.model.test_pipeline import assert_same_faces
 from tests.support.models import make_model
@@ -79,6 +80,6 @@ def test_a_folder_without_the_file_is_an_error(tmp_path):
 def test_wrong_backends_and_a_missing_package_are_errors(monkeypatch):
     with pytest.raises(ValueError, match="'torch' or 'onnx', got 'tensorflow'"):
         AgeGenderPipeline(model=make_model(), image_processor=AgeGenderImageProcessor(), backend="tensorflow")
-    monkeypatch.setattr(pipeline_agegender, "onnxruntime", None)
-    with pytest.raises(ImportError, match="pip install onnxruntime"):
-        OnnxNetwork(make_model())
+    monkeypatch.setattr(face_detection, "onnxruntime", None)
+    with pytest.raises(ImportError, match="onnxruntime"):
+        open_session(b"")

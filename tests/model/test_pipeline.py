@@ -326,10 +326,10 @@ def test_unknown_parameter_is_refused(estimator, portrait):
         estimator(portrait, return_corps=True)
 
 
-def test_without_opencv(estimator, portrait, monkeypatch):
-    monkeypatch.setattr(face_detection, "cv2", None)
+def test_without_onnx_runtime(estimator, portrait, monkeypatch):
+    monkeypatch.setattr(face_detection, "onnxruntime", None)
     monkeypatch.setattr(estimator, "face_detector", FaceDetector())
-    with pytest.raises(ImportError, match="pip install.*opencv.*detect_faces=False"):
+    with pytest.raises(ImportError, match="pip install.*onnxruntime.*detect_faces=False"):
         estimator(portrait)
     assert len(estimator(portrait, detect_faces=False)) == 1
 
