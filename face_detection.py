@@ -59,7 +59,7 @@ COARSE_PIXELS = (640 * 480, 320 * 240)
 CANDIDATE_THRESHOLD = 0.4
 # At half of the largest size, of 60 faces in crops of 40 px the least scored 0.16, and of those in crops of 32 px nine of ten 0.07.
 HINT_THRESHOLD = 0.1
-SMALL_SIDE = 40  # pixels of half of the largest size
+SMALL_SIDE = 32  # pixels of half of the largest size
 TILE_SIDE = 320  # pixels of the largest size
 SCORE_THRESHOLD = 0.8
 # The second pass shows UTKFace's framing at 213 px with a margin of a quarter on each side. At 96 px the landmarks of
