@@ -108,7 +108,8 @@ STEPS = (
     make_training(
         SHIPPED,
         "{extra} --extra_share 0.3 --unchanged 0.3 --model {out}/joined --teacher {out}/joined {out}/frozen --teacher_weight 0.7 "
-        "--learning_rate 5e-4 --encoder_learning_rate 3e-4 --num_train_epochs 5 --age_balance 0.2 --half_precision_weights",
+        "--learning_rate 5e-4 --encoder_learning_rate 3e-4 --num_train_epochs 5 --per_device_train_batch_size 64 "
+        "--freeze_batch_norm false --age_balance 0.2 --half_precision_weights",
     ),
     Step(
         "evaluation.json",
