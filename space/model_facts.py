@@ -94,6 +94,8 @@ def describe_links(model: str) -> str:
         links.append(f"[Model]({SITE}/{model})")
     elif space:
         links.append(f"[Model]({SITE}/spaces/{space}/blob/main/model.safetensors)")
+    if web := os.environ.get("AGEGENDER_WEB"):
+        links.append(f"[The page that keeps your photos in your browser]({web})")
     terms = "under the terms of their training images and of the weights that they began with"
     if is_utkface(model):
         terms = f"[for non-commercial research only]({HOME_PAGE})"
