@@ -17,7 +17,10 @@ import cmath
 import copy
 import importlib
 import numbers
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -81,6 +84,22 @@ def fold_batch_norm(model: torch.nn.Module) -> torch.nn.Module:
             layer.convolution = fuse_conv_bn_eval(layer.convolution, normalization)
             layer.normalization = torch.nn.Identity()
     return folded
+
+
+class Chunks(list):
+    """What `preprocess` gave for an image ahead of time."""
+
+
+def read_ahead(function: Callable, items: Iterable, count: int = 2) -> Iterator:
+    """Yields the results of a function in the order of the items, and computes the next ones meanwhile in a thread."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 class OnnxNetwork:
@@ -234,6 +253,15 @@ class AgeGenderPipeline(ChunkPipeline):
         )
         return preprocess, {}, postprocess
 
+    def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
+        # The network runs while the next images are read and searched. Worker processes read ahead by themselves.
+        if not num_workers:
+            preprocess = partial(self.preprocess, **preprocess_params)
+            inputs, preprocess_params = read_ahead(lambda image: Chunks(preprocess(image)), inputs), {}
+        return super().get_iterator(
+            inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
+        )
+
     def find_crops(
         self, image, detect_faces: bool, threshold: float, max_faces: int | None, timeout: float | None
     ) -> list[tuple[Image.Image, dict]]:
@@ -279,6 +307,9 @@ class AgeGenderPipeline(ChunkPipeline):
         on_error: str = "raise",
     ):
         """Yields one chunk per face, or one with None or with the error of the image in place of details."""
+        if isinstance(image, Chunks):
+            yield from image
+            return
         nobody = None
         try:
             crops = self.find_crops(image, detect_faces, threshold, max_faces, timeout)
