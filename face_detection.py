@@ -220,7 +220,7 @@ class FaceDetector:
         factor, shift = factor * turn, (shift - middle) * turn + middle
         width = 1 + 2 * SECOND_PASS_MARGIN
         factor, shift = factor / width, (shift + SECOND_PASS_MARGIN * (1 + 1j)) / width
-        rows = self._run(warp_face(image, factor, shift, side))
+        rows = self._run(warp_face(image, factor, shift, side, Image.Resampling.BILINEAR))
         centres = (rows[:, :2] + rows[:, 2:4] / 2) / side
         rows = rows[np.abs(centres - 0.5).max(axis=1) < 0.25]  # without neighbours
         if not len(rows):

