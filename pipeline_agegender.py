@@ -78,6 +78,7 @@ def sort_in_rows(faces: list) -> list:
 def fold_batch_norm(model: torch.nn.Module) -> torch.nn.Module:
     """Returns a copy of an AgeGenderModel whose convolutions do what batch normalization did: the same answers in less time."""
     folded = copy.deepcopy(model).eval()
+    folded.config.return_dict = True
     for layer in folded.modules():
         normalization = getattr(layer, "normalization", None)
         if isinstance(normalization, torch.nn.BatchNorm2d):
@@ -90,16 +91,16 @@ class Chunks(list):
     """What `preprocess` gave for an image ahead of time."""
 
 
-def read_ahead(function: Callable, items: Iterable, count: int = 2) -> Iterator:
-    """Yields the results of a function in the order of the items, and computes the next ones meanwhile in a thread."""
+def read_ahead(function: Callable, items: Iterable) -> Iterator:
+    """Yields the results of a function in the order of the items. A thread computes the next one meanwhile."""
     with ThreadPoolExecutor(1) as pool:
         waiting = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) > count:
+            if len(waiting) > 1:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        for result in waiting:
+            yield result.result()
 
 
 class OnnxNetwork:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 
 import pytest
 import torch
@@ -55,6 +56,24 @@ def test_folding_changes_no_answer_and_not_the_model():
     for name in ("age_logits", "gender_logits"):
         torch.testing.assert_close(output[name], expected[name], rtol=1e-4, atol=1e-4)
     assert all(torch.equal(values, weights[name]) for name, values in model.state_dict().items())
+
+
+def test_the_next_image_is_read_while_the_network_runs(photo):
+    pipe = AgeGenderPipeline(model=make_model(), image_processor=AgeGenderImageProcessor())
+    network, find_crops, found, second = pipe.network, pipe.find_crops, [], threading.Event()
+
+    def record(*arguments):
+        found.append(arguments)
+        if len(found) == 2:
+            second.set()
+        return find_crops(*arguments)
+
+    def wait(pixel_values):
+        assert second.wait(timeout=10)
+        return network(pixel_values)
+
+    pipe.find_crops, pipe.network = record, wait
+    assert len(pipe([photo, photo], detect_faces=False)) == 2
 
 
 @pytest.mark.slow
