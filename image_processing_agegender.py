@@ -181,7 +181,7 @@ def interpolate(positions: torch.Tensor, points: Sequence[float], values: Sequen
     """Returns the values at some positions, linear between the points, which increase, and constant outside."""
     result = torch.full_like(positions, values[0])
     for start, end, value, end_value in zip(points, points[1:], values, values[1:]):
-        result = result + (end_value - value) / (end - start) * (positions - start).clamp(0, end - start)
+        result = result + (end_value - value) / (end - start) * (positions - start).clamp(0.0, float(end - start))
     return result
 
 
