@@ -149,8 +149,8 @@ class AgeGenderPipeline(ChunkPipeline):
 
     >>> estimator = pipeline("age-gender-estimation", model=".", trust_remote_code=True)
     >>> estimator("assets/astronaut.jpg")
-    [{'age': 29.0, 'age_interval': [17.0, 46.0], 'gender': 'female', 'gender_score': 0.83,
-      'box': {'xmin': 180, 'ymin': 66, 'xmax': 270, 'ymax': 177}, 'detection_score': 0.95}]
+    [{'age': 29.0, 'age_interval': [18.0, 47.0], 'gender': 'female', 'gender_score': 0.85,
+      'box': {'xmin': 179, 'ymin': 61, 'xmax': 271, 'ymax': 175}, 'detection_score': 0.95}]
     ```
     """
 
