@@ -88,7 +88,7 @@ def fold_batch_norm(model: torch.nn.Module) -> torch.nn.Module:
 
 
 class Chunks(list):
-    """What `preprocess` gave for an image ahead of time."""
+    """Holds what `preprocess` gave for an image ahead of time."""
 
 
 def read_ahead(function: Callable, items: Iterable) -> Iterator:
