@@ -18,6 +18,7 @@ candidate that scores less than upright faces do, and the first one also turns a
 import cmath
 import hashlib
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, distribution
@@ -28,6 +29,7 @@ import torch
 from PIL import Image
 
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else ONNX Runtime reports sessions to its makers
 # In `try`: transformers requires the packages of all other imports to be installed before it loads remote code.
 try:
     import onnxruntime
@@ -53,8 +55,7 @@ INSTALL_HINT = (
 FIXED_SIDE, ANY_SIDE = b"\x0a\x03\x08\x80\x05", b"\x0a\x03\x12\x01n"
 STRIDES = (8, 16, 32)  # pixels between the places for which YuNet answers
 MAX_IOU = 0.3  # of two faces in an answer
-# Sizes of the image beside the largest one and half of it: YuNet finds nearly every face of 40 to 400 px and misses smaller and
-# larger ones. A face that fills the image is found at the smallest size.
+# Beside the largest size and half of it: YuNet finds faces of 40 to 400 px, and one that fills the image at the smallest size.
 COARSE_PIXELS = (640 * 480, 320 * 240)
 CANDIDATE_THRESHOLD = 0.4
 # At half of the largest size, of 60 faces in crops of 40 px the least scored 0.16, and of those in crops of 32 px nine of ten 0.07.
@@ -193,10 +194,9 @@ class FaceDetector:
     def _check_candidate(self, image: Image.Image, candidate: DetectedFace) -> DetectedFace | None:
         """Runs the second pass on a candidate and returns it with new landmarks and score, or None if there is no face."""
         found = self._look(image, candidate.landmarks)
-        if found is not None:
-            found = replace(found, box=candidate.box)
-            if found.score >= CLEAR_SCORE:
-                return found
+        found = found and replace(found, box=candidate.box)
+        if found and found.score >= CLEAR_SCORE:
+            return found
         looks = [self._look(image, candidate.landmarks, angle, ROUGH_SIDE) for angle in ROUGH_ANGLES]
         turned = max((look for look in looks if look is not None), key=lambda look: look.score, default=None)
         if turned is None or turned.score < ROUGH_SCORE:
@@ -244,8 +244,8 @@ class FaceDetector:
         width, height = (math.ceil(side / STRIDES[-1]) * STRIDES[-1] for side in image.size)
         pixels = np.zeros((1, 3, height, width), np.float32)
         pixels[0, :, : image.height, : image.width] = np.asarray(image).transpose(2, 0, 1)[::-1]  # blue, green, red
-        names = [output.name for output in self._yunet.get_outputs()]
-        outputs = {name: values[0] for name, values in zip(names, self._yunet.run(names, {"input": pixels}))}
+        results = zip(self._yunet.get_outputs(), self._yunet.run(None, {"input": pixels}))
+        outputs = {output.name: values[0] for output, values in results}
         rows = []
         for stride in STRIDES:
             scores = np.sqrt(outputs[f"cls_{stride}"].clip(0, 1) * outputs[f"obj_{stride}"].clip(0, 1))[:, 0]
