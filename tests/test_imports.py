@@ -22,12 +22,12 @@ PROGRAMS = {"app", "evaluation", "predict", "train"}
 # The floors that each floor may import beside itself. A model file is named in full: its imports are a contract.
 ALLOWED = {
     "configuration_agegender": {"image_processing_agegender", "modeling_agegender"},  # when it saves them
-    "face_detection": set(),
+    "face_detection": {"image_processing_agegender"},
     "image_processing_agegender": {"configuration_agegender", "image_reading"},
     "image_formats": set(),
     "image_reading": {"image_formats"},
     "modeling_agegender": {"configuration_agegender", "image_processing_agegender", "pipeline_agegender"},
-    "pipeline_agegender": {"configuration_agegender", "face_detection", "image_reading"},
+    "pipeline_agegender": {"configuration_agegender", "face_detection", "image_processing_agegender", "image_reading"},
     "files": MODEL_FILES,
     "metrics": MODEL_FILES,
     "hub": MODEL_FILES | {"metrics"},

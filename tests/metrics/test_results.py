@@ -58,3 +58,4 @@ def test_values_in_words(tmp_path):
     assert [format_value(value, ".1%") for value in (0.5, None, float("nan"))] == ["50.0%", "–", "–"]
     assert [name_count(count, "file") for count in (1, 1000)] == ["1 file", "1,000 files"]
     assert [name_data(str(tmp_path)), name_data("user/data")] == [tmp_path.name, "user/data"]
+    assert name_data(str(tmp_path / "*.jpg")) == "*.jpg"

@@ -9,7 +9,8 @@ from PIL import Image
 from skimage.data import chelsea, coffee, gravel, page
 
 import face_detection
-from face_detection import UTKFACE_TEMPLATE, FaceDetector, align_face, find_weights, load_yunet
+from face_detection import FaceDetector, find_weights, load_yunet
+from image_processing_agegender import UTKFACE_TEMPLATE, align_face
 
 
 # By eye, in pixels of the photo: eyes, nose, corners of the mouth.
@@ -90,37 +91,30 @@ def test_faces_of_one_photo_may_lie_in_several_ways(detector, portrait):
 @pytest.fixture
 def shown(monkeypatch) -> list[tuple[int, int]]:
     """The sizes of the pictures that the network is shown."""
-    sizes = []
+    sizes, run = [], FaceDetector._run
 
-    class Recorder:
-        def __init__(self, yunet):
-            self.yunet = yunet
+    def record(self, image, *arguments):
+        sizes.append(image.size)
+        return run(self, image, *arguments)
 
-        def setInputSize(self, size):
-            sizes.append(tuple(size))
-            self.yunet.setInputSize(size)
-
-        def detect(self, pixels):
-            return self.yunet.detect(pixels)
-
-    monkeypatch.setattr(face_detection, "load_yunet", lambda path: Recorder(load_yunet(path)))
+    monkeypatch.setattr(FaceDetector, "_run", record)
     return sizes
 
 
 def test_a_photo_with_an_upright_face_is_not_searched_turned(shown, photo):
     detector = FaceDetector()
     assert len(detector.detect(photo)) == 1
-    assert shown == [*detector.compute_sizes(*photo.size), (320, 320)]
+    assert shown == [*detector.compute_sizes(*photo.size)[1:], (320, 320)]
 
 
 @pytest.mark.parametrize("search_turned", [True, False])
 def test_a_picture_without_a_face_is_searched_turned_at_the_small_sizes(shown, search_turned):
     detector = FaceDetector(search_turned=search_turned)
     assert detector.detect(Image.new("RGB", (800, 600))) == []
-    first = detector.compute_sizes(800, 600)
-    sideways = [(height, width) for width, height in first[1:]]
-    assert len(first) == 3
-    assert shown == [*first, *(sideways * 2 + first[1:] if search_turned else [])]
+    finest, *others = detector.compute_sizes(800, 600)
+    sideways = [(height, width) for width, height in others]
+    assert len(others) == 2
+    assert shown == [*others, finest, *(sideways * 2 + others if search_turned else [])]
 
 
 @pytest.mark.parametrize("picture", [chelsea, coffee, gravel])
@@ -167,7 +161,7 @@ def test_finds_nothing_in_blank_and_tiny_pictures(detector, size):
 @pytest.mark.parametrize("size", [(20000, 300), (2, 30000), (12000, 9000), (100, 80), (16, 100000)])
 def test_pictures_shown_to_the_network_are_bounded(detector, size):
     shown = detector.compute_sizes(*size)
-    assert 1 <= len(shown) <= 3
+    assert 1 <= len(shown) <= 4
     assert all(width * height <= 1.01 * detector.max_pixels for width, height in shown)
 
 
@@ -237,8 +231,8 @@ def test_wrong_weights_are_refused(tmp_path):
         load_yunet(changed)
 
 
-def test_missing_opencv_says_what_to_do(monkeypatch, photo):
-    monkeypatch.setattr(face_detection, "cv2", None)
+def test_missing_onnx_runtime_says_what_to_do(monkeypatch, photo):
+    monkeypatch.setattr(face_detection, "onnxruntime", None)
     with pytest.raises(ImportError, match=re.escape("detect_faces=False")):
         FaceDetector().detect(photo)
 

@@ -87,11 +87,11 @@ def test_gender_is_the_likelier_one(portrait):
     """The labels and the score follow the logits, whichever side they lean to."""
     model = make_model(id2label={0: "a", 1: "b"})
     layer = model.gender_head.layers[-1]
-    estimator = AgeGenderPipeline(model=model, image_processor=AgeGenderImageProcessor())
     for logits, name in (([2.0, 0.0], "a"), ([0.0, 2.0], "b")):
         with torch.no_grad():
             layer.weight.zero_()
             layer.bias.copy_(torch.tensor(logits))
+        estimator = AgeGenderPipeline(model=model, image_processor=AgeGenderImageProcessor())
         (face,) = estimator(portrait, detect_faces=False)
         assert face["gender"] == name
         assert face["gender_score"] == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-5)
@@ -276,8 +276,8 @@ def test_whole_picture_as_a_face(estimator, noise):
     assert face["detection_score"] is None
     with torch.no_grad():
         output = estimator.model(estimator.image_processor(noise, return_tensors="pt").pixel_values)
-    assert face["age"] == output.age.item()
-    assert face["gender_score"] == output.gender_logits.softmax(dim=-1).max().item()
+    assert face["age"] == pytest.approx(output.age.item(), abs=1e-4)
+    assert face["gender_score"] == pytest.approx(output.gender_logits.softmax(dim=-1).max().item(), abs=1e-5)
 
 
 def test_crops(estimator, portrait, noise):
@@ -292,7 +292,7 @@ def test_crops(estimator, portrait, noise):
 
 
 def test_turned_face_gives_a_similar_crop(estimator, portrait):
-    """Mean difference in grey levels of a face turned by 25 degrees: less than a third of what not turning it back has."""
+    """Mean difference in grey levels of a face turned by 25 degrees: less than two fifths of what not turning it back has."""
     (upright,) = estimator(portrait, return_crops=True)
     (turned,) = estimator(portrait.rotate(25, Image.Resampling.BICUBIC, center=(129, 121)), return_crops=True)
 
@@ -303,7 +303,7 @@ def test_turned_face_gives_a_similar_crop(estimator, portrait):
         return float(np.abs(next(pair) - next(pair)).mean())
 
     not_turned_back = upright["crop"].rotate(25, Image.Resampling.BICUBIC)
-    assert difference(turned["crop"]) < difference(not_turned_back) / 3
+    assert difference(turned["crop"]) < 0.4 * difference(not_turned_back)
 
 
 def test_age_distribution(estimator, portrait):
@@ -326,10 +326,10 @@ def test_unknown_parameter_is_refused(estimator, portrait):
         estimator(portrait, return_corps=True)
 
 
-def test_without_opencv(estimator, portrait, monkeypatch):
-    monkeypatch.setattr(face_detection, "cv2", None)
+def test_without_onnx_runtime(estimator, portrait, monkeypatch):
+    monkeypatch.setattr(face_detection, "onnxruntime", None)
     monkeypatch.setattr(estimator, "face_detector", FaceDetector())
-    with pytest.raises(ImportError, match="pip install.*opencv.*detect_faces=False"):
+    with pytest.raises(ImportError, match="pip install.*onnxruntime.*detect_faces=False"):
         estimator(portrait)
     assert len(estimator(portrait, detect_faces=False)) == 1
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from scripts.export_onnx import OUTPUTS, export_onnx, find_differences, load_session, store_in_half
+from face_detection import open_session
+from scripts.export_onnx import OUTPUTS, export_onnx, find_differences, store_in_half
 from tests.support.models import make_model
 
 
@@ -26,7 +27,7 @@ def test_any_number_of_images_gives_the_models_answers(model, proto):
     content = proto.SerializeToString()
     for count in (1, 5):
         pixels = torch.randn(count, 3, model.config.image_size, model.config.image_size)
-        values = load_session(content).run(list(OUTPUTS), {"pixel_values": pixels.numpy()})
+        values = open_session(content).run(list(OUTPUTS), {"pixel_values": pixels.numpy()})
         expected = model(pixels)
         for name, value in zip(OUTPUTS, values, strict=True):
             np.testing.assert_allclose(value, expected[name].detach().numpy(), rtol=1e-4, atol=1e-4)

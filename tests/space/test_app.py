@@ -25,13 +25,15 @@ def test_arguments_name_model_and_address(monkeypatch):
         def launch(self, **options):
             started.update(options)
 
-    monkeypatch.setattr(app, "load_pipeline", lambda *source: started.update(source=source))
+    monkeypatch.setattr(app, "load_pipeline", lambda *source, **options: started.update(source=source, **options))
     monkeypatch.setattr(app, "build_page", lambda pipe, revision: Page())
     monkeypatch.setattr(app, "make_launch_options", lambda pipe: {})
     monkeypatch.setenv("AGEGENDER_MODEL", "me/other")
-    monkeypatch.setattr(sys, "argv", ["app.py", "--model", "me/model@v1", "--host", "0.0.0.0", "--port", "8080"])
+    monkeypatch.setattr(
+        sys, "argv", ["app.py", "--model", "me/model@v1", "--host", "0.0.0.0", "--port", "8080", "--backend", "onnx"]
+    )
     app.main()
-    assert started["source"] == ("me/model", "v1")
+    assert started["source"] == ("me/model", "v1") and started["backend"] == "onnx"
     assert (started["server_name"], started["server_port"], started["share"]) == ("0.0.0.0", 8080, None)
 
 

@@ -232,6 +232,13 @@ def test_links_lead_to_code_and_model(monkeypatch, space, model, links):
 
 def test_links_say_what_the_weights_may_be_used_for():
     assert "non-commercial" in describe_links(str(ROOT))
+
+
+def test_a_static_page_is_linked_where_it_is_named(monkeypatch):
+    monkeypatch.delenv("AGEGENDER_WEB", raising=False)
+    assert "your browser" not in describe_links(str(ROOT))
+    monkeypatch.setenv("AGEGENDER_WEB", "https://example.org/web/")
+    assert "your browser](https://example.org/web/)" in describe_links(str(ROOT))
     assert "weights under the terms of their training images" in describe_links("me/model")
 
 
