@@ -1,9 +1,10 @@
-// Aligns faces to UTKFace's framing, as face_detection.py does. Points and factors are complex numbers, [real, imaginary].
+// Aligns faces to UTKFace's framing, as image_processing_agegender.py does. Points and factors are complex numbers,
+// [real, imaginary].
 
-import {face_detection} from "./settings.js";
-import {HAMMING, Pixels, resize, transform} from "./resize.js";
+import {image_processing_agegender} from "./settings.js";
+import {BICUBIC, HAMMING, Pixels, resize, transform} from "./resize.js";
 
-const {UTKFACE_TEMPLATE, MIN_CORRELATION} = face_detection;
+const {UTKFACE_TEMPLATE, MIN_CORRELATION} = image_processing_agegender;
 
 export const add = ([a, b], [c, d]) => [a + c, b + d];
 export const subtract = ([a, b], [c, d]) => [a - c, b - d];
@@ -14,11 +15,11 @@ export const average = (points) => scale(points.reduce(add), 1 / points.length);
 
 /** Crops a face with the position, scale and rotation of faces in UTKFace. */
 export function alignFace(image, landmarks, size) {
-  return warp(image, ...fitToTemplate(landmarks), size);
+  return warpFace(image, ...fitToTemplate(landmarks), size);
 }
 
 /** Returns the square in which the point z of the image lies at (factor * z + shift) * size. */
-export function warp(image, factor, shift, size) {
+export function warpFace(image, factor, shift, size, filter = BICUBIC) {
   // The inverse: the pixel w of the crop shows the point turn * w + origin of the image.
   const turn = invert(scale(factor, size)), origin = scale(multiply(shift, invert(factor)), -1);
   const corners = [[0, 0], [size, 0], [0, size], [size, size]].map((corner) => add(multiply(corner, turn), origin));
@@ -35,7 +36,7 @@ export function warp(image, factor, shift, size) {
   const scaleX = region.width / (right - left), scaleY = region.height / (bottom - top);
   const xRow = [turn[0] * scaleX, -turn[1] * scaleX, (origin[0] - left) * scaleX];
   const yRow = [turn[1] * scaleY, turn[0] * scaleY, (origin[1] - top) * scaleY];
-  return transform(region, [...xRow, ...yRow], size);
+  return transform(region, [...xRow, ...yRow], size, filter);
 }
 
 /** Returns the factor and shift that map landmarks to the template: the least-squares similarity transform. */

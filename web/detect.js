@@ -1,13 +1,14 @@
 // Detects faces in two passes: a port of face_detection.py, function by function, where the reasons stand.
 
 import {face_detection} from "./settings.js";
-import {add, average, fitToTemplate, invert, multiply, scale, subtract, warp} from "./align.js";
-import {HAMMING, Pixels, resize} from "./resize.js";
+import {add, average, fitToTemplate, invert, multiply, scale, subtract, warpFace} from "./align.js";
+import {BILINEAR, HAMMING, Pixels, resize as resizeWith} from "./resize.js";
 import {runYunet} from "./yunet.js";
 
 const {
-  COARSE_PIXELS, CANDIDATE_THRESHOLD, SCORE_THRESHOLD, SECOND_PASS_SIDE, SECOND_PASS_MARGIN, CLEAR_SCORE, ROUGH_ANGLES,
-  ROUGH_SIDE, ROUGH_SCORE, TURNED_SCORE, MIN_LEAD, SAME_ANGLE, MIN_SIDE, MAX_OVERLAP,
+  COARSE_PIXELS, CANDIDATE_THRESHOLD, HINT_THRESHOLD, SMALL_SIDE, TILE_SIDE, SCORE_THRESHOLD, SECOND_PASS_SIDE,
+  SECOND_PASS_MARGIN, CLEAR_SCORE, ROUGH_ANGLES, ROUGH_SIDE, ROUGH_SCORE, TURNED_SCORE, MIN_LEAD, SAME_ANGLE, MIN_SIDE,
+  MAX_OVERLAP,
 } = face_detection;
 
 /** Detects faces; each is {box: [xmin, ymin, xmax, ymax], landmarks: five [x, y], score}, in pixels of the image. */
@@ -19,36 +20,49 @@ export class FaceDetector {
   /** Returns the faces in a photo from left to right. */
   async detect(image, threshold = SCORE_THRESHOLD) {
     if (Math.min(image.width, image.height) < MIN_SIDE) return [];
-    const copies = [];
-    for (const size of this.computeSizes(image.width, image.height)) {
-      copies.push(resize(copies.at(-1) ?? image, size, HAMMING, 2));
+    const sizes = this.computeSizes(image.width, image.height), copies = [];
+    for (const size of sizes.length > 1 ? sizes.slice(1) : sizes) copies.push(resize(copies.at(-1) ?? image, size));
+    const candidates = await this.findCandidates(image, copies[0], {threshold: HINT_THRESHOLD});
+    for (const copy of copies.slice(1)) candidates.push(...(await this.findCandidates(image, copy)));
+    const hints = candidates.filter(({score}) => score < CANDIDATE_THRESHOLD);
+    const likely = candidates.filter(({score}) => score >= CANDIDATE_THRESHOLD);
+    const faces = await this.checkCandidates(image, likely, threshold);
+    if (sizes.length > 1) {
+      const zoom = sizes[0][0] / image.width, fine = [];
+      for (const box of chooseBoxes(image, zoom, hints, faces)) {
+        const size = [box[2] - box[0], box[3] - box[1]].map((side) => Math.round(zoom * side));
+        fine.push(...(await this.findCandidates(image, resize(image, size, box), {box})));
+      }
+      faces.push(...(await this.checkCandidates(image, fine, threshold, faces)));
     }
-    const faces = await this.search(image, copies, threshold);
-    if (this.searchTurned && !faces.some((face) => Math.abs(computeAngle(face.landmarks)) <= 45)) {
+    if (this.searchTurned && !faces.some(({landmarks}) => Math.abs(computeAngle(landmarks)) <= 45)) {
       for (const quarters of [1, 3, 2]) {
-        const smaller = copies.length > 1 ? copies.slice(1) : copies;
-        faces.push(...(await this.search(image, smaller, threshold, quarters, [...faces])));
+        const found = [];
+        for (const copy of copies.slice(-2)) found.push(...(await this.findCandidates(image, copy, {quarters})));
+        faces.push(...(await this.checkCandidates(image, found, Math.max(threshold, TURNED_SCORE), faces)));
       }
     }
     return faces.sort((one, other) => one.box[0] + one.box[2] - other.box[0] - other.box[2]);
   }
 
-  /** Returns the faces, without known ones, that are seen in copies of the image turned anticlockwise by quarters. */
-  async search(image, copies, threshold, quarters = 0, known = []) {
-    const turn = [[1, 0], [0, 1], [-1, 0], [0, -1]][quarters], middle = [image.width / 2, image.height / 2];
-    const turnedMiddle = quarters % 2 ? [middle[1], middle[0]] : middle;
-    const candidates = [];
-    for (const copy of copies) {
-      const turned = rotate(copy, quarters);
-      const scales = [(2 * turnedMiddle[0]) / turned.width, (2 * turnedMiddle[1]) / turned.height];
-      for (const row of await this.run(turned)) {
-        const scaled = row.map((value, index) => (index < 14 ? value * scales[index % 2] : value));
-        candidates.push(toFace(scaled, turn, subtract(middle, multiply(turn, turnedMiddle)), image));
-      }
-    }
-    const checked = [];
-    for (const face of suppressOverlaps(candidates, known)) checked.push(await this.checkCandidate(image, face));
-    return suppressOverlaps(checked, known).filter((face) => face.score >= threshold);
+  /** Returns what the first pass finds in a copy of the image or of a box of it, turned anticlockwise by quarters. */
+  async findCandidates(image, copy, {box, quarters = 0, threshold = CANDIDATE_THRESHOLD} = {}) {
+    const [left, top, right, bottom] = box ?? [0, 0, image.width, image.height];
+    const turn = [[1, 0], [0, 1], [-1, 0], [0, -1]][quarters];
+    const middle = [(left + right) / 2, (top + bottom) / 2], half = [(right - left) / 2, (bottom - top) / 2];
+    // The middle of the turned box lies at turnedHalf there and at middle in the image.
+    const turnedHalf = quarters % 2 ? [half[1], half[0]] : half, turned = rotate(copy, quarters);
+    const scales = [(2 * turnedHalf[0]) / turned.width, (2 * turnedHalf[1]) / turned.height];
+    const origin = subtract(middle, multiply(turn, turnedHalf)), rows = await this.run(turned, threshold);
+    const scaled = rows.map((row) => row.map((value, index) => (index < 14 ? value * scales[index % 2] : value)));
+    return scaled.map((row) => toFace(row, turn, origin, image)).filter(Boolean);
+  }
+
+  /** Runs the second pass and returns the faces, without known ones. */
+  async checkCandidates(image, candidates, threshold, known = []) {
+    const faces = [];
+    for (const face of suppressOverlaps(candidates, known)) faces.push(await this.checkCandidate(image, face));
+    return suppressOverlaps(faces, known).filter(({score}) => score >= threshold);
   }
 
   /** Runs the second pass on a candidate and returns it with new landmarks and score, or null if there is no face. */
@@ -80,29 +94,48 @@ export class FaceDetector {
     const width = 1 + 2 * SECOND_PASS_MARGIN;
     factor = scale(multiply(factor, turn), 1 / width);
     shift = scale(add(shift, [SECOND_PASS_MARGIN, SECOND_PASS_MARGIN]), 1 / width);
-    const rows = (await this.run(warp(image, factor, shift, side))).filter(([x, y, width, height]) =>
-      [x + width / 2, y + height / 2].every((centre) => Math.abs(centre / side - 0.5) < 0.25)); // without neighbours
-    if (!rows.length) return null;
-    const best = rows.reduce((one, other) => (other[14] > one[14] ? other : one));
-    return toFace(best, invert(scale(factor, side)), scale(multiply(shift, invert(factor)), -1), image);
+    const rows = await this.run(warpFace(image, factor, shift, side, BILINEAR));
+    const best = rows.find(([x, y, width, height]) =>
+      [x + width / 2, y + height / 2].every((centre) => Math.abs(centre / side - 0.5) < 0.25)); // no neighbour
+    return best ? toFace(best, invert(scale(factor, side)), scale(multiply(shift, invert(factor)), -1), image) : null;
   }
 
   /** Returns the sizes [width, height] at which the first pass searches an image of this size, largest first. */
   computeSizes(width, height) {
-    const area = width * height;
-    const largest = Math.min(this.maxUpscale, Math.sqrt(this.maxPixels / area));
-    const finest = Math.max(largest, Math.sqrt(COARSE_PIXELS.at(-1) / area));
+    const area = width * height, least = COARSE_PIXELS.at(-1);
+    const finest = Math.max(Math.min(this.maxUpscale, Math.sqrt(this.maxPixels / area)), Math.sqrt(least / area));
     const factors = [finest];
-    for (const pixels of COARSE_PIXELS) {
-      const factor = Math.sqrt(pixels / area);
-      if (factor < 0.75 * factors.at(-1)) factors.push(factor);
+    for (const pixels of [(area * finest ** 2) / 4, ...COARSE_PIXELS]) {
+      const factor = Math.sqrt(Math.max(pixels, least) / area);
+      if (factor < 0.75 * factors.at(-1)) factors.push(factor); // similar sizes find the same faces
     }
     return factors.map((factor) => [width, height].map((side) => Math.max(1, Math.round(side * factor))));
   }
 
-  run(image) {
-    return runYunet(this.network, image, CANDIDATE_THRESHOLD);
+  run(image, threshold = CANDIDATE_THRESHOLD) {
+    return runYunet(this.network, image, threshold);
   }
+}
+
+/** Resizes an image, or a box of it. Each pixel is a mean, so that small faces do not alias. */
+function resize(image, size, box) {
+  return resizeWith(image, size, HAMMING, 1, box);
+}
+
+/** Returns the parts of an image to search at its largest size, to which `zoom` leads, given what half of it showed. */
+function chooseBoxes({width, height}, zoom, hints, faces) {
+  const small = (2 * SMALL_SIDE) / zoom, half = TILE_SIDE / zoom / 2;
+  if (!faces.length || Math.min(...faces.map(findSide)) < small) return [[0, 0, width, height]];
+  const boxes = [];
+  for (const face of hints.sort((one, other) => other.score - one.score)) {
+    const [xmin, ymin, xmax, ymax] = face.box;
+    const seen = boxes.some((box) => box[0] <= xmin && box[1] <= ymin && box[2] >= xmax && box[3] >= ymax);
+    if (!seen && findSide(face) < 2 * small && isApart(face, faces)) {
+      const x = (xmin + xmax) / 2, y = (ymin + ymax) / 2;
+      boxes.push([Math.max(x - half, 0), Math.max(y - half, 0), Math.min(x + half, width), Math.min(y + half, height)]);
+    }
+  }
+  return boxes.length * (2 * half) ** 2 < width * height ? boxes : [[0, 0, width, height]];
 }
 
 /** Turns an image anticlockwise by quarters. */
@@ -138,6 +171,11 @@ function toFace(row, turn, origin, {width, height}) {
   return {box, landmarks, score: row[14]};
 }
 
+/** Returns the smaller side of the box of a face. */
+function findSide({box}) {
+  return Math.min(box[2] - box[0], box[3] - box[1]);
+}
+
 /** Returns the angle in degrees, -180 to 180, by which a face is turned anticlockwise. */
 function computeAngle(landmarks) {
   const [[real, imaginary]] = fitToTemplate(landmarks);
@@ -150,6 +188,7 @@ function compareAngles(first, second) {
   return Math.abs(((difference + 540) % 360) - 180);
 }
 
+/** Returns whether a face overlaps none of the others. */
 function isApart(face, others) {
   return others.every((other) => computeOverlap(face.box, other.box) < MAX_OVERLAP);
 }

@@ -1,6 +1,7 @@
 // Resizes and transforms pictures with the arithmetic of Pillow, to the last bit: other averages of pixels give other ages.
 //
-// A picture is {width, height, readRows(top, bottom)}; its rows are RGBA bytes, of which A is ignored.
+// A picture is {width, height, readRows(top, bottom), crop(left, top, right, bottom)}; its rows are RGBA bytes, of which A is
+// ignored.
 
 const PRECISION = 22, HALF = 1 << (PRECISION - 1); // bits of a weight behind the point, as Pillow has them
 const STRIP = 256; // rows that are read at a time
@@ -14,15 +15,25 @@ export class Pixels {
   readRows(top, bottom) {
     return this.data.subarray(4 * this.width * top, 4 * this.width * bottom);
   }
+
+  crop(left, top, right, bottom) {
+    const part = new Pixels(right - left, bottom - top);
+    for (let y = 0; y < part.height; y++) {
+      const row = this.readRows(top + y, top + y + 1);
+      part.data.set(row.subarray(4 * left, 4 * right), 4 * part.width * y);
+    }
+    return part;
+  }
 }
 
-// Pillow's filters by their numbers: the weight of a pixel at a distance, and the distance from which on it is zero.
+// Pillow's numbers of filters.
+export const BILINEAR = 2, BICUBIC = 3, HAMMING = 5;
+// The weight of a pixel at a distance, and the distance from which on it is zero.
 const FILTERS = {
-  2: {support: 1, weigh: (x) => Math.max(0, 1 - Math.abs(x))},
-  3: {support: 2, weigh: weighCubic},
-  5: {support: 1, weigh: weighHamming},
+  [BILINEAR]: {support: 1, weigh: (x) => Math.max(0, 1 - Math.abs(x))},
+  [BICUBIC]: {support: 2, weigh: weighCubic},
+  [HAMMING]: {support: 1, weigh: weighHamming},
 };
-export const HAMMING = 5;
 
 function weighCubic(x) {
   x = Math.abs(x);
@@ -36,11 +47,15 @@ function weighHamming(x) {
   return x < Math.PI ? (Math.sin(x) / x) * (0.54 + 0.46 * Math.cos(x)) : 0;
 }
 
-/** Returns for each new pixel the first old one that it depends on, and the weights of that one and those behind it. */
-function makeWeights(size, length, newSize, {support, weigh}) {
-  const scale = length / newSize, stretch = Math.max(1, scale), reach = support * stretch;
+/**
+ * Makes as many new pixels as `newSize` of those between two places among `size` old ones.
+ *
+ * Returns for each the first old one that it depends on, and the weights of that one and those behind it.
+ */
+function makeWeights(size, first, last, newSize, {support, weigh}) {
+  const scale = Math.fround(last - first) / newSize, stretch = Math.max(1, scale), reach = support * stretch;
   return Array.from({length: newSize}, (_, index) => {
-    const centre = (index + 0.5) * scale;
+    const centre = first + (index + 0.5) * scale;
     const start = Math.max(0, Math.trunc(centre - reach + 0.5)), end = Math.min(size, Math.trunc(centre + reach + 0.5));
     const weights = Array.from({length: end - start}, (_, k) => weigh((start + k - centre + 0.5) / stretch));
     const sum = weights.reduce((total, weight) => total + weight, 0);
@@ -51,21 +66,27 @@ function makeWeights(size, length, newSize, {support, weigh}) {
 const roundAway = (value) => Math.trunc(value + Math.sign(value) * 0.5);
 
 /**
- * Resizes a picture as Pillow's `Image.resize` does.
+ * Resizes a picture, or a box of it, as Pillow's `Image.resize` does.
  *
  * @param reducingGap As in Pillow; 0 for none.
+ * @param box Left, top, right and bottom; they need not be whole.
  * @returns {Pixels}
  */
-export function resize(picture, [width, height], filter, reducingGap = 0) {
-  let lengths = [picture.width, picture.height];
-  if (reducingGap) {
-    const factors = [lengths[0] / width, lengths[1] / height].map((scale) => Math.trunc(scale / reducingGap) || 1);
-    lengths = lengths.map((length, axis) => length / factors[axis]);
-    picture = reduce(picture, factors);
-  }
-  const columns = makeWeights(picture.width, lengths[0], width, FILTERS[filter]);
-  const rows = makeWeights(picture.height, lengths[1], height, FILTERS[filter]);
-  return resizeHeight(resizeWidth(picture, columns), rows);
+export function resize(picture, size, filter, reducingGap = 0, box = [0, 0, picture.width, picture.height]) {
+  const {support} = FILTERS[filter], sides = [picture.width, picture.height];
+  const scales = size.map((side, axis) => (box[axis + 2] - box[axis]) / side);
+  const factors = scales.map((scale) => (reducingGap && Math.trunc(scale / reducingGap)) || 1);
+  if (Math.max(...factors) === 1) box = box.map(Math.fround); // Pillow's numbers in C have 32 bits
+  // The filter sees no pixel beyond these.
+  const reaches = scales.map((scale) => support * Math.max(1, scale) - scale / 2);
+  const starts = reaches.map((reach, axis) => Math.max(0, Math.trunc(box[axis] - reach)));
+  const ends = reaches.map((reach, axis) => Math.min(sides[axis], Math.ceil(box[axis + 2] + reach)));
+  const part = reduce(picture.crop(...starts, ...ends), factors);
+  const [columns, rows] = [part.width, part.height].map((side, axis) => {
+    const [first, last] = [box[axis], box[axis + 2]].map((place) => Math.fround((place - starts[axis]) / factors[axis]));
+    return makeWeights(side, first, last, size[axis], FILTERS[filter]);
+  });
+  return resizeHeight(resizeWidth(part, columns), rows);
 }
 
 /** Yields the rows of a picture in strips; but for the last, each holds a multiple of so many rows. */
@@ -145,11 +166,11 @@ function averageBlock(pixels, width, [left, top, right, bottom], averages, to) {
 
 /**
  * Returns a square whose pixel (x, y) shows the point (a x + b y + c, d x + e y + f) of a picture, as Pillow's
- * `Image.transform` does with `AFFINE` and `BICUBIC`. Points outside the picture are black.
+ * `Image.transform` does with `AFFINE` and `BILINEAR` or `BICUBIC`. Points outside the picture are black.
  */
-export function transform({width, height, data}, [a, b, c, d, e, f], size) {
+export function transform({width, height, data}, [a, b, c, d, e, f], size, filter) {
   const square = new Pixels(size, size), clip = (value, end) => Math.max(0, Math.min(value, end - 1));
-  const lines = new Float64Array(4);
+  const interpolate = filter === BILINEAR ? interpolateLine : interpolateCubic, lines = new Float64Array(4);
   for (let index = 0; index < size * size; index++) {
     const column = (index % size) + 0.5, line = Math.trunc(index / size) + 0.5;
     const x = a * column + b * line + c, y = d * column + e * line + f;
@@ -169,7 +190,9 @@ export function transform({width, height, data}, [a, b, c, d, e, f], size) {
   return square;
 }
 
-function interpolate(before, first, second, after, share) {
+const interpolateLine = (before, first, second, after, share) => first + share * (second - first);
+
+function interpolateCubic(before, first, second, after, share) {
   const slope = second - before, bend = 2 * (before - first) + second - after, twist = first - before - second + after;
   return first + share * (slope + share * (bend + share * twist));
 }

@@ -149,7 +149,7 @@ def test_photo_gets_a_card_and_downloads(page, tmp_path):
     assert picture.size == Image.open(ASTRONAUT).size
     box = faces[0]["box"]
     red, _, blue = picture.getpixel((box["xmin"], (box["ymin"] + box["ymax"]) // 2))
-    assert blue > red + 80
+    assert blue > red + 40  # without the line, red is more
     # The box and the card of a face are lit together, and the box leads to the card.
     page.get_by_role("button", name="Face 1 in the photo").click()
     assert page.evaluate("document.activeElement.className") == "card"

@@ -1,10 +1,11 @@
-"""The page resizes, turns and searches pixels as Pillow and OpenCV do."""
+"""The page resizes and turns pixels as Pillow does, and searches them as `face_detection.py` does."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from face_detection import find_weights, load_yunet
+from face_detection import FaceDetector
+from tests.support.browser import ASTRONAUT
 
 
 pytestmark = pytest.mark.browser
@@ -17,10 +18,12 @@ RUN = """async ([name, width, height, data, rest]) => {
 }"""
 DETECT = """async ([width, height, data]) => {
   const load = (name) => import(new URL(name, document.baseURI));
-  const [{Pixels}, {runYunet}, {loadNetworks}] = await Promise.all(['resize.js', 'yunet.js', 'network.js'].map(load));
+  const names = ['resize.js', 'detect.js', 'network.js', 'settings.js'];
+  const [{Pixels}, {FaceDetector}, {loadNetworks}, {detector}] = await Promise.all(names.map(load));
   const [network] = await loadNetworks(['yunet.onnx'], () => {});
-  return runYunet(network, new Pixels(width, height, Uint8ClampedArray.from(data)), 0.4);
+  return new FaceDetector(network, detector).detect(new Pixels(width, height, Uint8ClampedArray.from(data)));
 }"""
+BOXES = [(3, 5, 40, 38), (7.3, 0, 48, 31.9), (20.5, 11.25, 29.1, 17.6)]
 
 
 def list_pixels(image: Image.Image) -> list[int]:
@@ -33,12 +36,20 @@ def run(page, name: str, image: Image.Image, *rest) -> np.ndarray:
     return np.array(data, np.uint8).reshape(height, width, 4)[:, :, :3]
 
 
-@pytest.mark.parametrize("gap", [None, 2.0])
+@pytest.mark.parametrize("gap", [None, 1.0, 2.0])
 @pytest.mark.parametrize("resample", [2, 3, 5])
 @pytest.mark.parametrize("size", [(48, 40), (96, 80), (31, 52), (17, 3), (5, 7), (1, 1)])
 def test_resizing_is_pillows(ready_page, noise, size, resample, gap):
     expected = np.asarray(noise.resize(size, resample, reducing_gap=gap))
     np.testing.assert_array_equal(run(ready_page, "resize", noise, size, resample, gap or 0), expected)
+
+
+@pytest.mark.parametrize("box", BOXES)
+@pytest.mark.parametrize("gap", [None, 1.0])
+@pytest.mark.parametrize("size", [(48, 40), (25, 21), (7, 5)])
+def test_resizing_a_box_is_pillows(ready_page, noise, size, gap, box):
+    expected = np.asarray(noise.resize(size, 5, box, gap))
+    np.testing.assert_array_equal(run(ready_page, "resize", noise, size, 5, gap or 0, box), expected)
 
 
 @pytest.mark.parametrize("resample", [2, 5])
@@ -49,21 +60,28 @@ def test_resizing_high_pictures_in_strips_is_pillows(ready_page, size, resample)
     np.testing.assert_array_equal(run(ready_page, "resize", image, size, resample, 2), expected)
 
 
+@pytest.mark.parametrize("resample", [2, 3])
 @pytest.mark.parametrize(
     "matrix",
     [(1, 0, 0, 0, 1, 0), (0.7, 0.31, -3.2, -0.31, 0.7, 9.9), (1.4, -0.2, 5, 0.2, 1.4, -8), (0.2, 0, 40, 0, 0.2, 36)],
 )
-def test_transforming_is_pillows(ready_page, noise, matrix):
-    expected = noise.transform((32, 32), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(run(ready_page, "transform", noise, matrix, 32), np.asarray(expected))
+def test_transforming_is_pillows(ready_page, noise, matrix, resample):
+    expected = noise.transform((32, 32), Image.Transform.AFFINE, matrix, resample)
+    np.testing.assert_array_equal(run(ready_page, "transform", noise, matrix, 32, resample), np.asarray(expected))
 
 
-@pytest.mark.parametrize("size", [(512, 512), (301, 299), (150, 97)])
-def test_network_finds_what_opencv_finds(ready_page, photo, size):
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "group_side"), [((512, 512), 0), ((301, 299), 0), ((150, 97), 0), ((800, 600), 160), ((800, 600), 240)]
+)
+def test_detector_finds_the_same_faces(ready_page, photo, size, group_side):
+    """A group in the corner holds small faces, for which the largest size is searched wholly or in part."""
     image = photo.resize(size)
-    rows = np.array(ready_page.evaluate(DETECT, [*size, list_pixels(image)]))
-    yunet = load_yunet(find_weights())
-    yunet.setInputSize(size)
-    _, expected = yunet.detect(np.asarray(image)[:, :, ::-1].copy())
-    assert len(rows) >= 1
-    np.testing.assert_allclose(rows, expected, atol=0.01)
+    if group_side:
+        image.paste(Image.open(ASTRONAUT.parent / "portraits" / "group.jpg").resize((group_side, group_side)))
+    faces, expected = ready_page.evaluate(DETECT, [*size, list_pixels(image)]), FaceDetector().detect(image)
+    assert len(faces) == len(expected) >= 1
+    for face, wanted in zip(faces, expected, strict=True):
+        np.testing.assert_allclose(face["box"], wanted.box, atol=0.01)
+        np.testing.assert_allclose(face["landmarks"], wanted.landmarks, atol=0.01)
+        assert face["score"] == pytest.approx(wanted.score, abs=0.001)
