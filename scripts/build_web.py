@@ -1,7 +1,6 @@
 """
 Builds the page without a server: files that any server of files can show, and a static Space too.
 
-    pip install onnx==1.23.2 onnxruntime==1.32.0
     python -m scripts.build_web --model . --onnx onnx/model.onnx --output web/dist
 
 Needs npm, which brings onnxruntime-web. `scripts.export_onnx` writes the ONNX file.
@@ -19,6 +18,7 @@ import numpy as np
 
 import face_detection
 import image_formats
+import image_processing_agegender
 import pipeline_agegender
 from configuration_agegender import AgeGenderConfig
 from files import archives as files_archives
@@ -27,7 +27,6 @@ from files.writing import OutputParser
 from hub.errors import run
 from image_processing_agegender import AgeGenderImageProcessor
 from photos import archives, drawing, face_table, reading, wording
-from scripts.export_onnx import load_session
 from space import camera_tab, face_cards, files_tab, inference, photo_tab, theme, tracking
 
 
@@ -41,8 +40,8 @@ RUNTIMES = {
     "wasm": {"module": "ort.wasm.bundle.min.mjs", "binary": "ort-wasm-simd-threaded.wasm"},
 }
 # Modules whose constants the page shares, by their last names.
-SHARED = (face_detection, image_formats, pipeline_agegender, files_archives, pictures)
-SHARED += (archives, drawing, face_table, reading, wording)
+SHARED = (face_detection, image_formats, image_processing_agegender, pipeline_agegender)
+SHARED += (files_archives, pictures, archives, drawing, face_table, reading, wording)
 SHARED += (camera_tab, face_cards, files_tab, inference, photo_tab, tracking)
 COMPONENTS = {"camera": None, "examples": "", "face_cards": photo_tab.LISTEN_TO_ANSWER, "files": None}
 RESAMPLINGS = {2, 3, 5}  # BILINEAR, BICUBIC and HAMMING, those of resize.js
@@ -138,23 +137,15 @@ def make_check(file: Path, name: str, side: int | None, output: str, size: dict)
     """Returns what a network answers to waves, as network.js makes them."""
     shape = (1, 3, side or size["height"], side or size["width"])
     waves = (64 * np.sin(np.arange(np.prod(shape), dtype=np.float64))).astype(np.float32).reshape(shape)
-    (values,) = load_session(file.read_bytes(), num_threads=1).run([output], {name: waves})
+    (values,) = face_detection.open_session(str(file)).run([output], {name: waves})
     return {"input": name, "shape": shape, "output": output, "values": values.ravel().round(4).tolist()}
 
 
 def make_yunet() -> bytes:
-    """Returns YuNet with inputs of any height and width; those of the file are 640 pixels."""
-    import onnx  # only here: nothing but this build needs it
-
+    """Returns YuNet for images of any size."""
     path = face_detection.find_weights()
     face_detection.load_yunet(path)  # checks its hash
-    proto = onnx.load(path)
-    for value in (*proto.graph.input, *proto.graph.output):
-        for axis, size in enumerate(value.type.tensor_type.shape.dim):
-            if size.dim_value > 10:  # the number of channels and of coordinates stays
-                size.dim_param = f"{value.name}_{axis}"
-    proto.graph.ClearField("value_info")  # sizes of what lies between
-    return proto.SerializeToString()
+    return path.read_bytes().replace(face_detection.FIXED_SIDE, face_detection.ANY_SIDE)
 
 
 def translate(template: str) -> str:

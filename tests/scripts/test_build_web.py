@@ -6,6 +6,7 @@ import pytest
 
 import face_detection
 import image_formats
+import image_processing_agegender
 from image_processing_agegender import AgeGenderImageProcessor
 from scripts import build_web
 from scripts.build_web import install_runtime, make_component, make_processor, read_constants, translate
@@ -36,7 +37,7 @@ def test_constants_are_those_of_python():
         0,
         45,
     ]
-    assert len(constants["UTKFACE_TEMPLATE"]) == 5
+    assert len(read_constants(image_processing_agegender)["UTKFACE_TEMPLATE"]) == 5
     assert read_constants(image_formats)["SIGNATURES"]["PNG"] == r"\x89PNG\r\n\x1a\n"
     assert read_constants(face_cards)["CROWD"] == face_cards.CROWD
     assert json.dumps(read_constants(photo_tab)["EXAMPLES"])
