@@ -96,7 +96,7 @@ class AgeGenderConfig(PreTrainedConfig):
         expansions (`list[int]`, *optional*):
             Width inside each inverted residual block of a stage, as a multiple of the width of its input. Defaults to 1.
         hidden_act (`str`, *optional*, defaults to `"relu6"`):
-            Activation after each normalization and between the fully connected layers.
+            Activation after each normalization. Between the fully connected layers it is ReLU.
         use_batch_norm (`bool`, *optional*, defaults to `True`):
             Whether to use batch normalization after each convolution. If `False`, the convolutions have a bias.
         batch_norm_eps (`float`, *optional*, defaults to 1e-3):

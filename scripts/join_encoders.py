@@ -34,16 +34,18 @@ def join_encoders(models: list[AgeGenderModel], joined: AgeGenderModel):
     Raises:
         ValueError: if their number or their layers differ from those of the other model.
     """
-    encoders = [joined.encoder, *joined.more_encoders]
-    if len(models) != len(encoders):
-        raise ValueError(f"The config describes {len(encoders)} encoders, but {len(models)} models were given.")
-    for encoder, model in zip(encoders, models):
-        shapes, given = (
-            {name: values.shape for name, values in each.state_dict().items()} for each in (encoder, model.encoder)
+    encoders, given = (
+        [each for model in group for each in (model.encoder, *model.more_encoders)] for group in ((joined,), models)
+    )
+    if len(given) != len(encoders):
+        raise ValueError(f"The config describes {len(encoders)} encoders, but the models have {len(given)}.")
+    for number, (encoder, other) in enumerate(zip(encoders, given), start=1):
+        shapes, other_shapes = (
+            {name: values.shape for name, values in each.state_dict().items()} for each in (encoder, other)
         )
-        if shapes != given or model.more_encoders:
-            raise ValueError(f"{model.name_or_path} does not hold the encoder that the config describes at its place.")
-        encoder.load_state_dict(model.encoder.state_dict())
+        if shapes != other_shapes:
+            raise ValueError(f"Encoder {number} of the models is not the one that the config describes.")
+        encoder.load_state_dict(other.state_dict())
 
 
 def main():

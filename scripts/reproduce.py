@@ -46,12 +46,6 @@ def make_conversion(name: str, weights: str) -> Step:
     return Step(f"start_{name}/README.md", (f"{{python}} -m {command}",))
 
 
-def make_joining(name: str, models: str) -> Step:
-    """Makes the step that joins the encoders of three models to the start of a training."""
-    command = f"scripts.join_encoders {models} {{data}} --output_dir {{out}}/{name}"
-    return Step(f"{name}/README.md", (f"{{python}} -m {command}",))
-
-
 def make_training(name: str, arguments: str) -> Step:
     """Makes the step of a training."""
     command = f"train.py --output_dir {{out}}/{name} {{data}} {{train}} {arguments}"
@@ -87,29 +81,39 @@ STEPS = (
     ),
     make_conversion("faceres", "package/models/faceres-deep.json"),
     make_conversion("mobilefacenet", "package/model/fr_feature.onnx"),
-    # The teacher that has not seen the training images with its encoders.
-    make_joining("public", "{out}/start_dlib {out}/start_faceres {out}/start_mobilefacenet"),
+    # One member of the average: heads on the features of networks that have not seen the training images.
+    Step(
+        "public/README.md",
+        (
+            "{python} -m scripts.join_encoders {out}/start_faceres {out}/start_mobilefacenet --config configs/frozen.json "
+            "{data} --output_dir {out}/public",
+        ),
+    ),
     make_training(
         "frozen",
-        "--model {out}/public --encoder_learning_rate 0 --unchanged 1 --config_overrides age_head_dropout=0.5 "
-        "gender_head_dropout=0.5 --num_train_epochs 10",
+        "--model {out}/public --encoder_learning_rate 0 --unchanged 1 --num_train_epochs 12 --age_balance 0.3",
     ),
+    # The other member: a network that is trained as a whole, and then further with both as teachers.
     make_training(
         "resnet29",
         "{extra} --extra_share 0.2 --unchanged 0.3 --model {out}/start_dlib --config_overrides image_size=160 "
         "--num_train_epochs 8",
     ),
-    make_joining("start", "{out}/resnet29 {out}/start_faceres {out}/start_mobilefacenet"),
     make_training(
-        "joined",
-        "{extra} --extra_share 0.2 --unchanged 0.3 --model {out}/start --teacher {out}/resnet29 --encoder_learning_rate 5e-4 "
-        "--num_train_epochs 6 --age_balance 0.3 --half_precision_weights",
+        "taught",
+        "{extra} --extra_share 0.2 --unchanged 0.3 --model {out}/resnet29 --teacher {out}/resnet29 {out}/frozen "
+        "--teacher_weight 0.7 --learning_rate 7e-4 --num_train_epochs 8 --per_device_train_batch_size 64 "
+        "--freeze_batch_norm false --age_balance 0.3",
+    ),
+    Step(
+        "averaged/README.md",
+        ("{python} -m scripts.average_models {out}/taught {out}/frozen --output_dir {out}/averaged",),
     ),
     make_training(
         SHIPPED,
-        "{extra} --extra_share 0.3 --unchanged 0.3 --model {out}/joined --teacher {out}/joined {out}/frozen --teacher_weight 0.7 "
-        "--learning_rate 5e-4 --encoder_learning_rate 3e-4 --num_train_epochs 5 --per_device_train_batch_size 64 "
-        "--freeze_batch_norm false --age_balance 0.2 --half_precision_weights",
+        "{extra} --extra_share 0.3 --unchanged 0.3 --model {out}/averaged --teacher {out}/averaged --teacher_weight 0.9 "
+        "--encoder_learning_rate 0 --learning_rate 1e-4 --num_train_epochs 2 --per_device_train_batch_size 64 "
+        "--age_balance 0.2 --half_precision_weights",
     ),
     Step(
         "evaluation.json",

@@ -22,7 +22,7 @@ EXAMPLES = {
     "portraits/frederick-gregory.jpg": "Frederick Gregory, about 49",
     "astronaut.jpg": "Eileen Collins, 36",
     "portraits/group.jpg": "All four in one picture",
-    "portraits/mae-jemison.jpg": "Hard: Mae Jemison, about 36, is read as 18",
+    "portraits/mae-jemison.jpg": "Hard: Mae Jemison, about 36, is read as 17",
 }
 MAX_ADDRESS_CHARACTERS = 3_000_000  # a data: address holds the photo
 

@@ -95,11 +95,12 @@ def datasets_cache(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def fresh_accelerate_state():
-    """A new state of accelerate, which it keeps for the whole process, and Python's own handler of Ctrl-C afterwards."""
-    handler = signal.getsignal(signal.SIGINT)
+    """A new state of accelerate, which it keeps for the whole process, and the former signal handlers afterwards."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     reset_accelerate()
     yield
-    signal.signal(signal.SIGINT, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     reset_accelerate()
 
 

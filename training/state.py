@@ -83,11 +83,12 @@ class TrainerState:
 
 
 class Interruption:
-    """Turns the first Ctrl-C into a request that the loop reads after each step; a second one interrupts at once."""
+    """Turns the first Ctrl-C or SIGTERM into a request that the loop reads after each step; a second one interrupts at once."""
 
     def __init__(self):
         self.requested = False
-        signal.signal(signal.SIGINT, self._request)
+        for number in (signal.SIGINT, signal.SIGTERM):  # job schedulers send SIGTERM
+            signal.signal(number, self._request)
 
     def _request(self, signal_number, frame):
         # Under torchrun one Ctrl-C comes twice, from the terminal and from torchrun.

@@ -303,7 +303,7 @@ def test_turned_face_gives_a_similar_crop(estimator, portrait):
         return float(np.abs(next(pair) - next(pair)).mean())
 
     not_turned_back = upright["crop"].rotate(25, Image.Resampling.BICUBIC)
-    assert difference(turned["crop"]) < 0.4 * difference(not_turned_back)
+    assert difference(turned["crop"]) < 1 / 3 * difference(not_turned_back)
 
 
 def test_age_distribution(estimator, portrait):

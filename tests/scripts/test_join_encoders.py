@@ -69,14 +69,14 @@ def test_features_are_those_of_the_encoders(join, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"hidden_sizes": [4, 9]}, "third does not hold the encoder that the config describes"),
-        ({"more_encoders": [{}]}, "third does not hold the encoder"),
+        ({"hidden_sizes": [4, 9]}, "Encoder 3 of the models is not the one that the config describes"),
+        ({"more_encoders": [OTHER]}, "describes 3 encoders, but the models have 4"),
         ({"processor": {"image_std": [0.5, 0.5, 0.5]}}, "image_std"),
     ],
 )
 def test_models_that_do_not_fit_are_refused(join, tmp_path, changes, reason):
     names = [save(tmp_path / "first", 0), save(tmp_path / "second", 1, **OTHER)]
-    with pytest.raises(ValueError, match="describes 3 encoders, but 2 models were given"):
+    with pytest.raises(ValueError, match="describes 3 encoders, but the models have 2"):
         join(*names)
     names.append(save(tmp_path / "third", 2, **OTHER | changes))
     with pytest.raises(ValueError, match=reason):

@@ -172,7 +172,8 @@ def test_exif_rotation(client, astronaut, tmp_path):
     box = faces[0]["box"]
     middle, xmin = round((box["ymin"] + box["ymax"]) / 2), box["xmin"]
     edge = np.asarray(annotated.convert("RGB"))[middle, xmin - 2 : xmin + 4].astype(int)
-    assert np.abs(edge - BOX_COLOUR).max(axis=1).min() < 100
+    distances = np.abs(edge - BOX_COLOUR).max(axis=1)  # lines of two pixels are paler after compression
+    assert distances.argmin() in (2, 3) and distances.min() < 100
 
 
 @pytest.mark.slow

@@ -81,14 +81,14 @@ def test_resuming_with_extra_faces_a_teacher_and_accumulation_equals_an_uninterr
     assert_resumes_bit_for_bit(run_train, tmp_path / "whole", tmp_path / "copy", start=1, **options)
 
 
-def interrupt_itself(command: list[str], images: int):
-    """Trains with Ctrl-C, which reaches data workers too, in a step of the second epoch."""
+def interrupt_itself(command: list[str], images: int, number: int):
+    """Trains with a signal, which reaches data workers too, in a step of the second epoch."""
     os.setsid()
     step = train.Training._train_step
 
     def interrupt(training, batch):
         if (training.state.epoch, training.state.images) == (1, images):
-            os.killpg(0, signal.SIGINT)
+            os.killpg(0, number)
         return step(training, batch)
 
     train.Training._train_step = interrupt
@@ -96,14 +96,16 @@ def interrupt_itself(command: list[str], images: int):
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize(("images", "workers"), [(8, 1), (24, 0)])
+@pytest.mark.parametrize(
+    ("number", "images", "workers"), [(signal.SIGINT, 8, 1), (signal.SIGINT, 24, 0), (signal.SIGTERM, 8, 1)]
+)
 def test_ctrl_c_saves_a_checkpoint_and_latest_resumes_from_it(
-    run_train, faces, network, trained, tmp_path, images, workers
+    run_train, faces, network, trained, tmp_path, number, images, workers
 ):
     """In the midst of an epoch, and in its last step."""
     options = TRAINED | {"dataloader_num_workers": workers}
     stopped, log = tmp_path / "stopped", tmp_path / "log"
-    code = run_forked(interrupt_itself, make_command(faces, network, stopped, **options), images, log=log)
+    code = run_forked(interrupt_itself, make_command(faces, network, stopped, **options), images, number, log=log)
     printed = log.read_text()
     assert code == 0, printed
     assert "--resume_from_checkpoint latest" in printed and "Traceback" not in printed
