@@ -67,11 +67,10 @@ export class FaceDetector {
 
   /** Runs the second pass on a candidate and returns it with new landmarks and score, or null if there is no face. */
   async checkCandidate(image, candidate) {
-    let found = await this.look(image, candidate.landmarks);
-    if (found) {
-      found = {...found, box: candidate.box};
-      if (found.score >= CLEAR_SCORE) return found;
-    }
+    const first = await this.look(image, candidate.landmarks);
+    const again = first && ((await this.look(image, first.landmarks)) ?? first);
+    const found = first && {...again, box: candidate.box, score: first.score};
+    if (found?.score >= CLEAR_SCORE) return found;
     let turned = null;
     for (const angle of ROUGH_ANGLES) {
       const look = await this.look(image, candidate.landmarks, angle, ROUGH_SIDE);
