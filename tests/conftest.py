@@ -164,3 +164,11 @@ def hub(hub_server) -> LoopbackHub:
 def pushed(hub_server, tmp_path_factory) -> Pushed:
     """What `train.py --push_to_hub` has trained, printed and left in the repo somebody/tiny."""
     return push_tiny_model(hub_server, tmp_path_factory.mktemp("pushed"))
+
+
+@pytest.fixture(scope="session")
+def playwright():
+    """Playwright, of which a process has only one; skips the test if it is missing."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs pip install playwright")
+    with api.sync_playwright() as playwright:
+        yield playwright

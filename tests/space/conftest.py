@@ -42,10 +42,10 @@ def astronaut() -> Image.Image:
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory, astronaut):
+def browser(playwright, tmp_path_factory, astronaut):
     """Chromium with a camera in front of which a photo trembles, and with a second name for this machine."""
     film = write_camera(tmp_path_factory.mktemp("camera") / "camera.mjpeg", astronaut)
-    with open_chromium(film, "--host-resolver-rules=MAP page.test 127.0.0.1") as chromium:
+    with open_chromium(playwright, film, "--host-resolver-rules=MAP page.test 127.0.0.1") as chromium:
         yield chromium
 
 

@@ -38,21 +38,20 @@ CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
 
 
 @contextmanager
-def open_chromium(*options: str):
+def open_chromium(playwright, *options: str):
     """
-    Chromium without a window; skips the test if Playwright or Chromium is missing.
+    Chromium without a window; skips the test if it is missing.
 
     Args:
+        playwright: The fixture.
         options: Further options of Chromium's command line.
     """
-    api = pytest.importorskip("playwright.sync_api", reason="needs pip install playwright")
     executable = shutil.which("chromium")
     if executable is None:
         pytest.skip("needs Debian's chromium (apt-get install chromium)")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", *CAMERA, *options])
-        yield browser
-        browser.close()
+    browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", *CAMERA, *options])
+    yield browser
+    browser.close()
 
 
 def encode_photo(path: Path, format: str = "JPEG") -> str:

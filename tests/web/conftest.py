@@ -19,10 +19,10 @@ def site(root):
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory, photo):
+def browser(playwright, tmp_path_factory, photo):
     """Chromium with a camera in front of which a photo trembles, and with a GPU that the processor imitates."""
     film = write_camera(tmp_path_factory.mktemp("camera") / "camera.mjpeg", photo)
-    with open_chromium(film, "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader") as chromium:
+    with open_chromium(playwright, film, "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader") as chromium:
         yield chromium
 
 
