@@ -102,7 +102,7 @@ STEPS = (
     make_training(
         "taught",
         "{extra} --extra_share 0.2 --unchanged 0.3 --model {out}/resnet29 --teacher {out}/resnet29 {out}/frozen "
-        "--teacher_weight 0.7 --learning_rate 7e-4 --num_train_epochs 8 --per_device_train_batch_size 64 "
+        "--teacher_weight 0.7 --learning_rate 7e-4 --num_train_epochs 6 --per_device_train_batch_size 64 "
         "--freeze_batch_norm false --age_balance 0.3",
     ),
     Step(
