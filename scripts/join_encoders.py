@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 
+from configuration_agegender import AgeGenderConfig
 from files.writing import OutputParser
 from hub.errors import run
 from hub.loading import load_model
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.results import name_data
 from modeling_agegender import AgeGenderModel
-from pipeline_agegender import AgeGenderPipeline
-from scripts.weight_conversion import CONFIGS, load_images, set_feature_statistics
+from scripts.weight_conversion import CONFIGS, load_images, save_start, set_feature_statistics
 from training.initial_model import load_config
 
 
@@ -48,31 +48,55 @@ def join_encoders(models: list[AgeGenderModel], joined: AgeGenderModel):
         encoder.load_state_dict(other.state_dict())
 
 
-def main():
-    parser = OutputParser(description="Joins the encoders of models in one network with new heads.")
+def make_parser(description: str) -> OutputParser:
+    """Makes the parser of a program that makes one network of several."""
+    parser = OutputParser(description=description)
     parser.add_argument("models", nargs="+", help="Model folders or Hub ids, in the order of the config.")
     parser.add_argument(
         "--config", type=Path, default=CONFIGS / "agegender.json", help="Network. Default: configs/agegender.json."
     )
+    parser.add_output("--output_dir", required=True, help="Folder for the model.")
+    return parser
+
+
+def load_members(
+    names: list[str], config: AgeGenderConfig
+) -> tuple[tuple[AgeGenderModel, ...], AgeGenderImageProcessor]:
+    """
+    Loads models, and makes the image processor of the network that is made of them.
+
+    Raises:
+        ValueError: if the models normalize pixels in different ways.
+    """
+    models, processors = zip(*(load_model(name) for name in names))
+    processor = AgeGenderImageProcessor.of_model(config)
+    for name in ("image_mean", "image_std"):
+        if len({tuple(getattr(each, name)) for each in processors}) > 1:
+            raise ValueError(f"The models differ in {name}.")
+        setattr(processor, name, getattr(processors[0], name))
+    return models, processor
+
+
+def save_network(
+    model: AgeGenderModel, processor: AgeGenderImageProcessor, card: str, names: list[str], output_dir: Path
+):
+    """Saves the network that was made of models, whose names the card tells."""
+    save_start(model, processor, card.format(names=", ".join(f"`{name_data(name)}`" for name in names)), output_dir)
+    print(f"Wrote {output_dir}: {model.num_parameters():,} parameters of {len(names)} models.")
+
+
+def main():
+    parser = make_parser("Joins the encoders of models in one network with new heads.")
     parser.add_argument("--data_dir", required=True, help="UTKFace: folder, archive, Parquet folder or data set id.")
     parser.add_argument("--num_images", type=int, default=500, help="Training images for statistics. Default: 500.")
-    parser.add_output("--output_dir", required=True, help="Folder for the model.")
     arguments = parser.parse_args()
     config = load_config(arguments.config)
     torch.manual_seed(0)
     joined = AgeGenderModel(config).eval()
-    models, processors = zip(*(load_model(name) for name in arguments.models))
-    for name in ("image_mean", "image_std"):
-        if len({tuple(getattr(processor, name)) for processor in processors}) > 1:
-            raise ValueError(f"The models differ in {name}.")
+    models, processor = load_members(arguments.models, config)
     join_encoders(models, joined)
-    processor = AgeGenderImageProcessor.of_model(config)
-    processor.image_mean, processor.image_std = processors[0].image_mean, processors[0].image_std
     set_feature_statistics(joined, processor, load_images(arguments.data_dir, arguments.num_images))
-    AgeGenderPipeline(model=joined, image_processor=processor).save_pretrained(arguments.output_dir)
-    names = ", ".join(f"`{name_data(name)}`" for name in arguments.models)
-    (arguments.output_dir / "README.md").write_text(CARD.format(names=names), encoding="utf-8")
-    print(f"Wrote {arguments.output_dir}: {joined.num_parameters():,} parameters, {len(models)} encoders, new heads.")
+    save_network(joined, processor, CARD, arguments.models, arguments.output_dir)
 
 
 if __name__ == "__main__":

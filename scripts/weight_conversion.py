@@ -159,6 +159,13 @@ def convert(
     return model
 
 
+def save_start(model: AgeGenderModel, processor: AgeGenderImageProcessor, card: str, output_dir: Path):
+    """Saves a model with initial weights, its image processor and its card, in Markdown."""
+    model.save_pretrained(output_dir)
+    processor.save_pretrained(output_dir)
+    (output_dir / "README.md").write_text(card, encoding="utf-8")
+
+
 def load_images(data_dir: str, num_images: int) -> list:
     """Loads so many of the training images, chosen at random: PIL images."""
     train = load_utkface(data_dir)["train"].shuffle(seed=0)
@@ -189,9 +196,7 @@ def run_conversion(
     config = load_config(arguments.config)
     images = load_images(arguments.data_dir, arguments.num_images)
     model = convert(load, weights, config, images)
-    model.save_pretrained(arguments.output_dir)
-    AgeGenderImageProcessor.of_model(config).save_pretrained(arguments.output_dir)
-    (arguments.output_dir / "README.md").write_text(CARD.format(source=source), encoding="utf-8")
+    save_start(model, AgeGenderImageProcessor.of_model(config), CARD.format(source=source), arguments.output_dir)
     print(
         f"Wrote {arguments.output_dir}: {model.num_parameters():,} parameters, statistics of {name_count(len(images), 'image')}."
     )

@@ -9,7 +9,7 @@ from PIL import Image
 from skimage.data import chelsea, coffee, gravel, page
 
 import face_detection
-from face_detection import FaceDetector, find_weights, load_yunet
+from face_detection import FaceDetector, find_weights, read_yunet
 from image_processing_agegender import UTKFACE_TEMPLATE, align_face
 
 
@@ -228,7 +228,7 @@ def test_wrong_weights_are_refused(tmp_path):
     changed = tmp_path / "yunet.onnx"
     changed.write_bytes(weights)
     with pytest.raises(ValueError, match="sha256"):
-        load_yunet(changed)
+        read_yunet(changed)
 
 
 def test_missing_onnx_runtime_says_what_to_do(monkeypatch, photo):

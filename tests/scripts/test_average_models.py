@@ -1,29 +1,24 @@
 """One network that answers as the average of several."""
 
-import json
-import sys
-
 import pytest
 import torch
 
 from hub.loading import load_model
-from image_processing_agegender import AgeGenderImageProcessor, resize
+from image_processing_agegender import resize
 from scripts import average_models
-from tests.support.models import BODIES, make_model
+from tests.support.models import make_model
+from tests.support.networks import OTHER, combine, save_member
 
 
-OTHER = BODIES["more_encoders"][0] | {"kernel_sizes": [3, 3], "hidden_act": "relu6"}
 HEADS = {"normalize_features": True, "age_head_sizes": [5], "gender_head_sizes": [3]}
 
 
-def save(folder, seed: int, **changes) -> str:
+def save(folder, seed: int, processor: dict | None = None, **changes) -> str:
     model = make_model(seed, **HEADS | changes)
     if model.config.normalize_features:
         model.feature_normalization.running_mean.normal_()
         model.feature_normalization.running_var.uniform_(0.5, 2)
-    model.save_pretrained(folder)
-    AgeGenderImageProcessor.of_model(model.config).save_pretrained(folder)
-    return str(folder)
+    return save_member(folder, model, processor)
 
 
 @pytest.fixture
@@ -31,17 +26,8 @@ def average(tmp_path, monkeypatch):
     """Runs average_models.py; returns the folder that it wrote."""
 
     def run(*models: str, **changes):
-        config = (
-            BODIES
-            | HEADS
-            | {"more_encoders": [OTHER, OTHER], "age_head_sizes": [9], "gender_head_sizes": [6]}
-            | changes
-        )
-        (tmp_path / "config.json").write_text(json.dumps(config))
-        options = ["--config", str(tmp_path / "config.json"), "--output_dir", str(tmp_path / "averaged")]
-        monkeypatch.setattr(sys, "argv", ["average_models.py", *models, *options])
-        average_models.main()
-        return tmp_path / "averaged"
+        config = HEADS | {"age_head_sizes": [9], "gender_head_sizes": [6]} | changes
+        return combine(average_models, monkeypatch, tmp_path, models, config)
 
     return run
 
@@ -60,8 +46,8 @@ def test_scores_are_the_mean(average, tmp_path, capsys):
     torch.testing.assert_close(output.age_logits, (outputs[0].age_logits + outputs[1].age_logits) / 2)
     gender_logits = (2 * outputs[0].gender_logits + outputs[1].gender_logits) / 2
     torch.testing.assert_close(output.gender_logits, gender_logits)
-    assert "the average of 2 models" in capsys.readouterr().out
-    assert "`first`, `second`" in (tmp_path / "averaged" / "README.md").read_text()
+    assert f"{averaged.num_parameters():,} parameters of 2 models" in capsys.readouterr().out
+    assert "`first`, `second`" in (tmp_path / "made" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -71,6 +57,7 @@ def test_scores_are_the_mean(average, tmp_path, capsys):
         ({"age_head_sizes": [2, 2]}, {}, "heads of the models do not fit"),
         ({"normalize_features": False}, {}, "normalize_features"),
         ({"hidden_sizes": [4, 9]}, {}, "Encoder 2 of the models"),
+        ({"processor": {"image_std": [0.5, 0.5, 0.5]}}, {}, "image_std"),
     ],
 )
 def test_models_that_do_not_fit_are_refused(average, tmp_path, changes, config, reason):
@@ -79,4 +66,4 @@ def test_models_that_do_not_fit_are_refused(average, tmp_path, changes, config, 
     names.append(save(tmp_path / "second", 1, **model))
     with pytest.raises(ValueError, match=reason):
         average(*names, **config)
-    assert not (tmp_path / "averaged").exists()
+    assert not (tmp_path / "made").exists()

@@ -1,43 +1,28 @@
 """Trained encoders side by side in a network with new heads."""
 
-import json
-import sys
-
 import pytest
 import torch
 from PIL import Image
 
 from hub.loading import load_model
-from image_processing_agegender import AgeGenderImageProcessor
 from scripts import join_encoders
-from tests.support.models import BODIES, make_model
-
-
-OTHER = BODIES["more_encoders"][0] | {"kernel_sizes": [3, 3], "hidden_act": "relu6"}
+from tests.support.models import make_model
+from tests.support.networks import OTHER, combine, save_member
 
 
 def save(folder, seed: int, processor: dict | None = None, **changes) -> str:
-    model = make_model(seed, **{"more_encoders": []} | changes)
-    model.save_pretrained(folder)
-    size = {"height": model.config.image_size, "width": model.config.image_size}
-    AgeGenderImageProcessor(size=size, **(processor or {})).save_pretrained(folder)
-    return str(folder)
+    return save_member(folder, make_model(seed, **{"more_encoders": []} | changes), processor)
 
 
 @pytest.fixture
 def join(tmp_path, monkeypatch):
     """Runs join_encoders.py; returns the folder that it wrote."""
-    config = tmp_path / "config.json"
-    changes = {"more_encoders": [OTHER, OTHER], "gender_head_sizes": [4], "normalize_features": True}
-    config.write_text(json.dumps(BODIES | changes))
     images = [Image.effect_noise((40, 40), 20 + 2 * index).convert("RGB") for index in range(50)]
     monkeypatch.setattr(join_encoders, "load_images", lambda data_dir, num_images: images[:num_images])
 
     def run(*models: str):
-        options = ["--config", str(config), "--data_dir", "faces", "--output_dir", str(tmp_path / "joined")]
-        monkeypatch.setattr(sys, "argv", ["join_encoders.py", *models, *options])
-        join_encoders.main()
-        return tmp_path / "joined"
+        config = {"gender_head_sizes": [4], "normalize_features": True}
+        return combine(join_encoders, monkeypatch, tmp_path, models, config, "--data_dir", "faces")
 
     return run
 
@@ -62,8 +47,8 @@ def test_features_are_those_of_the_encoders(join, tmp_path, capsys):
     assert features.mean().abs() < 0.1 and (features.std(dim=0) / shares).mean() == pytest.approx(1, abs=0.2)
     assert processor.size["height"] == 32 and list(processor.image_std) == [0.5] * 3
     assert joined.config.gender_head_sizes == [4] and joined.config.gender_temperature == 1
-    assert f"{joined.num_parameters():,} parameters, 3 encoders" in capsys.readouterr().out
-    assert "`first`, `second`, `third`" in (tmp_path / "joined" / "README.md").read_text()
+    assert f"{joined.num_parameters():,} parameters of 3 models" in capsys.readouterr().out
+    assert "`first`, `second`, `third`" in (tmp_path / "made" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -81,4 +66,4 @@ def test_models_that_do_not_fit_are_refused(join, tmp_path, changes, reason):
     names.append(save(tmp_path / "third", 2, **OTHER | changes))
     with pytest.raises(ValueError, match=reason):
         join(*names)
-    assert not (tmp_path / "joined").exists()
+    assert not (tmp_path / "made").exists()
