@@ -29,7 +29,6 @@ LEAST_LABELS = 100  # over all ages
 ENTROPY_QUANTILES = (0.5, 0.9)
 EXPONENTS = np.arange(1, 5, 0.05).round(2)
 UNCLEAR = 0.25
-LEAST_LABELS = 100  # over all ages
 # Without wrong answers, the fitted temperature would make all others certain.
 LEAST_WRONG_GENDERS = 10
 NUM_FOLDS = 10

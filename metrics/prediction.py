@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import AutocastKwargs, broadcast_object_list
 from torch.utils.data import DataLoader
 
 from metrics.age_gender import AgeGenderMetric
@@ -24,6 +24,7 @@ def compute_predictions(
     dataloader: DataLoader,
     accelerator: Accelerator,
     change: Callable[[torch.Tensor], torch.Tensor] = lambda images: images,
+    autocast: bool = True,
 ) -> dict[str, np.ndarray] | None:
     """
     Computes the predictions for all images of a data loader, in its order.
@@ -33,6 +34,7 @@ def compute_predictions(
         dataloader: A data loader prepared by the accelerator.
         accelerator: Gathers the predictions of all processes, each image once.
         change: Changes the `pixel_values` of each batch first.
+        autocast: False computes in float32, whatever precision the accelerator has.
 
     Returns:
         On the main process arrays of `num_images` rows: `ages` and `age_labels` (years, NaN if unknown or only a band is
@@ -45,7 +47,7 @@ def compute_predictions(
     gathered = []
     for batch in dataloader:
         pixel_values = change(batch["pixel_values"]).contiguous(memory_format=torch.channels_last)
-        with accelerator.autocast():
+        with accelerator.autocast(AutocastKwargs(enabled=autocast)):
             output = model(pixel_values)
         ages = find_exact_ages(batch["age_labels"])
         values = {

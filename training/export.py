@@ -1,5 +1,7 @@
 """Writes the best weights of a training as a complete model folder, with results, curves and model card."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -75,13 +77,15 @@ def export(
         for split in ("validation", "test")
         if split in data.splits
     }
-    predictions = {split: compute_predictions(model, loader, accelerator) for split, loader in dataloaders.items()}
+    # In float32, so that evaluation.py gives the same figures.
+    predict = partial(compute_predictions, accelerator=accelerator, autocast=False)
+    predictions = {split: predict(model, loader) for split, loader in dataloaders.items()}
     degradation = Degradation(start.processor).to(accelerator.device)
-    degraded = compute_predictions(model, dataloaders["validation"], accelerator, degradation)
+    degraded = predict(model, dataloaders["validation"], change=degradation)
     before, compared = None, list(dataloaders)[-1]  # the test images where there are any: they chose nothing
     if arguments.model.model:
         former = load_initial_model(arguments.model).model.to(accelerator.device, memory_format=torch.channels_last)
-        before = compute_predictions(former, dataloaders[compared], accelerator)
+        before = predict(former, dataloaders[compared])
     if not accelerator.is_main_process:
         return
     comparison = compare_errors(before, predictions[compared]) if before else None

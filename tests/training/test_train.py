@@ -8,11 +8,15 @@ import sys
 import pytest
 import torch
 from accelerate import Accelerator
+from datasets import Image
 from safetensors.torch import load_file
 from torch import nn
 
 import train
 from configuration_agegender import AgeGenderConfig
+from data.transforms import to_model_inputs
+from data.utkface import load_utkface
+from image_processing_agegender import AgeGenderImageProcessor
 from metrics.prediction import evaluate_model
 from modeling_agegender import AgeGenderModel
 from tests.support.training import (
@@ -201,6 +205,15 @@ def test_bf16_with_gradient_checkpointing(run_train, faces, tmp_path):
     # Of the average, not of the network beside it, whose forward accelerate replaces.
     metrics = measure_choosing_images(tmp_path, faces)
     assert results["history"][0]["age_mae"] == pytest.approx(metrics["age_mae"], rel=1e-2)
+
+
+def test_bf16_results_are_those_of_the_weights_in_float32(run_train, faces, tmp_path):
+    run_train(tmp_path, num_train_epochs=1, mixed_precision="bf16")
+    validation = load_utkface(faces, validation_share=0.25)["validation"].cast_column("image", Image(decode=False))
+    inputs = to_model_inputs(validation[:], AgeGenderImageProcessor.from_pretrained(tmp_path), do_normalize=True)
+    with torch.no_grad():
+        loss = AgeGenderModel.from_pretrained(tmp_path).eval()(**inputs).loss.item()
+    assert read_results(tmp_path)["metrics"]["validation"]["loss"] == pytest.approx(loss, rel=1e-5)
 
 
 @pytest.mark.slow
