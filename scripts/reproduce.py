@@ -103,7 +103,7 @@ STEPS = (
         "taught",
         "{extra} --extra_share 0.2 --unchanged 0.3 --model {out}/resnet29 --teacher {out}/resnet29 {out}/frozen "
         "--teacher_weight 0.7 --learning_rate 7e-4 --num_train_epochs 6 --per_device_train_batch_size 64 "
-        "--freeze_batch_norm false --age_balance 0.3",
+        "--freeze_batch_norm false --age_balance 0.3 --early_stopping_patience 0",
     ),
     Step(
         "averaged/README.md",
