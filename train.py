@@ -200,9 +200,12 @@ class Training:
         train = self.arguments.train
         save_checkpoint(self.accelerator, train.output_dir, self.description, train.checkpoints_total_limit)
 
+    def _evaluate(self) -> dict:
+        return evaluate_model(self.candidate, self.validation_dataloader, self.accelerator, self.age_weights)
+
     def _measure_start(self):
         """Measures the saved weights of the start, which compete for the best ones as epoch 0."""
-        metrics = evaluate_model(self.candidate, self.validation_dataloader, self.accelerator)
+        metrics = self._evaluate()
         if self.state.record(metrics, self.arguments.train):
             save_best(self.candidate, self.arguments.train.output_dir)
         self.accelerator.print(f"Before training: {format_epoch(metrics)}")
@@ -214,7 +217,7 @@ class Training:
             # Each process has batch statistics of its own, but those of the main process are exported.
             buffer.copy_(broadcast(buffer))
         metrics = state.compute_train_metrics()
-        metrics |= evaluate_model(self.candidate, self.validation_dataloader, self.accelerator)
+        metrics |= self._evaluate()
         seconds, improved = state.epoch_seconds, state.finish_epoch(metrics, train)
         self._align_schedule()
         if improved:

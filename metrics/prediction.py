@@ -83,8 +83,30 @@ def compute_metrics(model: AgeGenderModel, predictions: dict[str, np.ndarray]) -
     return metrics | {"loss": loss.item()}
 
 
-def evaluate_model(model: AgeGenderModel, dataloader: DataLoader, accelerator: Accelerator) -> dict:
-    """Returns the result of `compute_metrics` on all processes; arguments as in `compute_predictions`."""
+def compute_weighted_loss(model: AgeGenderModel, predictions: dict[str, np.ndarray], age_weights: np.ndarray) -> float:
+    """Returns the mean loss over the images, each with the weight of its age; unknown ages have the weight 1."""
+    ages, losses, weights = np.nan_to_num(predictions["age_classes"], nan=-1).astype(int), [], []
+    names = ("age_logits", "gender_logits", "age_bands", "gender_labels")
+    for age in np.unique(ages):
+        values = (torch.from_numpy(predictions[name][ages == age]) for name in names)
+        losses.append(model.compute_loss(*values).item())
+        weights.append((ages == age).sum() * (age_weights[age] if age >= 0 else 1))
+    return float(np.average(losses, weights=weights))
+
+
+def evaluate_model(
+    model: AgeGenderModel,
+    dataloader: DataLoader,
+    accelerator: Accelerator,
+    age_weights: np.ndarray | None = None,
+) -> dict:
+    """
+    Returns the result of `compute_metrics` on all processes; arguments as in `compute_predictions`.
+
+    With `age_weights`, from `compute_age_weights`, ages count in the loss as in a training that draws them so.
+    """
     predictions = compute_predictions(model, dataloader, accelerator)
     results = [compute_metrics(model, predictions) if predictions else None]
+    if predictions and age_weights is not None:
+        results[0]["loss"] = compute_weighted_loss(model, predictions, age_weights)
     return broadcast_object_list(results)[0]

@@ -18,7 +18,7 @@ from data.splits import describe_split
 from data.utkface import load_utkface
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.calibration import CALIBRATED_FIELDS
-from metrics.prediction import evaluate_model
+from metrics.prediction import compute_metrics, compute_weighted_loss, evaluate_model
 from modeling_agegender import AgeGenderModel
 from tests.support.models import make_config
 from tests.support.processes import run_here
@@ -294,3 +294,25 @@ def test_metrics_where_duplicates_agree_are_written(run_evaluation, monkeypatch)
     assert everything["metrics_where_duplicates_agree"] == everything["metrics"]
     monkeypatch.setattr(evaluation, "find_agreeing", lambda images: np.arange(len(images)) < 3)
     assert run_evaluation("--dataloader_num_workers", "0")["metrics_where_duplicates_agree"]["num_images"] == 3
+
+
+def test_weighted_loss_is_that_of_repeated_images():
+    torch.manual_seed(0)
+    model = AgeGenderModel(make_config()).eval()
+    ages = np.array([10.0, 10.0, 30.0], dtype=np.float32)
+    predictions = {
+        "ages": ages,
+        "age_labels": ages,
+        "age_bands": np.stack([ages, ages], axis=1),
+        "age_classes": ages,
+        "age_logits": torch.randn(3, model.config.num_age_classes).numpy(),
+        "gender_logits": torch.randn(3, 2).numpy(),
+        "gender_labels": np.array([0, 1, 1]),
+    }
+    plain = compute_metrics(model, predictions)["loss"]
+    weights = np.ones(model.config.num_age_classes)
+    assert compute_weighted_loss(model, predictions, weights) == pytest.approx(plain, rel=1e-5)
+    weights[30] = 3
+    repeated = {name: values[[0, 1, 2, 2, 2]] for name, values in predictions.items()}
+    expected = compute_metrics(model, repeated)["loss"]
+    assert compute_weighted_loss(model, predictions, weights) == pytest.approx(expected, rel=1e-5) != plain
