@@ -9,6 +9,7 @@ Trains an AgeGenderModel with accelerate.
     accelerate launch train.py ...      # several GPUs; torchrun works too
 """
 
+import copy
 import math
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ from data.transforms import Normalization
 from hub.errors import run
 from hub.upload import create_repo, push_epoch, push_to_hub
 from metrics.prediction import evaluate_model
+from modeling_agegender import AgeGenderModel
 from training.arguments import Arguments, parse_arguments
 from training.checkpoints import describe_training, load_checkpoint, open_output_folder, save_best, save_checkpoint
 from training.distillation import Teachers, compute_soft_loss
@@ -73,8 +75,7 @@ class Training:
         self.unwrapped = model.to(accelerator.device, memory_format=torch.channels_last)
         self.model, self.optimizer = accelerator.prepare(self.unwrapped, build_optimizer(model, train))
         self.average = build_average(self.unwrapped, train.ema_decay) if train.ema_decay else None
-        # The weights that are evaluated and exported.
-        self.candidate = self.average.module if self.average else self.unwrapped
+        self.start_weights = copy.deepcopy(self.unwrapped.state_dict()) if arguments.model.start_share else {}
         self.step_images = train.per_device_train_batch_size * accelerator.num_processes
         self.epoch_updates = math.ceil(len(self.train_dataloader) / train.gradient_accumulation_steps)
         self.scheduler = build_scheduler(self.optimizer.optimizer, self.epoch_updates, train)
@@ -200,28 +201,40 @@ class Training:
         train = self.arguments.train
         save_checkpoint(self.accelerator, train.output_dir, self.description, train.checkpoints_total_limit)
 
-    def _evaluate(self) -> dict:
-        return evaluate_model(self.candidate, self.validation_dataloader, self.accelerator, self.age_weights)
+    def _make_candidate(self) -> AgeGenderModel:
+        """Returns the weights to evaluate and export, which `--start_share` averages with those of the start."""
+        candidate = self.average.module if self.average else self.unwrapped
+        if self.start_weights:
+            candidate = copy.deepcopy(candidate)
+            for name, values in candidate.state_dict().items():
+                if values.is_floating_point():
+                    values.lerp_(self.start_weights[name], self.arguments.model.start_share)
+        return candidate
+
+    def _evaluate(self, candidate: AgeGenderModel) -> dict:
+        return evaluate_model(candidate, self.validation_dataloader, self.accelerator, self.age_weights)
 
     def _measure_start(self):
         """Measures the saved weights of the start, which compete for the best ones as epoch 0."""
-        metrics = self._evaluate()
+        candidate = self._make_candidate()
+        metrics = self._evaluate(candidate)
         if self.state.record(metrics, self.arguments.train):
-            save_best(self.candidate, self.arguments.train.output_dir)
+            save_best(candidate, self.arguments.train.output_dir)
         self.accelerator.print(f"Before training: {format_epoch(metrics)}")
 
     def _finish_epoch(self):
         """Evaluates the model, keeps the best weights, prints the metrics and saves a checkpoint."""
         train, state = self.arguments.train, self.state
-        for buffer in self.candidate.buffers():
+        candidate = self._make_candidate()
+        for buffer in candidate.buffers():
             # Each process has batch statistics of its own, but those of the main process are exported.
             buffer.copy_(broadcast(buffer))
         metrics = state.compute_train_metrics()
-        metrics |= self._evaluate()
+        metrics |= self._evaluate(candidate)
         seconds, improved = state.epoch_seconds, state.finish_epoch(metrics, train)
         self._align_schedule()
         if improved:
-            save_best(self.candidate, train.output_dir)
+            save_best(candidate, train.output_dir)
         self.accelerator.log(metrics | {"learning_rate": self.scheduler.get_last_lr()[0]}, step=state.update)
         best = f", best {train.metric_for_best_model} so far" if improved else ""
         self.accelerator.print(

@@ -91,7 +91,7 @@ STEPS = (
     ),
     make_training(
         "frozen",
-        "--model {out}/public --encoder_learning_rate 0 --unchanged 1 --num_train_epochs 12 --age_balance 0.3",
+        "--model {out}/public --encoder_learning_rate 0 --unchanged 1 --num_train_epochs 16 --age_balance 0.15",
     ),
     # The other member: a network that is trained as a whole, and then further with both as teachers.
     make_training(
@@ -103,7 +103,7 @@ STEPS = (
         "taught",
         "{extra} --extra_share 0.2 --unchanged 0.3 --model {out}/resnet29 --teacher {out}/resnet29 {out}/frozen "
         "--teacher_weight 0.7 --learning_rate 7e-4 --num_train_epochs 6 --per_device_train_batch_size 64 "
-        "--freeze_batch_norm false --age_balance 0.3 --early_stopping_patience 0",
+        "--freeze_batch_norm false --age_balance 0.3 --start_share 0.5 --early_stopping_patience 0",
     ),
     Step(
         "averaged/README.md",
@@ -112,8 +112,8 @@ STEPS = (
     make_training(
         SHIPPED,
         "{extra} --extra_share 0.3 --unchanged 0.3 --model {out}/averaged --teacher {out}/averaged --teacher_weight 0.9 "
-        "--encoder_learning_rate 0 --learning_rate 1e-4 --num_train_epochs 2 --per_device_train_batch_size 64 "
-        "--age_balance 0.2 --half_precision_weights",
+        "--encoder_learning_rate 0 --learning_rate 1e-4 --num_train_epochs 1 --per_device_train_batch_size 64 "
+        "--half_precision_weights",
     ),
     Step(
         "evaluation.json",

@@ -58,10 +58,19 @@ class ModelArguments:
     teacher_weight: float | None = make_start_dependent(
         "teacher_weight", "Weight of the teachers beside the labels, 0–1."
     )
+    start_share: float = HfArg(
+        default=0.0, help="Average the trained weights with the start's, which have this share in the result, 0–1."
+    )
 
     def __post_init__(self):
         if self.teacher_weight is not None and not 0 <= self.teacher_weight <= 1:
             raise ValueError(f"--teacher_weight must be in 0–1, got {self.teacher_weight}.")
+        if not 0 <= self.start_share <= 1:
+            raise ValueError(f"--start_share must be in 0–1, got {self.start_share}.")
+        if self.start_share and self.from_scratch:
+            raise ValueError(
+                "--start_share averages with the weights of --model, but --from_scratch starts without any."
+            )
         if self.from_scratch == (self.model is not None):
             raise ValueError("Give either --model FOLDER_OR_ID to start from, or --from_scratch.")
         if self.config and not self.from_scratch:

@@ -49,6 +49,8 @@ def parse_error(arguments: list[str], capsys) -> str:
         ({"extra_share": 1}, "--extra_share must be between 0 and 1, got 1.0"),
         ({"age_balance": -0.1}, "--age_balance must be in 0–1, got -0.1"),
         ({"teacher_weight": 1.1}, "--teacher_weight must be in 0–1, got 1.1"),
+        ({"start_share": 1.1}, "--start_share must be in 0–1, got 1.1"),
+        ({"start_share": 0.5}, "--start_share averages with the weights of --model"),
         ({"dataloader_num_workers": -1}, "--dataloader_num_workers must be at least 0"),
         ({"seed": -1}, "--seed must be at least 0"),
         ({"flip": 2}, "flip must be in 0–1, got 2.0"),

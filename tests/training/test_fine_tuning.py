@@ -111,6 +111,19 @@ def test_heads_alone_leave_the_encoders_as_they_are(run_train, start, tmp_path):
     assert changed == {"age_head", "gender_head"}
 
 
+def test_weights_are_averaged_with_those_of_the_start(run_train, start, tmp_path):
+    options = FROM_START | {"model": start, "num_train_epochs": 1, "learning_rate": 3e-3, "teacher_weight": 0.1}
+    run_train(tmp_path / "run", **options)
+    run_train(tmp_path / "average", **options, start_share=0.25)
+    before, after, average = (
+        load_file(folder / "model.safetensors") for folder in (start, tmp_path / "run", tmp_path / "average")
+    )
+    assert read_results(tmp_path / "run")["best_epoch"] == read_results(tmp_path / "average")["best_epoch"] == 1
+    for name, values in average.items():
+        expected = 0.75 * after[name] + 0.25 * before[name] if values.is_floating_point() else after[name]
+        torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_a_resumed_fine_tuning_ends_as_an_uninterrupted_one(run_train, start, tmp_path):
     """From a checkpoint within the first epoch: the start stays measured, and its weights may still be the best."""
