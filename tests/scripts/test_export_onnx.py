@@ -6,7 +6,8 @@ import torch
 from onnx import TensorProto
 
 from face_detection import open_session
-from scripts.export_onnx import OUTPUTS, export_onnx, find_differences, store_in_half
+from pipeline_agegender import fold_batch_norm
+from scripts.export_onnx import OUTPUTS, compare_ages, export_onnx, find_differences, quantize, store_in_half
 from tests.support.models import make_model
 
 
@@ -52,3 +53,14 @@ def test_differences_are_counted(model, proto):
     pixels = torch.randn(4, 3, model.config.image_size, model.config.image_size)
     other = make_model(seed=7).eval()
     assert max(find_differences(other, proto.SerializeToString(), pixels).values()) > 0
+
+
+def test_encoders_compute_in_8_bits_and_heads_do_not(model):
+    pixels = torch.randn(24, 3, model.config.image_size, model.config.image_size)
+    proto = quantize(fold_batch_norm(model), pixels)
+    operations = [node.op_type for node in proto.graph.node]
+    assert "QuantizeLinear" in operations and "Gemm" in operations
+    kernels = [each for each in proto.graph.initializer if each.data_type == TensorProto.INT8 and len(each.dims) == 4]
+    assert len(kernels) == operations.count("Conv")
+    store_in_half(proto)
+    assert compare_ages(model, proto.SerializeToString(), pixels) < 3
