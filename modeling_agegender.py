@@ -283,7 +283,7 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         others = config.make_encoder_configs()
         self.more_encoders = nn.ModuleList(AgeGenderEncoder(other) for other in others)
         self.scales = [other.image_size / config.image_size for other in others]
-        num_features = sum(each.num_features for each in (config, *others))
+        self.num_features = num_features = sum(each.num_features for each in (config, *others))
         self.feature_normalization = nn.Identity()
         if config.normalize_features:
             self.feature_normalization = AgeGenderBatchNorm(num_features, config.batch_norm_eps, affine=False)
@@ -307,7 +307,8 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         r"""
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`):
-                Normalized images from [`AgeGenderImageProcessor`], of any floating-point type.
+                Normalized images from [`AgeGenderImageProcessor`], of any floating-point type. Features from `encode`, of shape
+                `(batch_size, num_features)`, are taken too.
             age_labels (`torch.FloatTensor` of shape `(batch_size,)` or `(batch_size, 2)`, *optional*):
                 Ages in years, or first and last age; NaN if unknown. Ages above `num_age_classes - 1` count as it.
             gender_labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
@@ -334,6 +335,8 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         """Returns the features of all encoders, one after the other: `(batch_size, num_features)`."""
         is_tensor = isinstance(pixel_values, torch.Tensor)
         shape = tuple(pixel_values.shape) if is_tensor else ()
+        if len(shape) == 2 and shape[1] == self.num_features:
+            return pixel_values
         if len(shape) != 4 or shape[1] != self.config.num_channels or not pixel_values.is_floating_point():
             given = f"{pixel_values.dtype} and {shape}" if is_tensor else type(pixel_values).__name__
             raise ValueError(

@@ -12,6 +12,7 @@ Trains an AgeGenderModel with accelerate.
 import copy
 import math
 import time
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -28,7 +29,7 @@ from data.augmentation import FaceAugmentation
 from data.loaders import make_evaluation_dataloader, make_train_dataloader, read_batches
 from data.sampling import compute_age_weights
 from data.training_set import TrainingData, load_training_data
-from data.transforms import Normalization
+from data.transforms import Normalization, compute_features
 from hub.errors import run
 from hub.upload import create_repo, push_epoch, push_to_hub
 from metrics.prediction import evaluate_model
@@ -67,12 +68,12 @@ class Training:
         self.teachers, self.age_weights, self.state = teachers, age_weights, TrainerState()
         self.augmentation = FaceAugmentation(arguments.augmentation, processor.size["height"])
         self.normalize = Normalization(processor).to(accelerator.device)
-        self._make_dataloaders()
         if train.gradient_checkpointing:
             model.activation_checkpointing_enable()
         if train.sync_batchnorm:
             model = SyncBatchNorm.convert_sync_batchnorm(model)  # keeps the names of the weights
         self.unwrapped = model.to(accelerator.device, memory_format=torch.channels_last)
+        self._make_dataloaders()
         self.model, self.optimizer = accelerator.prepare(self.unwrapped, build_optimizer(model, train))
         self.average = build_average(self.unwrapped, train.ema_decay) if train.ema_decay else None
         self.start_weights = copy.deepcopy(self.unwrapped.state_dict()) if arguments.model.start_share else {}
@@ -86,9 +87,18 @@ class Training:
         accelerator.register_for_checkpointing(*parts)
 
     def _make_dataloaders(self):
+        """Makes the loaders. Features that never change are computed here, once."""
         data, train, validation = self.arguments.data, self.arguments.train, self.data.splits["validation"]
+        choosing = validation.select(np.flatnonzero(~draw_calibrating(validation, data.split_seed)))
+        images = self.data
+        if self.arguments.have_fixed_features():
+            compute = partial(compute_features, model=self.unwrapped.eval(), processor=self.start.processor)
+            with self.accelerator.main_process_first():
+                choosing, train_images = compute(choosing), compute(images.splits["train"])
+                images = TrainingData({"train": train_images}, images.extra and compute(images.extra))
+            self.augmentation = self.normalize = lambda features, *_: features
         self.train_dataloader, self.sampler = make_train_dataloader(
-            self.data,
+            images,
             self.start.processor,
             batch_size=train.per_device_train_batch_size,
             num_workers=data.dataloader_num_workers,
@@ -99,7 +109,6 @@ class Training:
             strict=data.strict,
             accelerator=self.accelerator,
         )
-        choosing = validation.select(np.flatnonzero(~draw_calibrating(validation, data.split_seed)))
         dataloader = make_evaluation_dataloader(
             choosing, self.start.processor, train.per_device_eval_batch_size, data.dataloader_num_workers
         )

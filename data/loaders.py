@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from functools import partial
 
 import datasets
 import numpy as np
@@ -14,7 +13,7 @@ from torch.utils.data import DataLoader
 from data.sampling import ImageSampler
 from data.streaming import StreamedFaces, make_streaming_dataloader
 from data.training_set import TrainingData
-from data.transforms import to_model_inputs
+from data.transforms import set_model_inputs
 
 
 # How long processes wait for the main one, which downloads or builds the data set. The default on GPUs is ten minutes.
@@ -60,8 +59,7 @@ def make_train_dataloader(
             weights = np.where(ages < 0, 1, age_weights[ages])
         num_extra = len(data.extra or ())
         sampler = ImageSampler(len(dataset) - num_extra, num_extra, extra_share, seed, weights)
-        dataset = dataset.cast_column("image", datasets.Image(decode=False))
-        dataset = dataset.with_transform(partial(to_model_inputs, processor=processor, do_normalize=False))
+        dataset = set_model_inputs(dataset, processor, do_normalize=False)
         # Its own generator: a loader draws a number when it starts. Drawn from torch's global generator, it would change
         # the dropout of a resumed epoch, which starts the loader once more.
         dataloader = accelerator.prepare(
@@ -88,6 +86,5 @@ def read_batches(dataloader: DataLoader) -> Iterator[dict]:
 
 def make_evaluation_dataloader(images: datasets.Dataset, processor, batch_size: int, num_workers: int) -> DataLoader:
     """Makes batches of `pixel_values`, `age_labels` and `gender_labels` in the order of the data set."""
-    images = images.cast_column("image", datasets.Image(decode=False))
-    images = images.with_transform(partial(to_model_inputs, processor=processor, do_normalize=True))
+    images = set_model_inputs(images, processor, do_normalize=True)
     return DataLoader(images, batch_size=batch_size, num_workers=num_workers)

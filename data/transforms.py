@@ -1,12 +1,15 @@
 """Converts rows of a data set to inputs of the model."""
 
 import math
+from functools import partial
 
+import datasets
 import torch
 from torch import nn
 
 from image_processing_agegender import AgeGenderImageProcessor
 from image_reading import to_rgb
+from modeling_agegender import AgeGenderModel
 
 
 def to_model_inputs(rows: dict, processor: AgeGenderImageProcessor, do_normalize: bool) -> dict[str, torch.Tensor]:
@@ -31,6 +34,28 @@ def to_model_inputs(rows: dict, processor: AgeGenderImageProcessor, do_normalize
         "age_labels": torch.tensor(bands, dtype=torch.float32),
         "gender_labels": torch.tensor(genders, dtype=torch.long),
     }
+
+
+def set_model_inputs(
+    images: datasets.Dataset, processor: AgeGenderImageProcessor, do_normalize: bool
+) -> datasets.Dataset:
+    """Returns the data set with rows of [`to_model_inputs`], which are computed when they are read if they are not yet."""
+    if "image" not in images.column_names:  # as `compute_features` returns them
+        return images.with_format("torch", columns=["pixel_values", "age_labels", "gender_labels"])
+    images = images.cast_column("image", datasets.Image(decode=False))
+    return images.with_transform(partial(to_model_inputs, processor=processor, do_normalize=do_normalize))
+
+
+def compute_features(images: datasets.Dataset, model: AgeGenderModel, processor) -> datasets.Dataset:
+    """Adds inputs of the model, with the features of its encoders in place of pixels, and drops the images."""
+
+    @torch.no_grad()
+    def compute(rows: dict) -> dict:
+        inputs = to_model_inputs(rows, processor, do_normalize=True)
+        return inputs | {"pixel_values": model.encode(inputs["pixel_values"].to(model.device)).cpu()}
+
+    images = images.cast_column("image", datasets.Image(decode=False))
+    return images.map(compute, batched=True, batch_size=64, remove_columns="image", desc="Computing features")
 
 
 class Normalization(nn.Module):

@@ -46,9 +46,8 @@ def compute_predictions(
     model.eval()
     gathered = []
     for batch in dataloader:
-        pixel_values = change(batch["pixel_values"]).contiguous(memory_format=torch.channels_last)
         with accelerator.autocast(AutocastKwargs(enabled=autocast)):
-            output = model(pixel_values)
+            output = model(change(batch["pixel_values"]))
         ages = find_exact_ages(batch["age_labels"])
         values = {
             "ages": output.age,

@@ -117,7 +117,9 @@ class TrainArguments:
     """The training. Arguments of None get their values from `Arguments.set_defaults`."""
 
     output_dir: Path = HfArg(help="Folder for checkpoints and, at the end, the model.")
-    num_train_epochs: int | None = make_start_dependent("num_train_epochs", "Passes over the training images.")
+    num_train_epochs: int | None = make_start_dependent(
+        "num_train_epochs", "Passes over the training images; 0 calibrates --model."
+    )
     per_device_train_batch_size: int | None = make_start_dependent(
         "per_device_train_batch_size", "Images in one step on one device."
     )
@@ -126,7 +128,8 @@ class TrainArguments:
     learning_rate: float | None = make_start_dependent("learning_rate", "Largest learning rate of AdamW.")
     encoder_learning_rate: float | None = HfArg(
         default=None,
-        help="Rate of the encoders; 0 trains the heads alone, several times as fast. None: --learning_rate.",
+        help="Rate of the encoders; 0 trains the heads alone, several times as fast, and with --unchanged 1 on features "
+        "that are computed once. None: --learning_rate.",
     )
     freeze_batch_norm: bool | None = make_start_dependent(
         "freeze_batch_norm",
@@ -166,7 +169,7 @@ class TrainArguments:
     def __post_init__(self):
         check_least(
             self,
-            num_train_epochs=1,
+            num_train_epochs=0,
             per_device_train_batch_size=2,
             per_device_eval_batch_size=1,
             gradient_accumulation_steps=1,
@@ -202,6 +205,10 @@ class Arguments:
     train: TrainArguments
     augmentation: AugmentationArguments
 
+    def __post_init__(self):
+        if self.train.num_train_epochs == 0 and self.model.from_scratch:
+            raise ValueError("--num_train_epochs 0 calibrates the weights of --model, but --from_scratch has none.")
+
     def set_defaults(self, is_trained: bool):
         """Sets what was not given, by the start: a trained model, which is also its own teacher, or other weights."""
         for name, value in (FINE_TUNING if is_trained else FULL_TRAINING).items():
@@ -210,6 +217,11 @@ class Arguments:
                 setattr(group, name, value)
         if is_trained and not self.model.teacher and self.model.teacher_weight:
             self.model.teacher = [self.model.model]
+
+    def have_fixed_features(self) -> bool:
+        """Returns whether the encoders give the same features for an image in each epoch."""
+        changes = self.train.encoder_learning_rate != 0 or self.augmentation.unchanged != 1
+        return not (changes or self.data.streaming or self.model.teacher)
 
     def to_dict(self) -> dict:
         """Returns names and values as on the command line."""
@@ -231,8 +243,9 @@ def parse_arguments(arguments: list[str] | None = None) -> Arguments:
         *values, unknown = parser.parse_args_into_dataclasses(
             arguments, return_remaining_strings=True, look_for_args_file=False
         )
+        parsed = Arguments(*values)
     except ValueError as error:
         parser.error(str(error))
     if unknown:
         parser.error(f"unknown arguments: {' '.join(unknown)}")
-    return Arguments(*values)
+    return parsed

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from metrics.calibration import CALIBRATED_FIELDS
+from modeling_agegender import AgeGenderModel
 from tests.support.training import assert_same, assert_same_end, read_results
-from training.arguments import FINE_TUNING, FULL_TRAINING, parse_arguments
+from training.arguments import FINE_TUNING, FULL_TRAINING, Arguments, parse_arguments
 from training.checkpoints import find_checkpoints
 
 
@@ -85,6 +86,37 @@ def test_a_start_that_no_epoch_betters_is_exported(run_train, start, tmp_path, c
         "Nothing was won: no epoch had a better loss than the start",
     ):
         assert sentence in printed
+
+
+def test_no_epoch_calibrates_the_start(run_train, start, tmp_path):
+    run_train(tmp_path / "run", **FROM_START, model=start, num_train_epochs=0)
+    results = read_results(tmp_path / "run")
+    assert [row["epoch"] for row in results["history"]] == [0] and results["best_epoch"] == 0
+    assert_same(load_file(tmp_path / "run" / "model.safetensors"), load_file(start / "model.safetensors"))
+
+
+def test_heads_on_unchanged_images_learn_the_same_from_features(run_train, start, tmp_path, monkeypatch):
+    """Features that are computed once give the heads of a training that computes them for each batch."""
+    options = FROM_START | {
+        "model": start,
+        "num_train_epochs": 3,
+        "teacher_weight": 0,
+        "encoder_learning_rate": 0,
+        "unchanged": 1,
+        "config_overrides": "mirror_averaging=false",  # which needs evaluation, or features that are computed once
+        "dataloader_num_workers": 0,
+    }
+    run_train(tmp_path / "once", **options)
+    monkeypatch.setattr(Arguments, "have_fixed_features", lambda _: False)
+    encode, shapes = AgeGenderModel.encode, []
+    monkeypatch.setattr(AgeGenderModel, "encode", lambda *args: shapes.append(args[1].shape) or encode(*args))
+    run_train(tmp_path / "each_time", **options)
+    assert {len(shape) for shape in shapes} == {4}
+    once, each_time = (load_file(tmp_path / name / "model.safetensors") for name in ("once", "each_time"))
+    before = load_file(start / "model.safetensors")
+    for name, values in once.items():
+        torch.testing.assert_close(values, each_time[name], rtol=1e-4, atol=1e-5)
+        assert torch.equal(values, before[name]) != name.startswith(("age_head", "gender_head"))
 
 
 def test_a_start_that_is_bettered_is_compared(run_train, start, tmp_path, capsys):
