@@ -1,7 +1,7 @@
 """
 Makes one network that answers as the average of several: their encoders side by side, and the layers of their heads.
 
-    python -m scripts.average_models taught frozen --output_dir averaged
+    python -m scripts.average_models resnet29 frozen --output_dir averaged
 
 Networks of different kinds make different errors. The average is that of the age and gender scores.
 """

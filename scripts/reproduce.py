@@ -12,6 +12,7 @@ the output folder is the shipped one.
 import argparse
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -121,7 +122,7 @@ STEPS = (
 
 def read_results(output_dir: Path) -> dict[str, dict]:
     """Reads what each finished training gave, by the name of its folder."""
-    names = ("arguments", "metrics", "best_epoch", "training_seconds", "weights_sha256", "hardware", "date")
+    names = ("arguments", "metrics", "best_epoch", "history", "training_seconds", "weights_sha256", "hardware", "date")
     results = {}
     for step in STEPS:
         file = output_dir / step.result
@@ -199,6 +200,7 @@ def main():
     file = arguments.output_dir / SHIPPED / RESULTS
     results = json.loads(file.read_text(encoding="utf-8"))
     write_json(file, results | {STEPS_FIELD: read_results(arguments.output_dir)})
+    shutil.copy(arguments.output_dir / "resnet29" / "curves.png", file.parent)  # of the training that took longest
     print(f"{file.parent} holds the model.")
 
 
