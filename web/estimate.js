@@ -80,7 +80,7 @@ export class Estimator {
   /**
    * @param {Photo} photo
    * @param size Width and height of the file, in whose pixels boxes are given.
-   * @param options Those of the pipeline, and `quick` for frames of a camera.
+   * @param options Those of the pipeline, `age_thresholds` among them, and `quick` for frames of a camera.
    * @returns The pipeline's list of dicts.
    */
   async estimate(photo, size, options = {}) {
