@@ -44,10 +44,10 @@ let threshold = {FIRST_THRESHOLD};
 const showThreshold = () => {{
   const slider = element.querySelector("input");
   if (!slider) return;
-  slider.value = threshold;
-  element.querySelector("output").textContent = threshold;
+  slider.value = threshold; // at most the last age
+  element.querySelector("output").textContent = slider.value;
   for (const it of element.querySelectorAll("[data-at-least]")) {{
-    it.textContent = `${{threshold}} or older: ${{it.dataset.atLeast.split(" ")[threshold]}} %`;
+    it.textContent = `${{slider.value}} or older: ${{it.dataset.atLeast.split(" ")[slider.value]}} %`;
   }}
 }};
 element.addEventListener("input", ({{target}}) => {{
