@@ -39,7 +39,7 @@ RANGES = (
     ("in [0, 1]", lambda number: 0 <= number <= 1, ("age_interval_levels",)),
     ("in [0, 1)", lambda number: 0 <= number < 1, ("age_head_dropout", "gender_head_dropout")),
     ("in (0, 1]", lambda number: 0 < number <= 1, ("batch_norm_momentum",)),
-    ("above 0", lambda number: number > 0, ("batch_norm_eps", "gender_temperature")),
+    ("above 0", lambda number: number > 0, ("batch_norm_eps", "gender_temperature", "age_at_least_scale")),
     ("at least 0", lambda number: number >= 0, ("age_label_sigma", "age_interval_exponents")),
     (
         "at least 0",
@@ -139,6 +139,10 @@ class AgeGenderConfig(PreTrainedConfig):
             as sharp ones. Linear between the entropies, constant outside, and calibrated like the levels.
         gender_temperature (`float`, *optional*, defaults to 1.0):
             Divisor of the gender logits. `evaluation.py --calibrate` fits it so that probabilities match frequencies.
+        age_at_least_scale (`float`, *optional*, defaults to 1.0):
+            Factor of the log-odds of being at least an age, which the age distribution gives.
+        age_at_least_shift (`float`, *optional*, defaults to 0.0):
+            Summand of these log-odds. `evaluation.py --calibrate` fits both so that probabilities match frequencies.
         age_label_sigma (`float`, *optional*, defaults to 2.0):
             Standard deviation in years of the Gaussian that represents an age label (label distribution learning,
             https://huggingface.co/papers/1611.01731), smaller near the first and the last age. 0 is a plain class label.
@@ -214,6 +218,8 @@ class AgeGenderConfig(PreTrainedConfig):
     age_interval_entropies: list[float | int] | tuple[float | int, ...] = (0,)
     age_interval_exponents: list[float | int] | tuple[float | int, ...] = (1,)
     gender_temperature: float | int = 1.0
+    age_at_least_scale: float | int = 1.0
+    age_at_least_shift: float | int = 0.0
     age_label_sigma: float | int = 2.0
     age_expectation_loss_weight: float | int = 0.1
     age_loss_weight: float | int = 1.0

@@ -1,5 +1,5 @@
 """
-Evaluates a model on one split of a face data set, or calibrates its age intervals and gender probabilities.
+Evaluates a model on one split of a face data set, or calibrates its age intervals and probabilities.
 
     python evaluation.py --model . --data_dir UTKFace.tar.gz --output results.json
     python evaluation.py --model . --data_dir UTKFace.tar.gz --calibrate
@@ -50,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--calibrate",
         action="store_true",
-        help="Fit age intervals and gender probabilities to half of the validation images and write them into the "
+        help="Fit age intervals, age thresholds and gender probabilities to half of the validation images and write them into the "
         "config.json of the model folder. The printed results are cross-fitted.",
     )
     arguments = parser.parse_args()

@@ -1,7 +1,8 @@
 """Image processor class for AgeGender, the alignment of faces, the resizing of tensors, and what follows from age scores."""
 
 import math
-from collections.abc import Sequence
+import numbers
+from collections.abc import Iterable, Sequence
 
 
 try:
@@ -175,6 +176,36 @@ def compute_entropy(age_logits: torch.Tensor) -> torch.Tensor:
     """Returns how little a face tells about its age: the entropy of each distribution in nats, float32, `(batch_size,)`."""
     log_probabilities = age_logits.float().log_softmax(dim=-1)
     return -(log_probabilities.exp() * log_probabilities).sum(dim=-1)
+
+
+def check_age_thresholds(age_thresholds: Iterable[int], num_age_classes: int) -> list[int]:
+    """Returns the ages as a list of `int`; raises ValueError if one is no whole number or no age of the model."""
+    ages = list(age_thresholds) if isinstance(age_thresholds, Iterable) else [None]
+    is_whole = all(isinstance(age, numbers.Integral) and not isinstance(age, bool) for age in ages)
+    if not is_whole or not all(0 <= age < num_age_classes for age in ages):
+        raise ValueError(
+            f"age_thresholds must be a list of whole numbers from 0 to {num_age_classes - 1}, got {age_thresholds!r}."
+        )
+    return [int(age) for age in ages]
+
+
+def compute_age_at_least(age_logits: torch.Tensor, scale: float = 1.0, shift: float = 0.0) -> torch.Tensor:
+    """
+    Computes for each age the probability that a face is labelled with it or an older one. It falls with the age.
+
+    Platt scaling: the log-odds of the sum of the distribution from that age on, times `scale`, plus `shift`.
+
+    Args:
+        age_logits: Scores of the ages, shape `(batch_size, num_age_classes)`.
+        scale, shift: `age_at_least_scale` and `age_at_least_shift` of the configuration.
+
+    Returns:
+        Probabilities, float32, shape `(batch_size, num_age_classes)`, which begin with 1.
+    """
+    probabilities = age_logits.float().softmax(dim=-1)
+    at_least = probabilities.flip(-1).cumsum(dim=-1).flip(-1)
+    below = torch.nn.functional.pad(probabilities.cumsum(dim=-1)[..., :-1], (1, 0))
+    return torch.sigmoid(scale * (at_least.log() - below.log()) + shift)
 
 
 def interpolate(positions: torch.Tensor, points: Sequence[float], values: Sequence[float]) -> torch.Tensor:

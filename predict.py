@@ -28,10 +28,11 @@ from files.pictures import PassedOver, PhotoError
 from files.writing import OutputParser
 from hub.errors import run
 from hub.loading import load_pipeline
+from image_processing_agegender import check_age_thresholds
 from metrics.results import name_count, name_data
-from photos.face_table import make_face_rows, make_unreadable_row
+from photos.face_table import make_face_rows, make_unreadable_row, name_threshold
 from photos.reading import read_picture
-from photos.table_parts import WRITERS, Parts
+from photos.table_parts import FACE_COLUMNS, WRITERS, Parts
 from pipeline_agegender import BACKENDS, AgeGenderPipeline, read_ahead
 
 
@@ -48,6 +49,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_output(required=True, help="Table to write, .parquet or .csv.")
     parser.add_argument(
         "--no_detection", action="store_true", help="Take each picture as one face, cropped as in UTKFace."
+    )
+    parser.add_argument(
+        "--age_thresholds",
+        type=int,
+        nargs="+",
+        metavar="YEARS",
+        help="Ages, such as 18 25, for each of which a column such as age_at_least_18 tells the probability of being at least so "
+        "old.",
     )
     parser.add_argument(
         "--backend", choices=BACKENDS, default="torch", help="onnx runs the model's onnx/model.onnx. Default: torch."
@@ -82,6 +91,7 @@ def describe_run(arguments: argparse.Namespace, source: Source, pipe: AgeGenderP
         "files": source.fingerprint(),
         "model": digest.hexdigest()[:16],
         "no_detection": arguments.no_detection,
+        "age_thresholds": arguments.age_thresholds,
         "backend": arguments.backend,
     }
 
@@ -107,7 +117,7 @@ def decode_picture(path: str, content: bytes | ValueError) -> Image.Image | Valu
 
 
 def label_pictures(
-    pipe: AgeGenderPipeline, entries: Iterable[tuple[int, Entry]], batch_size: int, detect_faces: bool
+    pipe: AgeGenderPipeline, entries: Iterable[tuple[int, Entry]], batch_size: int, **options
 ) -> Iterator[tuple[int, list[dict]]]:
     """
     Labels pictures one after another.
@@ -115,6 +125,7 @@ def label_pictures(
     Args:
         entries: Index and entry of each picture.
         batch_size: Faces in one forward pass; they may come from several pictures.
+        options: Those of the pipeline.
 
     Yields:
         The index of each picture and its rows of `face_table`, in the order of the entries.
@@ -131,7 +142,7 @@ def label_pictures(
             # An unreadable picture is replaced by one without faces, so each picture has one answer.
             yield Image.new("RGB", (1, 1)) if error else picture
 
-    for faces in pipe(open_pictures(), batch_size=batch_size, detect_faces=detect_faces):
+    for faces in pipe(open_pictures(), batch_size=batch_size, **options):
         index, name, error, more_pages = waiting.popleft()
         rows = [make_unreadable_row(name, error)] if error else make_face_rows(name, faces)
         rows[0] |= {"more_pages": more_pages}  # not a column of the table, but counted at the end
@@ -193,13 +204,17 @@ def main():
     pipe = load_pipeline(
         arguments.model, arguments.revision, accelerator.device, detect_faces=detect_faces, backend=arguments.backend
     )
-    parts = Parts(arguments.output, total, arguments.pictures_per_part, describe_run(arguments, source, pipe))
+    thresholds = check_age_thresholds(arguments.age_thresholds or (), pipe.model.config.num_age_classes)
+    columns = (*FACE_COLUMNS, *dict.fromkeys(map(name_threshold, thresholds)))
+    settings = describe_run(arguments, source, pipe)
+    parts = Parts(arguments.output, total, arguments.pictures_per_part, settings, columns)
     with accelerator.main_process_first():
         numbers = parts.open(accelerator.is_main_process)
     accelerator.wait_for_everyone()  # all processes list the parts before one writes another
     share = set(numbers[accelerator.process_index :: accelerator.num_processes])
     entries = (pair for pair in enumerate(source.entries()) if pair[0] // arguments.pictures_per_part in share)
-    answers = label_pictures(pipe, entries, arguments.per_device_eval_batch_size, detect_faces)
+    options = {"detect_faces": detect_faces, "age_thresholds": thresholds}
+    answers = label_pictures(pipe, entries, arguments.per_device_eval_batch_size, **options)
     with tqdm(
         desc="Labelling",
         unit=" pictures",

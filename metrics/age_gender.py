@@ -5,11 +5,12 @@ import evaluate
 import numpy as np
 from scipy.special import softmax
 
-from metrics.results import ADULT_AGES, INTERVAL_COVERAGE, format_value, name_count, warn_of_few
+from metrics.results import ADULT_AGES, AGE_THRESHOLDS, INTERVAL_COVERAGE, format_value, name_count, warn_of_few
 
 
 CUMULATIVE_SCORE_YEARS = 5
 CALIBRATION_BINS = 15  # of equal width, between the probabilities 0 and 1
+THRESHOLD_BINS = 10  # the same for the probabilities of being at least an age
 BOOTSTRAP_SAMPLES = 200
 LEAST_IMAGES = 10  # for the coverage of an interval: with fewer, its standard error is above ten points
 AGE_BANDS = ((0, 3), (4, 12), (13, 20), (21, 30), (31, 40), (41, 50), (51, 60), (61, 75), (76, 120))
@@ -72,16 +73,19 @@ def summarize(errors, ages, correct, genders, chosen) -> dict:
     }
 
 
-def compute_calibration_error(probabilities: np.ndarray, correct: np.ndarray) -> float:
+def compute_calibration_error(
+    probabilities: np.ndarray, correct: np.ndarray, num_bins: int = CALIBRATION_BINS
+) -> float:
     """
     Computes the expected calibration error (https://huggingface.co/papers/1706.04599).
 
     Args:
         probabilities: Probabilities of the predicted classes, 0 to 1, shape `(num_images,)`.
         correct: Whether the predicted classes are the labels, shape `(num_images,)`.
+        num_bins: Number of bins of equal width, between the probabilities 0 and 1.
     """
-    bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    differences = np.bincount(bins, weights=probabilities - correct, minlength=CALIBRATION_BINS)
+    bins = np.minimum((probabilities * num_bins).astype(int), num_bins - 1)
+    differences = np.bincount(bins, weights=probabilities - correct, minlength=num_bins)
     return float(np.abs(differences).sum() / len(probabilities))
 
 
@@ -91,6 +95,17 @@ def bootstrap_calibration_error(probabilities: np.ndarray, correct: np.ndarray) 
     draws = generator.integers(0, len(correct), (BOOTSTRAP_SAMPLES, len(correct)))
     errors = [compute_calibration_error(probabilities[draw], correct[draw]) for draw in draws]
     return compute_calibration_error(probabilities, correct), float(np.std(errors))
+
+
+def compute_threshold_errors(predictions: dict[str, np.ndarray]) -> dict[str, float | None]:
+    """Returns the expected calibration error of being at least each of `AGE_THRESHOLDS`, None without a known age."""
+    known = np.isfinite(predictions["age_classes"])
+    at_least, ages = predictions["age_at_least"][known], predictions["age_classes"][known]
+    return {
+        str(age): compute_calibration_error(at_least[:, age], ages >= age, THRESHOLD_BINS) if known.any() else None
+        for age in AGE_THRESHOLDS
+        if age < at_least.shape[1]
+    }
 
 
 def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
@@ -105,7 +120,8 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
         predicted age is too high), coverage of the intervals (None with fewer than `LEAST_IMAGES` images), its standard
         error for a true coverage of 90 %, and mean width, in years. `age_mae_of_bands`: the mean of the bands' errors, in
         which each band counts alike, however few images it has. `gender_confusion`: counts, labels in rows and
-        predictions in columns. `gender_calibration_error` and its standard error. Values without a label are None.
+        predictions in columns. `gender_calibration_error` and its standard error. `age_at_least_calibration_errors`: those
+        of `compute_threshold_errors`. Values without a label are None.
     """
     labels, genders = predictions["age_labels"], predictions["gender_labels"]
     predicted = predictions["gender_logits"].argmax(axis=-1)
@@ -145,6 +161,7 @@ def describe_errors(predictions: dict[str, np.ndarray]) -> dict:
         "gender_confusion": confusion.tolist(),
         "gender_calibration_error": error,
         "gender_calibration_standard_error": standard_error,
+        "age_at_least_calibration_errors": compute_threshold_errors(predictions),
     }
 
 
@@ -217,6 +234,12 @@ def format_errors(errors: dict) -> str:
         lines.append(
             f"Gender probabilities are off by {errors['gender_calibration_error']:.2%} (ECE) ± "
             f"{errors['gender_calibration_standard_error']:.2%}."
+        )
+    thresholds = errors["age_at_least_calibration_errors"]
+    if any(error is not None for error in thresholds.values()):
+        lines.append(
+            f"Probabilities of being at least {', '.join(thresholds)} years old are off by "
+            f"{', '.join(f'{error:.2%}' for error in thresholds.values())} (ECE)."
         )
     lines.append(warn_of_few(errors["by_age"][0]["num_images"] if errors["by_age"] else 0))
     return "\n".join(filter(None, lines))

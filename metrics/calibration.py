@@ -1,21 +1,27 @@
 """
-Calibrates age intervals and gender probabilities on images that were not used to select the weights.
+Calibrates age intervals, age thresholds and gender probabilities on images that were not used to select the weights.
 
-The result is five fields of the configuration, which are saved with the weights.
+The result is seven fields of the configuration, which are saved with the weights.
 """
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 
 from configuration_agegender import AgeGenderConfig
-from image_processing_agegender import compute_age_interval, compute_centrality, compute_entropy
-from metrics.results import INTERVAL_COVERAGE
+from image_processing_agegender import (
+    compute_age_at_least,
+    compute_age_interval,
+    compute_centrality,
+    compute_entropy,
+)
+from metrics.results import AGE_THRESHOLDS, INTERVAL_COVERAGE
 
 
 INTERVAL_FIELDS = ("age_interval_ages", "age_interval_levels", "age_interval_entropies", "age_interval_exponents")
-CALIBRATED_FIELDS = (*INTERVAL_FIELDS, "gender_temperature")
+AT_LEAST_FIELDS = ("age_at_least_scale", "age_at_least_shift")
+CALIBRATED_FIELDS = (*INTERVAL_FIELDS, "gender_temperature", *AT_LEAST_FIELDS)
 # Ages in years at which levels are fitted, closer where errors change fast.
 LEVEL_AGES = (0, 2, 5, 10, 14, 18, 22, 26, 31, 38, 46, 55, 65, 80)
 # A level is fitted to at least so many nearest labels and to all labels within so many years. With more labels, teenagers,
@@ -29,8 +35,8 @@ LEAST_LABELS = 100  # over all ages
 ENTROPY_QUANTILES = (0.5, 0.9)
 EXPONENTS = np.arange(1, 5, 0.05).round(2)
 UNCLEAR = 0.25
-# Without wrong answers, the fitted temperature would make all others certain.
-LEAST_WRONG_GENDERS = 10
+# Without wrong answers, the fitted temperature or scale would make all others certain.
+LEAST_WRONG = 10
 NUM_FOLDS = 10
 
 
@@ -107,11 +113,39 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return round(float(np.exp(fitted.x)), 4)
 
 
+def find_log_odds(predictions: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the uncalibrated log-odds of being at least each of `AGE_THRESHOLDS` for the known ages, and whether they are."""
+    known = np.isfinite(predictions["age_classes"])
+    at_least = compute_age_at_least(torch.from_numpy(predictions["age_logits"][known]))
+    thresholds = np.array([age for age in AGE_THRESHOLDS if age < at_least.shape[-1]], dtype=int)
+    return at_least[:, thresholds].logit(eps=1e-6).numpy(), predictions["age_classes"][known, None] >= thresholds
+
+
+def fit_at_least(log_odds: np.ndarray, reached: np.ndarray) -> dict:
+    """
+    Fits the scale and shift with the smallest cross-entropy, the same for all thresholds: Platt scaling
+    (https://huggingface.co/papers/1706.04599).
+
+    Arguments as returned by `find_log_odds`. Returns the values of `AT_LEAST_FIELDS`.
+    """
+    signs = np.where(reached, 1, -1)
+
+    def cross_entropy(parameters: np.ndarray) -> float:
+        scale, shift = parameters
+        return np.logaddexp(0, -signs * (scale * log_odds + shift)).mean()
+
+    fitted = minimize(cross_entropy, (1.0, 0.0), method="L-BFGS-B", bounds=((0.05, 20), (-10, 10)))
+    return dict(zip(AT_LEAST_FIELDS, (round(float(value), 4) for value in fitted.x)))
+
+
 def fit_fields(
-    predictions: dict[str, np.ndarray], degraded: dict[str, np.ndarray], start: dict, chosen: tuple[np.ndarray, bool]
+    predictions: dict[str, np.ndarray],
+    degraded: dict[str, np.ndarray],
+    start: dict,
+    chosen: tuple[np.ndarray, bool, bool],
 ) -> dict:
     """Returns the fitted fields of the configuration; `chosen` is from `choose_fitted`, other levels are those of `start`."""
-    fields, (levels, temperature) = {}, chosen
+    fields, (levels, temperature, at_least) = {}, chosen
     if levels.any():
         fields = fit_interval(predictions, degraded)
         if not levels.all():
@@ -121,10 +155,12 @@ def fit_fields(
         known = predictions["gender_labels"] != -100
         labels = predictions["gender_labels"][known]
         fields["gender_temperature"] = fit_temperature(predictions["gender_logits"][known], labels)
+    if at_least:
+        fields |= fit_at_least(*find_log_odds(predictions))
     return fields
 
 
-def choose_fitted(predictions: dict[str, np.ndarray], start: dict) -> tuple[np.ndarray, bool, str]:
+def choose_fitted(predictions: dict[str, np.ndarray], start: dict) -> tuple[np.ndarray, bool, bool, str]:
     """
     Chooses what the labels of some predictions suffice for.
 
@@ -133,14 +169,18 @@ def choose_fitted(predictions: dict[str, np.ndarray], start: dict) -> tuple[np.n
         start: The model's former calibration. Without one, a level is fitted to the nearest labels, however far they are.
 
     Returns:
-        Which of `LEVEL_AGES` get a fitted level, `(14,)` bool, whether a temperature is fitted, and sentences for the log.
+        Which of `LEVEL_AGES` get a fitted level, `(14,)` bool, whether a temperature is fitted, whether `AT_LEAST_FIELDS` are,
+        and sentences for the log.
     """
     ages, genders = predictions["age_classes"], predictions["gender_labels"]
     near = np.array([(np.abs(ages - age) <= FARTHEST_YEARS + age / 5).sum() for age in LEVEL_AGES])
     levels = ((near >= NEAREST_IMAGES) | (not start)) & (np.isfinite(ages).sum() >= LEAST_LABELS)
     known = genders != -100
     wrong = (known & (predictions["gender_logits"].argmax(axis=-1) != genders)).sum()
-    temperature = bool(known.sum() >= LEAST_LABELS and wrong >= LEAST_WRONG_GENDERS)
+    temperature = bool(known.sum() >= LEAST_LABELS and wrong >= LEAST_WRONG)
+    log_odds, reached = find_log_odds(predictions)
+    wrong_ages = ((log_odds >= 0) != reached).any(axis=-1).sum()
+    at_least = bool(len(reached) >= LEAST_LABELS and wrong_ages >= LEAST_WRONG)
     sentences = []
     for is_fitted, intro in (
         (True, f"Calibrated on {len(ages):,} validation images"),
@@ -150,14 +190,17 @@ def choose_fitted(predictions: dict[str, np.ndarray], start: dict) -> tuple[np.n
         at = f" at {', '.join(part)} years" if len(part) < len(LEVEL_AGES) else ""
         names = [f"the interval levels{at}"] * bool(part)
         names += ["the gender temperature"] * (temperature == is_fitted)
-        sentences += [f"{intro}: {' and '.join(names)}."] * bool(names)
-    if len(ages) and not (levels.all() and temperature):
+        names += ["the age thresholds"] * (at_least == is_fitted)
+        *first, last = names or [""]
+        sentences += [f"{intro}: {', '.join(first)}{' and ' * bool(first)}{last}."] * bool(names)
+    if len(ages) and not (levels.all() and temperature and at_least):
         sentences.append(
             f"Levels take {LEAST_LABELS} ages (here {np.isfinite(ages).sum()}), {NEAREST_IMAGES} of them near each; the "
-            f"temperature takes {LEAST_LABELS} genders (here {known.sum()}), {LEAST_WRONG_GENDERS} of them answered wrong "
-            f"(here {wrong})."
+            f"temperature takes {LEAST_LABELS} genders (here {known.sum()}), {LEAST_WRONG} of them answered wrong "
+            f"(here {wrong}); the thresholds take {LEAST_LABELS} ages, {LEAST_WRONG} of them on the wrong side of one (here "
+            f"{wrong_ages})."
         )
-    return levels, temperature, " ".join(sentences)
+    return levels, temperature, at_least, " ".join(sentences)
 
 
 def apply_calibration(predictions: dict[str, np.ndarray], fields: dict) -> dict[str, np.ndarray]:
@@ -169,6 +212,9 @@ def apply_calibration(predictions: dict[str, np.ndarray], fields: dict) -> dict[
         changed["age_intervals"] = interval.numpy()
     if "gender_temperature" in fields:
         changed["gender_logits"] = predictions["gender_logits"] / fields["gender_temperature"]
+    if "age_at_least_scale" in fields:
+        logits = torch.from_numpy(predictions["age_logits"])
+        changed["age_at_least"] = compute_age_at_least(logits, *(fields[name] for name in AT_LEAST_FIELDS)).numpy()
     return predictions | changed
 
 

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from accelerate.utils import AutocastKwargs, broadcast_object_list
 from torch.utils.data import DataLoader
 
+from image_processing_agegender import compute_age_at_least
 from metrics.age_gender import AgeGenderMetric
 from modeling_agegender import AgeGenderModel
 
@@ -39,10 +40,10 @@ def compute_predictions(
     Returns:
         On the main process arrays of `num_images` rows: `ages` and `age_labels` (years, NaN if unknown or only a band is
         known), `age_bands` (the labels as they are in the batches), `age_classes` (labels rounded and limited to the model's
-        classes), `age_intervals` (2 columns, years), `age_logits` (`num_age_classes` columns), `gender_logits` (2 columns)
-        and `gender_labels` (-100 if unknown). None elsewhere.
+        classes), `age_intervals` (2 columns, years), `age_logits` and `age_at_least` (`num_age_classes` columns),
+        `gender_logits` (2 columns) and `gender_labels` (-100 if unknown). None elsewhere.
     """
-    was_training = model.training
+    was_training, config = model.training, model.config
     model.eval()
     gathered = []
     for batch in dataloader:
@@ -53,6 +54,9 @@ def compute_predictions(
             "ages": output.age,
             "age_intervals": output.age_interval,
             "age_logits": output.age_logits.float(),
+            "age_at_least": compute_age_at_least(
+                output.age_logits, config.age_at_least_scale, config.age_at_least_shift
+            ),
             "gender_logits": output.gender_logits.float(),
             "age_labels": ages,
             "age_bands": batch["age_labels"],

@@ -13,6 +13,7 @@ from pathlib import Path
 GENDERS = ("male", "female")  # the labels 0 and 1
 ADULT_AGES = (21, 60)  # years, the range of the published protocol on UTKFace (CORAL, MWR, MiVOLO)
 INTERVAL_COVERAGE = 0.9  # the share of labels that an age interval is meant to contain
+AGE_THRESHOLDS = (13, 16, 18, 21, 25)  # years at which the probabilities of being at least so old are calibrated
 FEW_IMAGES = 200  # with fewer, errors by age and curves are rough
 PATH_ARGUMENTS = {"model", "config", "data_dir", "output_dir", "extra_data", "teacher", "resume_from_checkpoint"}
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate", "kornia")

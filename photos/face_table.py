@@ -31,8 +31,9 @@ def make_face_rows(file: str, faces: list[dict]) -> list[dict]:
         faces: Dicts of the pipeline.
 
     Returns:
-        Dicts with the keys of `COLUMNS`: `face` counts from 1; `age`, `age_low` and `age_high` are years; the box is in
-        pixels. A picture without a face gets one row, in which only `file` is filled.
+        Dicts with the keys of `COLUMNS`, and `age_at_least_18` for an `age_at_least` of 18 years: `face` counts from 1; `age`,
+        `age_low` and `age_high` are years; the box is in pixels. A picture without a face gets one row, in which only `file`
+        is filled.
     """
     rows = [
         {
@@ -45,10 +46,16 @@ def make_face_rows(file: str, faces: list[dict]) -> list[dict]:
             "gender_score": round(face["gender_score"], 4),
             **face["box"],
             "detection_score": face["detection_score"] and round(face["detection_score"], 4),
+            **{name_threshold(age): round(share, 4) for age, share in face.get("age_at_least", {}).items()},
         }
         for number, face in enumerate(faces, start=1)
     ]
     return [dict.fromkeys(COLUMNS) | row for row in rows or [{"file": file}]]
+
+
+def name_threshold(age: int) -> str:
+    """Returns the column of the probability of being at least an age."""
+    return f"age_at_least_{age}"
 
 
 def make_unreadable_row(file: str, error: ValueError) -> dict:

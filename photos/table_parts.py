@@ -16,10 +16,8 @@ from photos.face_table import COLUMNS, to_csv
 
 
 FACE_COLUMNS = tuple(name for name in COLUMNS if name != "error")
-TYPES = dict.fromkeys(FACE_COLUMNS, pa.float64())
-TYPES |= dict.fromkeys(("file", "gender"), pa.string())
-TYPES |= dict.fromkeys(("face", "xmin", "ymin", "xmax", "ymax"), pa.int32())
-FACE_SCHEMA = pa.schema(list(TYPES.items()))
+TYPES = dict.fromkeys(("file", "gender"), pa.string())
+TYPES |= dict.fromkeys(("face", "xmin", "ymin", "xmax", "ymax"), pa.int32())  # all others are float64
 ROWS_PER_GROUP = 10_000
 
 
@@ -36,14 +34,15 @@ def replacing(file: Path, folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def open_parquet(file: Path) -> Iterator[Callable[[list[dict]], None]]:
+def open_parquet(file: Path, columns: tuple[str, ...]) -> Iterator[Callable[[list[dict]], None]]:
     """Yields a function that appends rows of faces to a new Parquet file."""
-    with pq.ParquetWriter(file, FACE_SCHEMA) as writer:
-        yield lambda rows: writer.write_table(pa.Table.from_pylist(rows, FACE_SCHEMA))
+    schema = pa.schema([(name, TYPES.get(name, pa.float64())) for name in columns])
+    with pq.ParquetWriter(file, schema) as writer:
+        yield lambda rows: writer.write_table(pa.Table.from_pylist(rows, schema))
 
 
 @contextmanager
-def open_csv(file: Path, columns: tuple[str, ...] = FACE_COLUMNS) -> Iterator[Callable[[list[dict]], None]]:
+def open_csv(file: Path, columns: tuple[str, ...]) -> Iterator[Callable[[list[dict]], None]]:
     """Yields a function that appends rows to a new CSV file."""
     with file.open("w", encoding="utf-8", newline="") as text:
         text.write(to_csv([], columns))
@@ -64,10 +63,19 @@ class Parts:
         output: The table to make, .parquet or .csv. The parts lie beside it in a folder until it is made.
         num_pictures: Pictures in all parts.
         pictures_per_part: Pictures in each part but the last, which may hold fewer.
-        run: Settings that the rows depend on, by name; strings, numbers and booleans.
+        run: Settings that the rows depend on, by name, in types of JSON.
+        columns: Columns of the table.
     """
 
-    def __init__(self, output: Path, num_pictures: int, pictures_per_part: int, run: dict):
+    def __init__(
+        self,
+        output: Path,
+        num_pictures: int,
+        pictures_per_part: int,
+        run: dict,
+        columns: tuple[str, ...] = FACE_COLUMNS,
+    ):
+        self.columns = columns
         self.output, self.num_pictures, self.pictures_per_part = output, num_pictures, pictures_per_part
         self.run = run | {"pictures": num_pictures, "pictures_per_part": pictures_per_part}
         self.unreadable = output.with_name(f"{output.name}.unreadable.csv")
@@ -141,7 +149,7 @@ class Parts:
         with (
             replacing(self.output, self.folder) as table,
             replacing(self.unreadable, self.folder) as unreadable,
-            WRITERS[self.output.suffix.lower()](table) as write_faces,
+            WRITERS[self.output.suffix.lower()](table, self.columns) as write_faces,
             open_csv(unreadable, ("file", "error")) as write_unreadable,
         ):
             waiting = []

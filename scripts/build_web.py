@@ -43,6 +43,8 @@ RUNTIMES = {
 SHARED = (face_detection, image_formats, image_processing_agegender, pipeline_agegender)
 SHARED += (files_archives, pictures, archives, drawing, face_table, reading, wording)
 SHARED += (camera_tab, face_cards, files_tab, inference, photo_tab, tracking)
+# Fields of the configuration that estimate.js needs beside the network.
+MODEL_FIELDS = ("id2label", "num_age_classes", "age_at_least_scale", "age_at_least_shift")
 COMPONENTS = {"camera": None, "examples": "", "face_cards": photo_tab.LISTEN_TO_ANSWER, "files": None}
 RESAMPLINGS = {2, 3, 5}  # BILINEAR, BICUBIC and HAMMING, those of resize.js
 # Inputs and outputs by which a browser sees whether its GPU computes as it should.
@@ -121,10 +123,11 @@ def make_settings(folder: str, output: Path) -> dict:
         constants.setdefault(module.__name__.rpartition(".")[2], {}).update(read_constants(module))
     for name in ("yunet.onnx", "model.onnx", *(runtime["binary"] for runtime in RUNTIMES.values())):
         sizes[name] = (output / name).stat().st_size
+    config = AgeGenderConfig.from_pretrained(folder)
     return {
         **constants,
         "suffixes": sorted(image_formats.find_picture_suffixes()),
-        "model": {"id2label": AgeGenderConfig.from_pretrained(folder).id2label},
+        "model": {name: getattr(config, name) for name in MODEL_FIELDS},
         "processor": processor,
         "detector": detector,
         "runtimes": RUNTIMES,

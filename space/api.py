@@ -6,6 +6,7 @@ import gradio as gr
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
+from image_processing_agegender import check_age_thresholds
 from image_reading import is_address
 from pipeline_agegender import AgeGenderPipeline
 from space.inference import ADDRESS_QUEUE, FILES_QUEUE, QUEUE, answer_files, answer_photo, find_sources, find_upload
@@ -14,7 +15,8 @@ from space.uploads import make_file
 
 FACE_DESCRIPTION = (
     "age (years), age_interval (90 % range: its first and last age), gender, gender_score (probability of "
-    "that gender), box (xmin, ymin, xmax, ymax in pixels of the upright photo in its own size) and detection_score"
+    "that gender), box (xmin, ymin, xmax, ymax in pixels of the upright photo in its own size), detection_score and, with "
+    "age_thresholds such as [18, 25], age_at_least (by age, the probability that the face is labelled at least so old)"
 )
 PHOTO_DESCRIPTION = (
     "Finds the faces of {} and estimates the apparent age and gender of each. Returns the photo, upright, with a box and a "
@@ -57,6 +59,7 @@ class FaceAnswer(TypedDict):
     gender_score: Annotated[float, Field(description="probability of that gender")]
     box: Annotated[Box, Field(description="pixels of the upright photo in its own size")]
     detection_score: float | None
+    age_at_least: NotRequired[Annotated[dict[str, float], Field(description="probability of being at least that age")]]
 
 
 class FileAnswer(TypedDict):
@@ -87,6 +90,7 @@ def build_endpoints(pipe: AgeGenderPipeline):
     """Adds the endpoints to a page. They share no component with it, so they stay the same when the page changes."""
     photo = gr.Image(type="filepath", visible=False, label="Photo")
     address = gr.Textbox(visible=False, label="Address of a photo")
+    thresholds = gr.JSON(visible=False, label="Ages for age_at_least, in years")
     # Not `gr.File`: the example calls that Gradio writes for one send a file instead of a list.
     paths = gr.JSON(visible=False, label="Photos, or zip archives of photos")
     annotated = gr.Image(format="jpeg", visible=False, label="Photo with boxes")
@@ -95,20 +99,30 @@ def build_endpoints(pipe: AgeGenderPipeline):
     # The calls that Gradio writes upload the file that `url` names.
     describe_type(photo, example=make_file("photo.jpg") | {"url": "photo.jpg"})
     describe_type(address, example=EXAMPLE_ADDRESS)
+    describe_type(thresholds, TypeAdapter(list[int]).json_schema(), [18, 25])
     describe_type(paths, TypeAdapter(list[gr.FileData | str]).json_schema(), [EXAMPLE_ADDRESS])
     describe_type(faces, TypeAdapter(list[FaceAnswer]).json_schema())
     describe_type(answers, TypeAdapter(list[FileAnswer]).json_schema())
 
+    def check_thresholds(ages: object) -> list[int]:
+        try:
+            return check_age_thresholds(() if ages is None else ages, pipe.model.config.num_age_classes)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
     # The names of the functions and of their parameters are part of the API.
-    def predict_url(url):
-        return answer_photo(pipe, check("predict_url", url, isinstance(url, str) and is_address(url)))
+    def predict_url(url, age_thresholds=None):
+        address = check("predict_url", url, isinstance(url, str) and is_address(url))
+        return answer_photo(pipe, address, check_thresholds(age_thresholds))
 
-    def predict(image):
-        return answer_photo(pipe, check("predict", image, find_upload(image)))
+    def predict(image, age_thresholds=None):
+        upload = check("predict", image, find_upload(image))
+        return answer_photo(pipe, upload, check_thresholds(age_thresholds))
 
-    def predict_files(files):
+    def predict_files(files, age_thresholds=None):
         sources = find_sources(files)
-        return answer_files(pipe, check("predict_files", sources, sources and len(sources) == len(files)))
+        check("predict_files", sources, sources and len(sources) == len(files))
+        return answer_files(pipe, sources, check_thresholds(age_thresholds))
 
     of_upload, of_address = map(
         PHOTO_DESCRIPTION.format, ("an uploaded photo", "the photo at a public http or https address")
@@ -120,4 +134,5 @@ def build_endpoints(pipe: AgeGenderPipeline):
         (predict_files, paths, answers, FILES_DESCRIPTION, FILES_QUEUE),
     ):
         description = f"{HOW_TO_CALL[function.__name__]} {description}"
-        gr.on([], function, value, outputs, preprocess=False, api_description=description, concurrency_id=queue)
+        inputs = [value, thresholds]
+        gr.on([], function, inputs, outputs, preprocess=False, api_description=description, concurrency_id=queue)

@@ -25,7 +25,7 @@ def make_answer(picture: Image.Image, faces: list[dict]) -> dict:
 
     Args:
         picture: RGB picture.
-        faces: Dicts of the pipeline with `crop` and `age_distribution`, and with boxes in pixels of the file, of which
+        faces: Dicts of the pipeline with `crop`, `age_distribution` and the `age_at_least` of all ages, and with boxes in pixels of the file, of which
             `picture` may be a reduction.
 
     Returns:
@@ -42,6 +42,7 @@ def make_answer(picture: Image.Image, faces: list[dict]) -> dict:
         "height": drawn.height,
         "cards": [make_card(number, face, *size) for number, face in enumerate(faces, start=1)],
         "is_crowd": len(faces) > CROWD,
+        "last_age": max(faces[0]["age_at_least"]) if faces else None,
         "links": links if faces else "",
     }
 
@@ -58,6 +59,7 @@ def make_card(number: int, face: dict, width: int, height: int) -> dict:
         "age": round(face["age"]),
         "range": describe_interval(*face["age_interval"]),
         "gender": describe_gender(face),
+        "at_least": " ".join(f"{100 * probability:.0f}" for probability in face["age_at_least"].values()),
         "plot": draw_distribution(face["age_distribution"], *face["age_interval"]),
     }
 

@@ -42,6 +42,8 @@ class Page(gr.Blocks):
 
     async def preprocess_data(self, block_fn, inputs, state=None, *arguments):
         try:
+            # Calls by position may leave out options. Unnecessary once Gradio takes their defaults here, as it does by name.
+            inputs = [*inputs, *[None] * (len(block_fn.inputs) - len(inputs))]
             for file in find_dicts(inputs):
                 if find_address(file):
                     if block_fn.api_name != "predict_files":

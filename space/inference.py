@@ -61,12 +61,24 @@ def find_faces(pipe: AgeGenderPipeline, picture: Image.Image, **options) -> list
         return pipe([picture], batch_size=BATCH_SIZE, **options)[0]
 
 
-def answer_photo(pipe: AgeGenderPipeline, source: dict | str | None) -> tuple[Image.Image, list[dict]]:
+def answer_picture(pipe: AgeGenderPipeline, picture: Image.Image, age_thresholds: list[int] | None) -> list[dict]:
+    """Finds the faces of a picture as `find_faces`; the keys of `age_at_least` are text, as JSON has them."""
+    faces = find_faces(pipe, picture, age_thresholds=age_thresholds)
+    for face in faces:
+        if "age_at_least" in face:
+            face["age_at_least"] = {str(age): probability for age, probability in face["age_at_least"].items()}
+    return faces
+
+
+def answer_photo(
+    pipe: AgeGenderPipeline, source: dict | str | None, age_thresholds: list[int] | None = None
+) -> tuple[Image.Image, list[dict]]:
     """
     Finds the faces of a photo.
 
     Args:
         source: As for `read_source`.
+        age_thresholds: As for the pipeline.
 
     Returns:
         The photo with a box for each face, and the dicts of the pipeline.
@@ -75,7 +87,7 @@ def answer_photo(pipe: AgeGenderPipeline, source: dict | str | None) -> tuple[Im
         gr.Error: as `read_source`.
     """
     picture = read_source(source)
-    faces = find_faces(pipe, picture)
+    faces = answer_picture(pipe, picture, age_thresholds)
     return draw_faces(picture, faces), faces
 
 
@@ -91,13 +103,16 @@ def find_sources(files: object) -> list[Path | str]:
     return [source for file in files if (source := find_address(file) or find_upload(file))]
 
 
-def answer_files(pipe: AgeGenderPipeline, sources: Iterable[Path | str]) -> list[dict]:
+def answer_files(
+    pipe: AgeGenderPipeline, sources: Iterable[Path | str], age_thresholds: list[int] | None = None
+) -> list[dict]:
     """
     Finds the faces of several photos, within the limits of `read_pictures`.
 
     Args:
         sources: Photos or zip archives of photos: paths, or http(s) or data: addresses. Each address is read when its
             turn comes.
+        age_thresholds: As for the pipeline.
 
     Returns:
         For each photo a dict with `file` (its name) and either `faces`, the dicts of the pipeline, or `error`, a sentence.
@@ -108,5 +123,5 @@ def answer_files(pipe: AgeGenderPipeline, sources: Iterable[Path | str]) -> list
         if isinstance(picture, ValueError):
             answers.append({"file": name, "note" if isinstance(picture, Note) else "error": str(picture)})
         else:
-            answers.append({"file": name, "faces": find_faces(pipe, picture)})
+            answers.append({"file": name, "faces": answer_picture(pipe, picture, age_thresholds)})
     return answers

@@ -25,7 +25,7 @@ from photos.fetching import fetch, is_data
 from photos.reading import read_picture
 from pipeline_agegender import AgeGenderPipeline
 from space.api import FaceAnswer, FileAnswer
-from space.inference import answer_files, find_faces
+from space.inference import answer_files, answer_picture
 
 
 PATH = "/gradio_api/mcp"  # where clients look for it in a Gradio app
@@ -34,6 +34,10 @@ MAX_FETCHES = 4  # addresses whose photos are fetched, or wait in memory, at onc
 Photo = Annotated[str, Field(description="A public http(s) address, or the photo itself as a data: address.")]
 Address = Annotated[str, Field(description="A public http or https address of a photo.")]
 FILES_HELP = "Public http(s) addresses, or data: addresses, of photos or zip archives."
+AGES_HELP = (
+    "Ages in years, such as [18, 25], for each of which age_at_least tells the probability of being at least so old."
+)
+Ages = Annotated[list[int] | None, Field(description=AGES_HELP)]
 Files = Annotated[list[str], Field(description=FILES_HELP, max_length=MAX_FILES)]
 
 
@@ -49,10 +53,10 @@ class FileAnswers(TypedDict):
     files: list[FileAnswer]
 
 
-def answer_content(pipe: AgeGenderPipeline, content: bytes) -> CallToolResult:
+def answer_content(pipe: AgeGenderPipeline, content: bytes, age_thresholds: list[int] | None) -> CallToolResult:
     """Returns the photo with a box for each face, and the faces as JSON."""
     picture = read_picture(content)
-    faces = find_faces(pipe, picture)
+    faces = answer_picture(pipe, picture, age_thresholds)
     drawn = io.BytesIO()
     draw_faces(picture, faces).save(drawn, "JPEG")
     image = Image(data=drawn.getvalue(), format="jpeg").to_image_content()
@@ -69,23 +73,24 @@ def build_server(pipe: AgeGenderPipeline) -> FastMCP:
     photos, addresses, archives = (anyio.CapacityLimiter(count) for count in (1, MAX_FETCHES, 1))
 
     @server.tool()
-    async def predict(image: Photo) -> Annotated[CallToolResult, FaceAnswers]:
+    async def predict(image: Photo, age_thresholds: Ages = None) -> Annotated[CallToolResult, FaceAnswers]:
         """Estimates the apparent age and gender of each face of a photo, and returns the photo with boxes."""
         if not is_data(image):
-            return await predict_url(image)
-        return await anyio.to_thread.run_sync(answer_content, pipe, fetch(image), limiter=photos)
+            return await predict_url(image, age_thresholds)
+        return await anyio.to_thread.run_sync(answer_content, pipe, fetch(image), age_thresholds, limiter=photos)
 
     @server.tool()
-    async def predict_url(url: Address) -> Annotated[CallToolResult, FaceAnswers]:
+    async def predict_url(url: Address, age_thresholds: Ages = None) -> Annotated[CallToolResult, FaceAnswers]:
         """Estimates the apparent age and gender of each face of the photo at an address, and returns it with boxes."""
         async with addresses:
             content = await anyio.to_thread.run_sync(fetch, url)
-            return await anyio.to_thread.run_sync(answer_content, pipe, content, limiter=photos)
+            return await anyio.to_thread.run_sync(answer_content, pipe, content, age_thresholds, limiter=photos)
 
     @server.tool()
-    async def predict_files(files: Files) -> FileAnswers:
+    async def predict_files(files: Files, age_thresholds: Ages = None) -> FileAnswers:
         """Estimates the apparent age and gender of each face of several photos, or of those in zip archives."""
-        return {"files": await anyio.to_thread.run_sync(answer_files, pipe, files, limiter=archives)}
+        answers = await anyio.to_thread.run_sync(answer_files, pipe, files, age_thresholds, limiter=archives)
+        return {"files": answers}
 
     return server
 

@@ -38,7 +38,23 @@ SCROLL = """
   if (top < 0 || top > 0.4 * window.innerHeight) answer.scrollIntoView({behavior: "smooth"});
 """
 SCROLL_AT_START = f"(...values) => {{ if (values[0]) setTimeout(() => {{ {SCROLL} }}, 100); return values; }}"
+FIRST_THRESHOLD = 18  # years, where the slider stands at first
 LISTEN_TO_ANSWER = f"""
+let threshold = {FIRST_THRESHOLD};
+const showThreshold = () => {{
+  const slider = element.querySelector("input");
+  if (!slider) return;
+  slider.value = threshold; // at most the last age
+  element.querySelector("output").textContent = slider.value;
+  for (const it of element.querySelectorAll("[data-at-least]")) {{
+    it.textContent = `${{slider.value}} or older: ${{it.dataset.atLeast.split(" ")[slider.value]}} %`;
+  }}
+}};
+element.addEventListener("input", ({{target}}) => {{
+  threshold = Number(target.value);
+  showThreshold();
+}});
+watch("value", showThreshold);
 watch("value", () => {{ if (props.value) {{ {SCROLL} }} }});
 element.addEventListener("click", ({{target}}) => {{
   if (target.matches(".box")) element.querySelector(`:not(.box)[data-face="${{target.dataset.face}}"]`).focus();
@@ -70,6 +86,7 @@ def update_tab(
     try:
         picture = read_source(source)
         options = {"detect_faces": not takes_whole, "return_crops": True, "return_age_distribution": True}
+        options["age_thresholds"] = range(pipe.model.config.num_age_classes)  # for the slider
         faces = find_faces(pipe, picture, **options)
     except gr.Error as error:
         # Not raised: the answer to the previous photo would stay.

@@ -51,6 +51,24 @@ function softmax(scores) {
   return powers.map((power) => power / sum);
 }
 
+/** Returns for each age the probability of being at least so old, as `compute_age_at_least` does. */
+function computeAgeAtLeast(distribution) {
+  const {age_at_least_scale: scale, age_at_least_shift: shift} = model;
+  const sum = (values) => values.reduce((one, other) => one + other, 0);
+  return distribution.map((_, age) => {
+    const odds = sum(distribution.slice(age)) / sum(distribution.slice(0, age));
+    return 1 / (1 + Math.exp(-(scale * Math.log(odds) + shift)));
+  });
+}
+
+/** Throws an error if an age is no whole number or no age of the model. */
+function checkAgeThresholds(ages) {
+  const isAge = (age) => Number.isInteger(age) && age >= 0 && age < model.num_age_classes;
+  if (Array.isArray(ages) && ages.every(isAge)) return;
+  const last = model.num_age_classes - 1;
+  throw new Error(`age_thresholds must be a list of whole numbers from 0 to ${last}, got ${JSON.stringify(ages)}.`);
+}
+
 /** Estimates the age and gender of each face of a photo. */
 export class Estimator {
   constructor(yunet, network) {
@@ -62,11 +80,13 @@ export class Estimator {
   /**
    * @param {Photo} photo
    * @param size Width and height of the file, in whose pixels boxes are given.
-   * @param options Those of the pipeline, and `quick` for frames of a camera.
+   * @param options Those of the pipeline, `age_thresholds` among them, and `quick` for frames of a camera.
    * @returns The pipeline's list of dicts.
    */
   async estimate(photo, size, options = {}) {
     const {detect_faces = true, threshold, max_faces, return_crops, return_age_distribution, quick} = options, found = [];
+    const age_thresholds = options.age_thresholds ?? [];
+    checkAgeThresholds(age_thresholds);
     if (!detect_faces) {
       found.push({crop: photo, box: [0, 0, photo.width, photo.height], score: null});
     } else {
@@ -84,7 +104,12 @@ export class Estimator {
       const [xmin, ymin, xmax, ymax] = box.map((side, axis) => Math.round(side * scales[axis % 2]));
       const face = {...answer, box: {xmin, ymin, xmax, ymax}, detection_score: score};
       if (return_crops) face.crop = detect_faces ? crop : resize(crop, [CROP_SIDE, CROP_SIDE], processor.resample);
-      return return_age_distribution ? {...face, age_distribution} : face;
+      if (return_age_distribution) face.age_distribution = age_distribution;
+      if (age_thresholds.length) {
+        const atLeast = computeAgeAtLeast(age_distribution);
+        face.age_at_least = Object.fromEntries(age_thresholds.map((age) => [age, atLeast[age]]));
+      }
+      return face;
     });
   }
 

@@ -21,6 +21,7 @@ export async function makeAnswer(image, faces) {
     height: canvas.height,
     cards: await Promise.all(faces.map((face, index) => makeCard(index + 1, face, ...size))),
     is_crowd: faces.length > CROWD,
+    last_age: faces.length ? Object.keys(faces[0].age_at_least).length - 1 : null,
     links: faces.length ? links.join("") : "",
   };
 }
@@ -41,6 +42,7 @@ async function makeCard(number, face, width, height) {
     age: face.age.toFixed(0),
     range: describeInterval(face.age_interval),
     gender: describeGender(face),
+    at_least: Object.values(face.age_at_least).map((probability) => (100 * probability).toFixed(0)).join(" "),
     plot: drawDistribution(face.age_distribution, ...face.age_interval),
   };
 }

@@ -1,6 +1,6 @@
 // The tab for one photo, as space/photo_tab.py builds it.
 
-import {photo_tab} from "./settings.js";
+import {model, photo_tab} from "./settings.js";
 import * as cards from "./components/face_cards.js";
 import * as examples from "./components/examples.js";
 import {estimate} from "./client.js";
@@ -25,6 +25,7 @@ async function answer(faces, blob, takesWhole = false) {
   let sentence = "", value = null, canBeWhole = false;
   try {
     const options = {detect_faces: !takesWhole, return_crops: true, return_age_distribution: true};
+    options.age_thresholds = Array.from({length: model.num_age_classes}, (_, age) => age); // for the slider
     const found = await estimate(blob, options);
     await image.decode();
     value = await makeAnswer(image, found);

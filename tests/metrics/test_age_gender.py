@@ -106,6 +106,7 @@ PREDICTIONS = {
     "age_intervals": np.array([[0.0, 3.0], [20.0, 29.0], [26.0, 40.0], [60.0, 80.0], [30.0, 40.0]]),
     "gender_logits": np.array([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0], [0.0, 4.0], [4.0, 0.0]]),
     "gender_labels": np.array([0, 1, 1, NO_GENDER, 0]),
+    "age_at_least": np.full((5, 101), 0.9),
 }
 
 
@@ -126,6 +127,20 @@ def test_errors_by_age():
     # Of twenty images, fifteen of them right: the accuracy's standard error.
     assert errors["gender_calibration_standard_error"] == pytest.approx(math.sqrt(0.75 * 0.25 / 20), rel=0.25)
     assert rows["all"]["interval_standard_error"] == pytest.approx(math.sqrt(0.9 * 0.1 / 20))
+
+
+def test_probabilities_of_being_at_least_an_age_are_compared_with_the_labels():
+    """Three of the four known ages are at least 13 to 25 years."""
+    errors = describe_errors(PREDICTIONS)
+    ages = ["13", "16", "18", "21", "25"]
+    assert errors["age_at_least_calibration_errors"] == pytest.approx(dict.fromkeys(ages, 0.15))
+    assert "at least 13, 16, 18, 21, 25 years old are off by 15.00%, 15.00%," in format_errors(errors)
+    small = describe_errors(PREDICTIONS | {"age_at_least": np.full((5, 18), 0.9)})
+    assert list(small["age_at_least_calibration_errors"]) == ages[:2]
+    unknown = np.full(5, math.nan)
+    errors = describe_errors(PREDICTIONS | {"age_labels": unknown, "age_classes": unknown})
+    assert set(errors["age_at_least_calibration_errors"].values()) == {None}
+    assert "at least" not in format_errors(errors)
 
 
 def test_a_handful_of_images_tells_nothing_about_the_interval():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from image_processing_agegender import compute_age_at_least
 from metrics import calibration
 from metrics.age_gender import describe_errors
 from tests.support.models import make_config
@@ -32,6 +33,7 @@ def make_predictions(count: int, seed: int, blurred: float = 0.0) -> dict[str, n
         "gender_labels": (generator.random(count) < 1 / (1 + np.exp(-scores))).astype(int),
     }
     fields = dict(zip(calibration.INTERVAL_FIELDS, ([0], [0.9], [0], [1])))
+    fields |= {"age_at_least_scale": 1.0, "age_at_least_shift": 0.0}
     return calibration.apply_calibration(predictions | {"age_intervals": None}, fields)
 
 
@@ -61,6 +63,37 @@ def test_calibrated_intervals_and_probabilities_hold_on_other_images():
         error = np.sqrt(0.9 * 0.1 * (1 / 60 + 1 / row["num_images"]))
         assert row["interval_coverage"] == pytest.approx(0.9, abs=3 * error), row["ages"]
     assert after["by_age"][1]["interval_width"] < 10 < after["by_age"][-1]["interval_width"]
+
+
+def distort(predictions: dict, scale: float, shift: float) -> dict:
+    """Makes labels follow the probabilities of being at least an age once these get a scale and a shift."""
+    generator = np.random.default_rng(2)
+    at_least = compute_age_at_least(torch.from_numpy(predictions["age_logits"]), scale, shift).numpy()
+    ages = (at_least >= generator.random((len(at_least), 1))).sum(axis=1) - 1.0
+    return predictions | {"age_labels": ages, "age_classes": ages}
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(0.5, 0.4), (1.0, 0.0), (0.5, -0.4)])
+def test_age_thresholds_are_as_frequent_on_other_images_as_they_claim(scale, shift):
+    fitting, other = (distort(make_predictions(6000, seed), scale, shift) for seed in (0, 1))
+    fields, *_ = calibrate(fitting)
+    assert fields["age_at_least_scale"] == pytest.approx(scale, rel=0.15)
+    assert fields["age_at_least_shift"] == pytest.approx(shift, abs=0.2)
+    before, after = (
+        describe_errors(values)["age_at_least_calibration_errors"]
+        for values in (other, calibration.apply_calibration(other, fields))
+    )
+    assert list(after) == ["13", "16", "18", "21", "25"] and max(after.values()) < 0.012
+    assert scale == 1 or max(before.values()) > 0.015
+
+
+def test_thresholds_that_all_are_right_about_fit_nothing():
+    """Of faces of 50 to 90 years, every threshold is reached: the scale would rise without end."""
+    predictions = make_predictions(1000, 0)
+    old = calibration.take(predictions, predictions["age_labels"] >= 50)
+    fields, _, text = calibrate(old)
+    assert "age_at_least_scale" not in fields and "gender_temperature" in fields
+    assert "Not calibrated, for want of labels: the age thresholds." in text and "wrong side of one (here 0)" in text
 
 
 def test_intervals_hold_on_blurred_faces_and_are_no_wider_on_others():
@@ -143,7 +176,8 @@ def test_one_kind_of_label_may_be_missing(labels, unknown, missing):
     config, predictions = make_config(), make_predictions(300, 0)
     predictions[labels] = np.where(np.arange(300) < 60, predictions[labels], unknown)
     fields, held, _ = calibrate(predictions, config)
-    assert missing not in fields and len(fields) in (1, 4)
+    assert missing not in fields and len(fields) in (1, 6)
+    assert ("age_at_least_scale" in fields) == ("age_interval_levels" in fields)
     assert getattr(config, missing) == getattr(make_config(), missing)
     unchanged = "gender_logits" if missing == "gender_temperature" else "age_intervals"
     np.testing.assert_array_equal(held[unchanged], predictions[unchanged])
@@ -155,6 +189,8 @@ START = {
     "age_interval_entropies": [0],
     "age_interval_exponents": [1],
     "gender_temperature": 1.5,
+    "age_at_least_scale": 1.2,
+    "age_at_least_shift": 0.1,
 }
 
 
@@ -177,7 +213,9 @@ def test_too_few_labels_keep_the_calibration_of_the_start():
     predictions = make_predictions(99, 0)
     fields, held, text = calibrate(predictions, config)
     assert fields == {} and {name: getattr(config, name) for name in START} == START
-    assert text.startswith("Kept from the start, for want of labels: the interval levels and the gender temperature.")
+    assert text.startswith(
+        "Kept from the start, for want of labels: the interval levels, the gender temperature and the age thresholds."
+    )
     np.testing.assert_array_equal(held["gender_logits"], predictions["gender_logits"] / 1.5)
 
 

@@ -74,6 +74,8 @@ def test_kernels_are_3_by_default():
         ("age_interval_levels", []),
         ("age_interval_levels", [1.1]),
         ("gender_temperature", 0),
+        ("age_at_least_scale", 0.0),
+        ("age_at_least_shift", "0"),
         ("age_label_sigma", -1.0),
         ("age_expectation_loss_weight", -0.1),
         ("age_loss_weight", -1),

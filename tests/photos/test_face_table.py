@@ -30,6 +30,13 @@ def test_row_for_each_face():
     }
 
 
+def test_probabilities_of_being_at_least_an_age_have_columns():
+    (row,) = make_face_rows("a.jpg", [make_face(0, 1, 9, 10) | {"age_at_least": {18: 0.97111, 25: 0.6}}])
+    assert tuple(row) == (*COLUMNS, "age_at_least_18", "age_at_least_25")
+    assert row["age_at_least_18"] == 0.9711 and row["age_at_least_25"] == 0.6
+    assert "age_at_least_18" not in to_csv([row]) and ",0.9711" in to_csv([row], list(row))
+
+
 def test_face_that_was_not_detected_has_no_detection_score():
     assert make_face_rows("a.jpg", [make_face(0, 0, 9, 9) | {"detection_score": None}])[0]["detection_score"] is None
 

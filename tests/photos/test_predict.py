@@ -12,6 +12,7 @@ from PIL import Image
 import predict
 from data import sources as image_sources
 from photos.face_table import make_face_rows
+from photos.table_parts import FACE_COLUMNS
 from tests.support.picture_sources import make_table, write_folder, write_table, write_tar, write_zip
 from tests.support.predictions import BROKEN, assert_same_rows, list_unreadable
 
@@ -71,6 +72,23 @@ def test_pictures_that_are_faces(run_predict, folder, pictures, estimator, tmp_p
     assert rows[2]["age"] == pytest.approx(alone["age"], abs=0.11) and rows[2]["detection_score"] is None
     assert list(list_unreadable(tmp_path, "faces.csv")) == [BROKEN]
     assert f"{min(pictures)} is not cropped as UTKFace's faces are" in caplog.text
+
+
+@pytest.mark.parametrize("output", ["faces.parquet", "faces.csv"])
+def test_age_thresholds_are_columns(run_predict, tmp_path, pictures, estimator, output):
+    content = pictures["sub/1.jpg"]
+    folder = write_folder(tmp_path / "photos", {"1.jpg": content, "nobody.webp": pictures["nobody.webp"]})
+    (row,) = run_predict(folder, "--age_thresholds", "25", "18", "25", output=output)
+    assert list(row) == [*FACE_COLUMNS, "age_at_least_25", "age_at_least_18"]
+    (face,) = estimator(Image.open(io.BytesIO(content)), age_thresholds=[18, 25])
+    for age, probability in face["age_at_least"].items():
+        assert row[f"age_at_least_{age}"] == pytest.approx(probability, abs=1e-3)
+
+
+def test_age_threshold_that_is_no_age_of_the_model_is_refused_at_once(run_predict, folder, tmp_path):
+    with pytest.raises(ValueError, match=r"whole numbers from 0 to 100, got \[18, 101\]"):
+        run_predict(folder, "--age_thresholds", "18", "101")
+    assert not list(tmp_path.glob("faces*"))
 
 
 def test_only_few_pictures_are_in_memory(run_predict, tmp_path, monkeypatch):
@@ -146,6 +164,7 @@ def test_bad_input_gets_a_sentence(run_predict, folder, tmp_path, pictures, data
     [
         (("--output", "faces.xlsx"), "--output must end in .parquet or .csv, got faces.xlsx"),
         (("--data_dir", "a.jpg", "b.jpg"), "a pattern needs quotes"),
+        (("--age_thresholds", "18.5"), "--age_thresholds: invalid int value: '18.5'"),
         (("--pictures_per_part", "0"), "--pictures_per_part must be at least 1, got 0"),
     ],
 )

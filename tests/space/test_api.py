@@ -32,7 +32,8 @@ from tests.support.models import make_face
 FACE = (
     "dict(age: float (years), age_interval: tuple[float, float] (90 % range, years), gender: str, "
     "gender_score: float (probability of that gender), box: dict(xmin: int, ymin: int, xmax: int, ymax: int) (pixels of "
-    "the upright photo in its own size), detection_score: float | None)"
+    "the upright photo in its own size), detection_score: float | None, "
+    "age_at_least: dict(str, float) (probability of being at least that age))"
 )
 ORIENTATION = 0x0112
 ADDRESS = "https://a.example/b.jpg"
@@ -77,6 +78,27 @@ def test_photo_comes_back_with_the_dicts_of_the_pipeline(client, astronaut):
     assert set(face) == set(make_face(0, 0, 9, 9))
     assert 20 <= face["age"] <= 60 and face["gender"] == "female" and 0.5 <= face["gender_score"] <= 1
     assert_astronaut(face)
+
+
+@pytest.mark.parametrize("name", ["predict", "predict_url", "predict_files"])
+def test_age_thresholds_add_probabilities_and_may_be_left_out(client, url, serve_astronaut, name):
+    photo = {"predict": handle_file(ASTRONAUT), "predict_url": ADDRESS, "predict_files": [ADDRESS]}[name]
+
+    def find_face(answer) -> dict:
+        return (answer[0] if name == "predict_files" else {"faces": answer[1]})["faces"][0]
+
+    plain = find_face(client.predict(photo, api_name=f"/{name}"))
+    for ages in (None, []):
+        assert find_face(client.predict(photo, ages, api_name=f"/{name}")) == plain
+    asked = find_face(client.predict(photo, age_thresholds=[18, 60], api_name=f"/{name}"))
+    at_least = asked.pop("age_at_least")
+    assert asked == plain and list(at_least) == ["18", "60"] and 1 >= at_least["18"] > 0.5 > at_least["60"] >= 0
+    if name != "predict":  # a call by position that knows no options
+        answer = json.loads(call(url, name, [photo]).partition("data: ")[2])
+        assert find_face(answer[0] if name == "predict_files" else answer) == plain
+    for wrong in ([101], "18", [True]):
+        with pytest.raises(AppError, match="age_thresholds must be a list of whole numbers from 0 to 100, got "):
+            client.predict(photo, wrong, api_name=f"/{name}")
 
 
 def test_address_gets_the_same_answer(client, serve_astronaut):
@@ -261,7 +283,7 @@ def test_curl_examples_of_the_docs(url, serve_astronaut, tmp_path):
 
 
 def test_types_are_those_of_the_pipeline():
-    assert set(get_type_hints(FaceAnswer)) == set(make_face(0, 0, 9, 9))
+    assert set(get_type_hints(FaceAnswer)) == {*make_face(0, 0, 9, 9), "age_at_least"}
     face = TypeAdapter(FaceAnswer).validate_python(make_face(0, 0, 9, 9), strict=False)
     assert face["box"] == make_face(0, 0, 9, 9)["box"]
     TypeAdapter(FileAnswer).validate_python({"file": "notes.jpg", "error": "It is no picture."})
@@ -273,7 +295,7 @@ def test_endpoints_are_described(endpoints):
     types = {name: [output["python_type"]["type"] for output in about["returns"]] for name, about in endpoints.items()}
     assert types == {"/predict_url": ["filepath", faces], "/predict": ["filepath", faces], "/predict_files": [files]}
     parameters = [parameter["parameter_name"] for about in endpoints.values() for parameter in about["parameters"]]
-    assert parameters == ["url", "image", "files"]
+    assert parameters == ["url", "age_thresholds", "image", "age_thresholds", "files", "age_thresholds"]
     assert all("age_interval" in about["description"] for about in endpoints.values())
 
 

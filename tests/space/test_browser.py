@@ -89,6 +89,26 @@ def test_uploaded_photo_gets_a_card_and_downloads(page, tmp_path):
     assert Image.open(tmp_path / "boxes.jpg").size == Image.open(ASTRONAUT).size
 
 
+def test_slider_chooses_the_age_of_which_the_cards_tell_the_probability(page, tmp_path, monkeypatch):
+    upload(page, ASTRONAUT)
+    found = page.locator(".card [data-at-least]")
+    page.locator(".card").wait_for()
+    at_least = json.loads(save_link(page, "Save as JSON", tmp_path).read_text())[0]["age_at_least"]
+    assert list(map(int, at_least)) == list(range(101))
+    assert found.inner_text() == f"18 or older: {100 * at_least['18']:.0f} %"
+    monkeypatch.setattr("space.photo_tab.find_faces", lambda *_: pytest.fail("the network runs again"))
+    slider = page.get_by_label("Probability of being at least 18 years old")
+    for _ in range(7):
+        slider.press("ArrowRight")
+    assert found.inner_text() == f"25 or older: {100 * at_least['25']:.0f} %"
+    monkeypatch.undo()
+    # The next photo is read at the same age.
+    page.get_by_role("button", name="All four in one picture").click()
+    page.locator(".card").nth(3).wait_for()
+    assert [text.partition(":")[0] for text in found.all_inner_texts()] == ["25 or older"] * 4
+    assert page.get_by_label("Probability of being at least 25 years old").input_value() == "25"
+
+
 def test_example_starts_with_one_click(page):
     page.get_by_role("button", name="All four in one picture").click()
     page.locator(".card").nth(3).wait_for()

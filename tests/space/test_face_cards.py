@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from space.face_cards import CARD_CROP_SIDE, draw_distribution, make_answer
-from tests.support.models import make_face
+from tests.support.models import AT_LEAST, make_face
 
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -20,7 +20,7 @@ DISTRIBUTION = [0.0] * 30 + [0.5, 0.25, 0.25] + [0.0] * 68
 
 def make_shown_face(**changes) -> dict:
     face = make_face(0, 0, 9, 9) | {"crop": Image.new("RGB", (200, 200), "red"), "age_distribution": DISTRIBUTION}
-    return face | changes
+    return face | {"age_at_least": AT_LEAST} | changes
 
 
 def parse(html: str) -> ElementTree.Element:
@@ -31,6 +31,11 @@ def parse(html: str) -> ElementTree.Element:
 def test_card_says_age_interval_and_gender():
     [card] = make_answer(PICTURE, [make_shown_face()])["cards"]
     assert [card[key] for key in ("number", "age", "range", "gender")] == [1, 31, "24–43", "female, 98%"]
+
+
+def test_card_holds_the_probabilities_of_all_ages_for_the_slider():
+    answer = make_answer(PICTURE, [make_shown_face(age_at_least={0: 1.0, 1: 0.996, 2: 0.5, 3: 0.004})])
+    assert answer["last_age"] == 3 and answer["cards"][0]["at_least"] == "100 100 50 0"
 
 
 def test_card_is_unsure_near_one_half():

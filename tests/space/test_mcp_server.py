@@ -51,9 +51,10 @@ def test_tools_are_typed_and_described(ask):
     assert set(tools) == {"predict", "predict_url", "predict_files"}
     for name, key in (("predict", "image"), ("predict_url", "url"), ("predict_files", "files")):
         schema = tools[name].inputSchema
-        assert list(schema["properties"]) == schema["required"] == [key]
+        assert list(schema["properties"]) == [key, "age_thresholds"] and schema["required"] == [key]
         assert schema["properties"][key]["description"] and tools[name].description
-        assert "age_interval" in json.dumps(tools[name].outputSchema)
+        assert "at least so old" in schema["properties"]["age_thresholds"]["description"]
+        assert all(word in json.dumps(tools[name].outputSchema) for word in ("age_interval", "age_at_least"))
 
 
 def test_photo_comes_back_with_its_face(ask):
@@ -63,6 +64,16 @@ def test_photo_comes_back_with_its_face(ask):
     assert Image.open(io.BytesIO(base64.b64decode(picture.data))).size == Image.open(ASTRONAUT).size
     [face] = json.loads(text.text)["faces"]
     assert [face] == result.structuredContent["faces"] and 150 < face["box"]["xmin"] < 200
+
+
+def test_age_thresholds_add_probabilities(ask):
+    photo = as_address(ASTRONAUT.read_bytes())
+    [face] = ask("predict", image=photo, age_thresholds=[18, 60]).structuredContent["faces"]
+    assert list(face["age_at_least"]) == ["18", "60"] and face["age_at_least"]["18"] > 0.5 > face["age_at_least"]["60"]
+    [answer] = ask("predict_files", files=[photo], age_thresholds=[18, 60]).structuredContent["files"]
+    assert answer["faces"][0]["age_at_least"] == pytest.approx(face["age_at_least"])
+    result = ask("predict", image=photo, age_thresholds=[101])
+    assert result.isError and "whole numbers from 0 to 100, got [101]" in result.content[0].text
 
 
 def test_files_get_faces_or_a_sentence_each(ask):
@@ -87,7 +98,7 @@ def test_files_get_faces_or_a_sentence_each(ask):
 def test_photo_waits_for_no_address_or_many_photos_of_others(ask, hold_fetches, name, fetches):
     answer, fetched = hold_fetches("space.mcp_server", "photos.fetching")
     address = "https://slow.example/photo.jpg"
-    [key] = next(tool for tool in ask().tools if tool.name == name).inputSchema["properties"]
+    [key] = next(tool for tool in ask().tools if tool.name == name).inputSchema["required"]
     with ThreadPoolExecutor() as others:
         try:
             value = [address] if name == "predict_files" else address

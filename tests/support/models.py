@@ -1,5 +1,7 @@
 """Tiny models and faces for the tests."""
 
+from types import SimpleNamespace
+
 import torch
 from PIL import Image
 
@@ -7,7 +9,8 @@ from configuration_agegender import AgeGenderConfig
 from modeling_agegender import AgeGenderModel
 
 
-CROP = {"crop": Image.new("RGB", (200, 200)), "age_distribution": [0.01] * 100}
+AT_LEAST = {age: 1 - age / 101 for age in range(101)}
+CROP = {"crop": Image.new("RGB", (200, 200)), "age_distribution": [0.01] * 100, "age_at_least": AT_LEAST}
 SIDE = 32
 # The face of the photo in UTKFace's framing: left, upper, right, lower, as in golden/faceres_astronaut.json.
 FACE_BOX = (166, 68, 278, 180)
@@ -68,6 +71,7 @@ class FixedFaces:
 
     def __init__(self, *faces: dict):
         self.faces, self.options = [face | CROP for face in faces], None
+        self.model = SimpleNamespace(config=make_config())
 
     def __call__(self, pictures: list, **options) -> list[list[dict]]:
         self.options = options

@@ -23,6 +23,8 @@ CALIBRATION = {
     "age_interval_entropies": [0, 3],
     "age_interval_exponents": [1, 0.5],
     "gender_temperature": 1.5,
+    "age_at_least_scale": 1.2,
+    "age_at_least_shift": 0.1,
 }
 FROM_START = {"from_scratch": None, "config": None, "validation_share": 0.25}
 

@@ -85,6 +85,12 @@ def test_options_are_those_of_the_pipeline(ready_page, estimator, photo):
     (face,) = estimate(ready_page, content, detect_faces=False, return_age_distribution=True)
     assert face["detection_score"] is None and face["box"] == wanted["box"]
     np.testing.assert_allclose(face["age_distribution"], wanted["age_distribution"], atol=1e-3)
+    (wanted,) = estimator(content, detect_faces=False, age_thresholds=range(101))
+    (face,) = estimate(ready_page, content, detect_faces=False, age_thresholds=list(range(101)))
+    assert {int(age): share for age, share in face["age_at_least"].items()} == pytest.approx(
+        wanted["age_at_least"], abs=1e-3
+    )
+    assert list(face) == list(wanted) and "age_at_least" not in estimate(ready_page, content, age_thresholds=[])[0]
     wide = Image.new("RGB", (800, 512))
     wide.paste(photo.resize((256, 256)))
     wide.paste(photo, (288, 0))
@@ -94,6 +100,12 @@ def test_options_are_those_of_the_pipeline(ready_page, estimator, photo):
     crop = np.array(face["crop"]["data"], np.uint8).reshape(200, 200, 4)[:, :, :3]
     np.testing.assert_allclose(crop.astype(int), np.asarray(wanted["crop"]).astype(int), atol=2)
     assert estimate(ready_page, content, threshold=0.999) == []
+
+
+@pytest.mark.parametrize("value", [18, "18", [18.5], ["18"], [True], [-1], [101]])
+def test_other_age_thresholds_are_refused_with_the_sentence_of_the_pipeline(ready_page, photo, value):
+    with pytest.raises(Exception, match="age_thresholds must be a list of whole numbers from 0 to 100, got "):
+        estimate(ready_page, encode(photo), age_thresholds=value)
 
 
 @pytest.fixture(scope="module")

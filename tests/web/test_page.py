@@ -142,6 +142,10 @@ def test_photo_gets_a_card_and_downloads(page, tmp_path):
     faces = json.loads(save_link(page, "Save as JSON", tmp_path).read_text())
     assert f"{faces[0]['age']:.0f} years" in text and "90 % range" in text and faces[0]["gender"] in text
     assert len(faces[0]["age_distribution"]) == 101 and page.locator(".card svg rect").count() == 101
+    found = page.locator(".card [data-at-least]")
+    assert found.inner_text() == f"18 or older: {100 * faces[0]['age_at_least']['18']:.0f} %"
+    page.get_by_label("Probability of being at least 18 years old").press("ArrowRight")
+    assert found.inner_text() == f"19 or older: {100 * faces[0]['age_at_least']['19']:.0f} %"
     table = save_link(page, "Save as CSV", tmp_path).read_text()
     faces[0]["age_interval"] = [float(age) for age in faces[0]["age_interval"]]  # JSON has one kind of number
     assert table == to_csv(make_face_rows("photo", faces))
