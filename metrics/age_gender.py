@@ -4,8 +4,17 @@ import datasets
 import evaluate
 import numpy as np
 from scipy.special import softmax
+from scipy.stats import binomtest
 
-from metrics.results import ADULT_AGES, INTERVAL_COVERAGE, format_value, name_count, warn_of_few
+from metrics.results import (
+    ADULT_AGES,
+    CONFIDENCE,
+    INTERVAL_COVERAGE,
+    format_value,
+    make_estimate,
+    name_count,
+    warn_of_few,
+)
 
 
 CUMULATIVE_SCORE_YEARS = 5
@@ -72,16 +81,33 @@ def summarize(errors, ages, correct, genders, chosen) -> dict:
     }
 
 
-def compute_calibration_error(probabilities: np.ndarray, correct: np.ndarray) -> float:
+def estimate_share(values: np.ndarray) -> dict:
+    """Returns the `count` of the true values, `num_images`, and their share as an estimate with Wilson's interval."""
+    count, number = int(np.sum(values)), len(values)
+    if not number:
+        return {"count": 0, "num_images": 0} | make_estimate(np.nan)
+    interval = binomtest(count, number).proportion_ci(CONFIDENCE, method="wilson")
+    return {"count": count, "num_images": number} | make_estimate(count / number, *interval)
+
+
+def find_bins(probabilities: np.ndarray, num_bins: int) -> np.ndarray:
+    """Returns the number of the bin of each probability, among `num_bins` of equal width, shape `(num_images,)`."""
+    return np.minimum((probabilities * num_bins).astype(int), num_bins - 1)
+
+
+def compute_calibration_error(
+    probabilities: np.ndarray, correct: np.ndarray, num_bins: int = CALIBRATION_BINS
+) -> float:
     """
     Computes the expected calibration error (https://huggingface.co/papers/1706.04599).
 
     Args:
         probabilities: Probabilities of the predicted classes, 0 to 1, shape `(num_images,)`.
         correct: Whether the predicted classes are the labels, shape `(num_images,)`.
+        num_bins: Bins of equal width.
     """
-    bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    differences = np.bincount(bins, weights=probabilities - correct, minlength=CALIBRATION_BINS)
+    bins = find_bins(probabilities, num_bins)
+    differences = np.bincount(bins, weights=probabilities - correct, minlength=num_bins)
     return float(np.abs(differences).sum() / len(probabilities))
 
 

@@ -1,13 +1,14 @@
 """Words for faces and for counts of them, shared by picture, card, table and camera."""
 
+from metrics.results import SURE_GENDER
+
+
 RANGE = "90 % range"  # the name of `age_interval` on the page
-# Minimum probability at which the likelier gender is named; at least one half.
-SURE = 0.75
 
 
 def name_gender(face: dict) -> str:
-    """Returns the likelier gender, or `unsure` below `SURE`."""
-    return face["gender"] if face["gender_score"] >= SURE else "unsure"
+    """Returns the likelier gender, or `unsure` below `SURE_GENDER`."""
+    return face["gender"] if face["gender_score"] >= SURE_GENDER else "unsure"
 
 
 def describe_counts(pictures: int, faces: int, without_face: int, unreadable: int) -> str:
@@ -20,7 +21,7 @@ def describe_counts(pictures: int, faces: int, without_face: int, unreadable: in
 def describe_gender(face: dict) -> str:
     """Returns the likelier gender with its probability: `female, 98%` or `unsure (female, 55%)`."""
     gender = f"{face['gender']}, {face['gender_score']:.0%}"
-    return gender if face["gender_score"] >= SURE else f"unsure ({gender})"
+    return gender if face["gender_score"] >= SURE_GENDER else f"unsure ({gender})"
 
 
 def describe_interval(low: float, high: float) -> str:

@@ -2,13 +2,13 @@
 
 import {wording} from "./settings.js";
 
-const {SURE} = wording;
+const {SURE_GENDER} = wording;
 
 const percent = (share) => `${(100 * share).toFixed(0)}%`;
 const group = (count) => count.toLocaleString("en");
 const plural = (count, noun) => `${group(count)} ${noun}${count === 1 ? "" : "s"}`;
 
-export const nameGender = (face) => (face.gender_score >= SURE ? face.gender : "unsure");
+export const nameGender = (face) => (face.gender_score >= SURE_GENDER ? face.gender : "unsure");
 
 export function describeCounts(pictures, faces, withoutFace, unreadable) {
   const text = `${plural(pictures, "picture")}: ${plural(faces, "face")}`;
@@ -20,7 +20,7 @@ export const describeProgress = (done, total) => `${group(done)} of ${plural(tot
 
 export function describeGender(face) {
   const gender = `${face.gender}, ${percent(face.gender_score)}`;
-  return face.gender_score >= SURE ? gender : `unsure (${gender})`;
+  return face.gender_score >= SURE_GENDER ? gender : `unsure (${gender})`;
 }
 
 export const describeInterval = ([low, high]) => `${low.toFixed(0)}–${high.toFixed(0)}`;
