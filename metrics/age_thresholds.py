@@ -4,12 +4,11 @@ import numpy as np
 from scipy.special import softmax
 
 from metrics.age_gender import compute_calibration_error, estimate_share, find_bins
+from metrics.results import ADULT_AGE, LEAST_PROBABILITY
 
 
-ADULT_AGE = 18  # years
 LINES = (ADULT_AGE, 25)  # years; “Challenge 25” asks whoever looks younger than 25 for a proof of being 18
 RULES = ("answer", "interval", "probability")
-LEAST_PROBABILITY = 0.95  # of the rule “probability”
 MINORS = ((0, 17), (13, 17), (14, 17))  # years, the labels of whom no rule should let pass
 TEENAGERS = (13, 16)  # years
 THRESHOLDS = (13, 16, 18, 21, 25)  # years
