@@ -211,9 +211,8 @@ def describe_person(groups: dict, gender: str, ages: str) -> str:
 
 def format_markdown(table: Table) -> str:
     """Returns a table in Markdown, with its note."""
-    lines = [table.header, ["---"] * len(table.header), *table.rows]
-    text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    return text.replace("| --- ", "|---").replace("--- |\n", "---|\n", 1) + f"\n\n{table.note}" * bool(table.note)
+    header, *rows = ("| " + " | ".join(cells) + " |" for cells in (table.header, *table.rows))
+    return "\n".join([header, "|---" * len(table.header) + "|", *rows, *(["", table.note] if table.note else [])])
 
 
 def format_text(table: Table) -> str:

@@ -28,7 +28,14 @@ def make_group(number: int, **features: str) -> dict:
 def make_groups() -> dict:
     names = {"race": RACES, "gender": GENDERS, "ages": BANDS}
     rows = [make_group(500)]
-    for features in (("race",), ("gender",), ("ages",), ("gender", "ages"), ("race", "gender"), ("race", "gender", "ages")):
+    for features in (
+        ("race",),
+        ("gender",),
+        ("ages",),
+        ("gender", "ages"),
+        ("race", "gender"),
+        ("race", "gender", "ages"),
+    ):
         for number, values in enumerate(product(*(names[name] for name in features))):
             rows.append(make_group(number, **dict(zip(features, values))))
     lines = [(line, rule) for line in (18, 25) for rule in ("answer", "interval", "probability")]
@@ -54,7 +61,8 @@ def make_groups() -> dict:
                 "line": line,
                 "rule": rule,
                 "false_adults": {
-                    ages: make_share(30 - number * 4, size) for ages, size in (("0–17", 340), ("13–17", 70), ("14–17", 60))
+                    ages: make_share(30 - number * 4, size)
+                    for ages, size in (("0–17", 340), ("13–17", 70), ("14–17", 60))
                 },
                 "adults_refused": make_share(40 + 100 * number, 1500),
             }
@@ -67,7 +75,8 @@ def make_groups() -> dict:
                 "num_images": 1840,
                 "calibration_error": 0.011 + number / 1000,
                 "bins": [
-                    {"probability": 0.05 + part / 10, "share": make_share(10 * part + 4 + number, 104)} for part in range(10)
+                    {"probability": 0.05 + part / 10, "share": make_share(10 * part + 4 + number, 104)}
+                    for part in range(10)
                 ],
             }
             for number, threshold in enumerate((13, 16, 18, 21, 25))
