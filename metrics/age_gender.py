@@ -81,6 +81,13 @@ def summarize(errors, ages, correct, genders, chosen) -> dict:
     }
 
 
+def name_band(age: float | None) -> str | None:
+    """Returns the one of `AGE_BANDS` in which an age in years lies, such as `21–30`, None if it is unknown."""
+    if age is None or np.isnan(age):
+        return None
+    return next(f"{low}–{high}" for low, high in AGE_BANDS if age < high + 1)
+
+
 def estimate_share(values: np.ndarray) -> dict:
     """Returns the `count` of the true values, `num_images`, and their share as an estimate with Wilson's interval."""
     count, number = int(np.sum(values)), len(values)

@@ -7,7 +7,7 @@ import pandas as pd
 from fairlearn.metrics import MetricFrame
 from scipy.special import softmax
 
-from metrics.age_gender import AGE_BANDS, BOOTSTRAP_SAMPLES, LEAST_IMAGES, estimate_share
+from metrics.age_gender import AGE_BANDS, BOOTSTRAP_SAMPLES, LEAST_IMAGES, estimate_share, name_band
 from metrics.age_thresholds import describe_reliability, describe_rules, describe_teenagers
 from metrics.results import CONFIDENCE, FEW_IMAGES, GENDERS, SURE_GENDER, make_estimate
 
@@ -41,8 +41,7 @@ def make_image_values(predictions: dict[str, np.ndarray]) -> pd.DataFrame:
 
 def make_features(predictions: dict[str, np.ndarray], races: list[str | None]) -> pd.DataFrame:
     """Returns `race`, `gender` and `ages` (the band of the label) of each image, None where unknown."""
-    labels = np.floor(predictions["age_labels"])
-    bands = [next((f"{low}–{high}" for low, high in AGE_BANDS if low <= age <= high), None) for age in labels]
+    bands = [name_band(age) for age in predictions["age_labels"]]
     genders = [None if gender == -100 else GENDERS[gender] for gender in predictions["gender_labels"]]
     return pd.DataFrame({"race": list(races), "gender": genders, "ages": bands}, dtype=object)
 

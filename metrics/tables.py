@@ -179,6 +179,19 @@ def describe_teenagers(groups: dict) -> str:
     return f"The age lies within {found['ages']} years for {within} of those labelled so, and for {adults} of adults."
 
 
+def describe_false_adults(groups: dict) -> str:
+    """Describes how many minors the age passes for adults, "" if there are none."""
+    for row in groups["rules"]:
+        found = row["false_adults"]["13–17"]
+        if (row["line"], row["rule"]) == (ADULT_AGE, "answer") and found["num_images"]:
+            low, high = (f"{100 * found[end]:.0f}" for end in ("low", "high"))
+            return (
+                f"It reads {found['count']:,} of {found['num_images']:,} faces labelled 13–17 years as {ADULT_AGE} or older, "
+                f"{low} to {high} of 100 by the 95 % interval: it cannot tell minors from adults."
+            )
+    return ""
+
+
 def describe_person(groups: dict, gender: str, ages: str) -> str:
     """Describes in Markdown how well the model does for a group, to a person of it."""
     row = find_group(groups, gender=gender, ages=ages)
@@ -209,10 +222,15 @@ def describe_person(groups: dict, gender: str, ages: str) -> str:
     return "\n".join([intro, "", *(f"- {line}" for line in lines), "", BRACKETS])
 
 
+def format_rows(rows: list[list[str]]) -> str:
+    """Returns the rows of a Markdown table."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
 def format_markdown(table: Table) -> str:
     """Returns a table in Markdown, with its note."""
-    header, *rows = ("| " + " | ".join(cells) + " |" for cells in (table.header, *table.rows))
-    return "\n".join([header, "|---" * len(table.header) + "|", *rows, *(["", table.note] if table.note else [])])
+    lines = [format_rows([table.header]), "|---" * len(table.header) + "|", format_rows(table.rows)]
+    return "\n".join([*lines, *(["", table.note] if table.note else [])])
 
 
 def format_text(table: Table) -> str:
