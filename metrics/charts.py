@@ -50,7 +50,7 @@ def write_svg(figure: Figure, title: str) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = re.sub(r"(?s)^.*?(?=<svg)|<metadata>.*?</metadata>|<!--.*?-->", "", buffer.getvalue())
-    text = re.sub(r' id="[a-z]+[\w.]*_\d+"', "", text)  # these ids would be double on a page of several charts
+    text = re.sub(r' id="[A-Za-z]+[\w.]*_\d+"', "", text)  # these ids would be double on a page of several charts
     text = re.sub(r"(font: (?:\d+ )?[\d.]+px) [^;\"]*", r"\1 system-ui, sans-serif", text).replace(INK, "currentColor")
     text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
     style = f"display: block; width: 100%; max-width: {round(SIZE[0] * 96)}px; height: auto"

@@ -75,7 +75,7 @@ def test_charts_are_svg_in_the_colour_of_the_page():
         root = ElementTree.fromstring(chart.svg)
         assert root.tag.endswith("svg") and root.get("aria-label") and root.get("width") is None
         assert "currentColor" in chart.svg and "#010203" not in chart.svg and "<metadata" not in chart.svg
-        assert not re.search(r"\bid=\"[a-z]+_\d+\"", chart.svg)
+        assert not re.search(r"\bid=\"[A-Za-z]+_\d+\"", chart.svg)
     assert charts == make_age_charts(RESULTS["groups"], RESULTS["errors"]) + make_group_charts(RESULTS["groups"])
 
 
