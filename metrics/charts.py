@@ -81,7 +81,7 @@ def draw_estimates(title: str, unit: str, series: dict[str, dict[str, dict]], fa
             draw_points(axes, points, factor, name, number)
         if target is not None:
             axes.axhline(target, color=INK, alpha=0.6, linestyle="--", linewidth=1)
-        axes.set_xticks(range(len(labels)), labels, rotation=45 if max(map(len, labels), default=0) > 6 else 0)
+        axes.set_xticks(range(len(labels)), labels, rotation=45 if sum(map(len, labels)) > 40 else 0)
         axes.set_ylabel(unit)
         if len(series) > 1:
             figure.legend(loc="outside upper center", ncols=3)

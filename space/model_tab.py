@@ -4,7 +4,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from metrics.charts import Chart, make_age_charts, make_group_charts
+from metrics.charts import Chart, make_age_charts
 from metrics.results import GENDERS
 from metrics.tables import (
     describe_person,
@@ -122,11 +122,9 @@ def build_model_tab(model: str, revision: str | None = None):
     gr.Markdown(f"## How well it does\n\n{describe_metrics(metrics, age_statistic)}")
     gr.Markdown(f"## Limits\n\n{describe_limits(frame, is_utkface(model), groups)}")
     gr.Markdown("## Where it errs" + ("" if len(frame) else "\n\nThere are no errors by age beside these weights."))
-    charts = make_age_charts(groups, errors)
     if groups:
         gr.Markdown("The bars are 95 % intervals: how far a figure could be off by the choice of the photos.")
-        charts += make_group_charts(groups)[-1:]
-    if charts:
+    if charts := make_age_charts(groups, errors):
         build_charts(charts)
     if len(frame):
         with gr.Accordion("The same as a table", open=False):
