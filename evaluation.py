@@ -2,6 +2,7 @@
 Evaluates a model on one split of a face data set, or calibrates its age intervals and probabilities.
 
     python evaluation.py --model . --data_dir UTKFace.tar.gz --output results.json
+    python evaluation.py --model . --data_dir UTKFace.tar.gz --report report
     python evaluation.py --model . --data_dir UTKFace.tar.gz --calibrate
 """
 
@@ -18,6 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from configuration_agegender import AgeGenderConfig
 from data.augmentation import Degradation
+from data.labels import name_races
 from data.loaders import PROCESS_GROUP_TIMEOUT, make_evaluation_dataloader
 from data.splits import check_split, draw_calibration_half
 from data.utkface import load_utkface
@@ -27,8 +29,11 @@ from hub.loading import load_model
 from image_processing_agegender import compute_interpolated_median_age
 from metrics.age_gender import describe_errors, format_errors, format_metrics
 from metrics.calibration import LEAST_LABELS, calibrate
+from metrics.groups import describe_groups
 from metrics.prediction import compute_metrics, compute_predictions
+from metrics.report import write_report
 from metrics.results import compute_weights_sha256, describe_machine, name_count, name_data, write_json
+from metrics.tables import format_groups
 from modeling_agegender import AgeGenderModel
 
 
@@ -47,6 +52,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dataloader_num_workers", type=int, default=2, help="Decoding processes. Default: 2.")
     parser.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"], help="Default: no.")
     parser.add_output(help="JSON file for the results. Default: they are only printed.")
+    parser.add_output("--report", help="Folder for report.html, a page with tables and charts. Default: none.")
     parser.add_argument(
         "--calibrate",
         action="store_true",
@@ -56,6 +62,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.calibrate and arguments.split != "validation":
         parser.error("--calibrate takes validation images: leave out --split.")
+    if arguments.calibrate and arguments.report:
+        parser.error("--report is about a finished model: calibrate it first, then measure without --calibrate.")
     if arguments.calibrate and not (Path(arguments.model) / "config.json").is_file():
         parser.error(f"--calibrate writes into a model folder, but {arguments.model} is not one.")
     return arguments
@@ -82,6 +90,7 @@ def report_metrics(arguments: argparse.Namespace, model: AgeGenderModel, predict
         ),
         "metrics_of_interpolated_median": compute_metrics(model, predictions | {"ages": fractions}),
         "errors": describe_errors(predictions),
+        "groups": describe_groups(predictions, name_races(images)),
     }
     print(f"{arguments.model} on the {arguments.split} split\n{format_metrics(values['metrics'])}")
     print(format_errors(values["errors"]))
@@ -89,6 +98,7 @@ def report_metrics(arguments: argparse.Namespace, model: AgeGenderModel, predict
     print(format_metrics(values["metrics_where_duplicates_agree"]))
     print("With ages in fractions of years (interpolated median):")
     print(format_metrics(values["metrics_of_interpolated_median"]))
+    print(f"\n{format_groups(values['groups'])}\n")
     if arguments.split == "validation":
         print("If its training calibrated this model on these images, half of them were used for that.")
     return values
@@ -168,6 +178,8 @@ def main():
         if arguments.output:
             write_json(arguments.output, results)
             print(f"Wrote {arguments.output}")
+        if arguments.report:
+            print(f"Wrote {write_report(arguments.report, results)}")
     accelerator.end_training()
 
 

@@ -160,6 +160,11 @@ def check_labels(labels: dict) -> dict:
     }
 
 
+def name_races(images: datasets.Dataset) -> list[str | None]:
+    """Returns the race label of each image in words, None where it is unknown."""
+    return [None if race is None else images.features["race"].int2str(race) for race in images["race"]]
+
+
 def is_utkface(names: Iterable[str]) -> bool:
     """Returns whether any image has a name of UTKFace, whose test images are listed in `splits/`."""
     return any(UTKFACE_NAME.match(name) for name in names)

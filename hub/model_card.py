@@ -10,26 +10,26 @@ from metrics.results import (
     ADULT_AGES,
     WHOLE_YEARS,
     format_hardware,
-    format_value,
     is_measured,
     name_count,
     name_data,
     warn_of_few,
     write_json,
 )
+from metrics.tables import (
+    DEPLOYERS,
+    describe_teenagers,
+    describe_young_adults,
+    format_markdown,
+    make_error_table,
+    make_group_tables,
+    make_result_table,
+)
 
 
 HOME_PAGE = "https://susanqq.github.io/UTKFace"
 TEMPLATE = Path(__file__).with_name("model_card.md")
 METRIC_NAMES = {"age_mae": "Age MAE (years)", "age_cs5": "CS@5", "gender_accuracy": "Gender accuracy"}
-METRIC_STYLES = {"age_mae": ".2f", "age_cs5": ".1%", "gender_accuracy": ".1%"}
-ERROR_STYLES = {
-    "num_images": ",",
-    "age_mae": ".2f",
-    "age_bias": "+.2f",
-    "gender_accuracy": ".1%",
-    "interval_coverage": ".1%",
-}
 
 
 def write_results(folder: Path, results: dict):
@@ -82,23 +82,6 @@ def describe_start(model: str | None, config: Path | None = None) -> str:
     return f"`{name_data(model)}`. {description}".strip()
 
 
-def format_rows(rows: list[list[str]]) -> str:
-    """Returns the rows of a Markdown table."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def make_result_row(split: str, metrics: dict) -> list[str]:
-    """Returns a split's metrics as cells, for all ages and for adults."""
-    suffixes = ("", "_{}_{}".format(*ADULT_AGES))
-    keys = [(key + suffix, style) for suffix in suffixes for key, style in METRIC_STYLES.items()]
-    return [split, f"{metrics['num_images']:,}", *(format_value(metrics[key], style) for key, style in keys)]
-
-
-def make_error_row(row: dict) -> list[str]:
-    """Returns the errors of an age band as cells."""
-    return [row["ages"], *(format_value(row[key], style) for key, style in ERROR_STYLES.items())]
-
-
 def describe_data(results: dict) -> str:
     """Describes the training images and the teachers."""
     arguments = results["arguments"]
@@ -145,19 +128,24 @@ def make_card_data(name: str, results: dict) -> ModelCardData:
 
 def write_card(folder: Path, results: dict):
     """Writes the model card `README.md`."""
-    low, high = ADULT_AGES
     name = results["arguments"]["hub_model_id"] or folder.resolve().name
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    split = list(results["metrics"])[-1]  # the test images where there are any
+    groups = (results.get("groups") or {}).get(split)
     card = ModelCard.from_template(
         make_card_data(name, results),
         template_path=TEMPLATE,
         name=name,
         megabytes=round((folder / "model.safetensors").stat().st_size / 1e6, 1),
-        low=low,
-        high=high,
         unit=WHOLE_YEARS if config["age_statistic"] == "median" else "",
-        rows=format_rows([make_result_row(split, metrics) for split, metrics in results["metrics"].items()]),
-        error_rows=format_rows([make_error_row(row) for row in results["errors"]["validation"]["by_age"]]),
+        results=format_markdown(make_result_table(results["metrics"])),
+        errors=format_markdown(make_error_table(results["errors"]["validation"])),
+        split=split,
+        group_tables=[(table.title, format_markdown(table)) for table in make_group_tables(groups)] if groups else [],
+        sentences=" ".join(filter(None, (describe_young_adults(groups), describe_teenagers(groups))))
+        if groups
+        else "",
+        deployers=DEPLOYERS,
         warning=warn_of_few(results["metrics"]["validation"]["num_images"]),
         hardware=format_hardware(results["hardware"]),
         data=describe_data(results),

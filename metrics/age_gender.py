@@ -4,8 +4,18 @@ import datasets
 import evaluate
 import numpy as np
 from scipy.special import softmax
+from scipy.stats import binomtest
 
-from metrics.results import ADULT_AGES, AGE_THRESHOLDS, INTERVAL_COVERAGE, format_value, name_count, warn_of_few
+from metrics.results import (
+    ADULT_AGES,
+    AGE_THRESHOLDS,
+    CONFIDENCE,
+    INTERVAL_COVERAGE,
+    format_value,
+    make_estimate,
+    name_count,
+    warn_of_few,
+)
 
 
 CUMULATIVE_SCORE_YEARS = 5
@@ -73,6 +83,27 @@ def summarize(errors, ages, correct, genders, chosen) -> dict:
     }
 
 
+def name_band(age: float | None) -> str | None:
+    """Returns the one of `AGE_BANDS` in which an age in years lies, such as `21–30`, None if it is unknown."""
+    if age is None or np.isnan(age):
+        return None
+    return next(f"{low}–{high}" for low, high in AGE_BANDS if age < high + 1)
+
+
+def estimate_share(values: np.ndarray) -> dict:
+    """Returns the `count` of the true values, `num_images`, and their share as an estimate with Wilson's interval."""
+    count, number = int(np.sum(values)), len(values)
+    if not number:
+        return {"count": 0, "num_images": 0} | make_estimate(np.nan)
+    interval = binomtest(count, number).proportion_ci(CONFIDENCE, method="wilson")
+    return {"count": count, "num_images": number} | make_estimate(count / number, *interval)
+
+
+def find_bins(probabilities: np.ndarray, num_bins: int) -> np.ndarray:
+    """Returns the number of the bin of each probability, among `num_bins` of equal width, shape `(num_images,)`."""
+    return np.minimum((probabilities * num_bins).astype(int), num_bins - 1)
+
+
 def compute_calibration_error(
     probabilities: np.ndarray, correct: np.ndarray, num_bins: int = CALIBRATION_BINS
 ) -> float:
@@ -84,7 +115,7 @@ def compute_calibration_error(
         correct: Whether the predicted classes are the labels, shape `(num_images,)`.
         num_bins: Number of bins of equal width, between the probabilities 0 and 1.
     """
-    bins = np.minimum((probabilities * num_bins).astype(int), num_bins - 1)
+    bins = find_bins(probabilities, num_bins)
     differences = np.bincount(bins, weights=probabilities - correct, minlength=num_bins)
     return float(np.abs(differences).sum() / len(probabilities))
 

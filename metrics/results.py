@@ -12,9 +12,12 @@ from pathlib import Path
 
 GENDERS = ("male", "female")  # the labels 0 and 1
 ADULT_AGES = (21, 60)  # years, the range of the published protocol on UTKFace (CORAL, MWR, MiVOLO)
+CONFIDENCE = 0.95  # of the interval of an estimate
 INTERVAL_COVERAGE = 0.9  # the share of labels that an age interval is meant to contain
 AGE_THRESHOLDS = (13, 16, 18, 21, 25)  # years at which the probabilities of being at least so old are calibrated
 FEW_IMAGES = 200  # with fewer, errors by age and curves are rough
+ADULT_AGE = 18  # years, the age that a line is to tell
+LEAST_PROBABILITY = 0.95  # of being at least so old, for the rule of age thresholds that asks for it
 PATH_ARGUMENTS = {"model", "config", "data_dir", "output_dir", "extra_data", "teacher", "resume_from_checkpoint"}
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate", "kornia")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_bf16", "amx_int8", "sve")
@@ -106,6 +109,12 @@ def is_measured(value: float | None) -> bool:
 def format_value(value: float | None, style: str) -> str:
     """Returns a metric as a table cell, a dash if it has no value."""
     return format(value, style) if is_measured(value) else "–"
+
+
+def make_estimate(value: float, low: float = math.nan, high: float = math.nan) -> dict:
+    """Returns a figure with the ends of its interval, to four decimals; what is not known is None."""
+    figures = {"value": float(value), "low": float(low), "high": float(high)}
+    return {name: round(figure, 4) if math.isfinite(figure) else None for name, figure in figures.items()}
 
 
 def name_count(count: int, thing: str) -> str:

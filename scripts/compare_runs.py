@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from files.writing import OutputParser
 from hub.errors import run
-from hub.model_card import format_rows
 from metrics.results import ADULT_AGES, format_value, name_paths
+from metrics.tables import format_rows
 from training.arguments import parse_arguments
 
 

@@ -7,18 +7,24 @@ Publishes a face data set on the Hub with its labels, splits and groups of near-
 """
 
 import argparse
+from collections import Counter
+from pathlib import Path
 
 import datasets
-from huggingface_hub import DatasetCard, DatasetCardData, HfApi
+from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, HfApi
+from jinja2 import Template
 
-from data.labels import is_utkface
+from data.labels import GENDERS, RACES, is_utkface
 from data.utkface import load_utkface
 from hub.errors import plain_errors, run
 from hub.model_card import HOME_PAGE
 from hub.upload import create_repo
+from metrics.age_gender import AGE_BANDS, name_band
 from metrics.results import name_data
+from metrics.tables import format_rows
 
 
+DATASHEET = Path(__file__).with_name("datasheet.md")
 DATA_CARD = """---
 {card_data}
 ---
@@ -26,7 +32,8 @@ DATA_CARD = """---
 # {name}
 
 Faces with an age in years (`age`; of some only a band is known, from `age_low` to `age_high`), a gender and a race, if known, and
-`group`, a number that near-duplicates of one image share. No group lies in two splits.
+`group`, a number that near-duplicates of one image share. No group lies in two splits. [DATASHEET.md](DATASHEET.md) tells how they
+were collected, whom they show and what they are for.
 
 | split | images |
 |---|---|
@@ -67,9 +74,40 @@ def make_data_card(dataset: datasets.DatasetDict, repo_id: str, source: str) -> 
     )
 
 
+def make_count_rows(dataset: datasets.DatasetDict) -> list[list[str]]:
+    """Returns a row for each gender, race label and age band that there is: its name, and its images in each split."""
+    counts = {}
+    for split, images in dataset.items():
+        names = [("gender", GENDERS[value] if value is not None else None) for value in images["gender"]]
+        names += [("race label", RACES[value] if value is not None else None) for value in images["race"]]
+        names += [("age", name_band(value)) for value in images["age"]]
+        counts[split] = Counter(names)
+    bands = [f"{low}–{high}" for low, high in AGE_BANDS]
+    labels = [(kind, name) for kind, of in (("gender", GENDERS), ("race label", RACES), ("age", bands)) for name in of]
+    labels += [(kind, None) for kind in ("gender", "race label", "age")]
+    return [
+        [f"{kind}: {name or 'unknown'}", *(f"{count[kind, name]:,}" for count in counts.values())]
+        for kind, name in labels
+        if any(count[kind, name] for count in counts.values())
+    ]
+
+
+def make_datasheet(dataset: datasets.DatasetDict, repo_id: str, source: str) -> str:
+    """Makes the datasheet (Gebru et al., https://huggingface.co/papers/1803.09010) from its template."""
+    of_utkface = is_utkface(name for split in dataset.values() for name in split["file_name"])
+    return Template(DATASHEET.read_text(encoding="utf-8"), keep_trailing_newline=True).render(
+        name=repo_id,
+        source=source,
+        splits=list(dataset),
+        rows=format_rows(make_count_rows(dataset)),
+        is_utkface=of_utkface,
+        licence=UTKFACE_LICENCE if of_utkface else OTHER_LICENCE,
+    )
+
+
 def publish(dataset: datasets.DatasetDict, repo_id: str, source: str):
     """
-    Uploads the card of a data set, with its licence, and then the splits, into an existing data set repo.
+    Uploads card and datasheet of a data set, with its licence, and then the splits, into an existing data set repo.
 
     Training images are shuffled, since a stream mixes only images that are near each other.
 
@@ -78,10 +116,13 @@ def publish(dataset: datasets.DatasetDict, repo_id: str, source: str):
     """
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.items())
     with plain_errors(f"The upload to {repo_id} failed", "Nothing is lost: the same command tries again."):
-        HfApi().upload_file(
-            path_or_fileobj=str(make_data_card(dataset, repo_id, source)).encode(),
-            path_in_repo="README.md",
-            repo_id=repo_id,
+        texts = {
+            "README.md": str(make_data_card(dataset, repo_id, source)),
+            "DATASHEET.md": make_datasheet(dataset, repo_id, source),
+        }
+        HfApi().create_commit(
+            repo_id,
+            [CommitOperationAdd(name, text.encode()) for name, text in texts.items()],
             repo_type="dataset",
             commit_message="Name licence and splits",
         )

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from hub.model_card import HOME_PAGE
-from metrics.results import ADULT_AGES, FEW_IMAGES, GENDERS, WHOLE_YEARS, format_value, name_count, warn_of_few
+from metrics.results import ADULT_AGES, FEW_IMAGES, WHOLE_YEARS, format_value, name_count, warn_of_few
+from metrics.tables import describe_false_adults
 
 
 TRAINING_FILE = "train_results.json"
@@ -65,13 +66,6 @@ def make_error_frame(errors: dict) -> pd.DataFrame:
         values = pd.Series([row.get(key) for row in rows], dtype=float)
         frame[column] = (factor * values).round(decimals)
     return frame
-
-
-def make_confusion_frame(errors: dict) -> pd.DataFrame:
-    """Makes a frame of the `images` by gender `label` and `answer`, which is empty if they are unknown."""
-    counts = errors.get("gender_confusion") or []
-    cells = [(label, answer, count) for label, row in zip(GENDERS, counts) for answer, count in zip(GENDERS, row)]
-    return pd.DataFrame(cells, columns=["label", "answer", "images"])
 
 
 def make_curve_frame(history: list[dict], series: dict[str, str]) -> pd.DataFrame:
@@ -162,8 +156,8 @@ def make_table(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(object).where(frame.notna(), "–").rename(columns=headings)
 
 
-def describe_limits(frame: pd.DataFrame, is_utkface: bool) -> str:
-    """Describes the limits of the model as a Markdown list, from the error frame if it rests on enough images."""
+def describe_limits(frame: pd.DataFrame, is_utkface: bool, groups: dict | None = None) -> str:
+    """Describes the limits of the model as a Markdown list, from error frame and groups if they rest on enough images."""
     lines = [
         "It estimates how old a face *looks*; nobody's age can be read from a picture.",
         "Gender is one of the two labels of the data set, not a person's gender.",
@@ -191,6 +185,8 @@ def describe_limits(frame: pd.DataFrame, is_utkface: bool) -> str:
             f"Its 90 % ranges are wide: {widest['width']:.0f} years on average at {widest['ages']} years, where they are "
             f"widest, and {narrowest['width']:.0f} at {narrowest['ages']} years."
         )
+    if groups and (minors := describe_false_adults(groups)):
+        lines.append(minors)
     if is_utkface:
         lines.append("UTKFace was collected from the web; other cameras, lighting and people may fare worse.")
     lines.append("Do not use it for decisions about people.")

@@ -1,12 +1,19 @@
-"""The tab about the model: its training data, its metrics and its errors."""
+"""The tab about the model: what it gets right and wrong, its training data and its metrics."""
 
-import math
 from pathlib import Path
 
 import gradio as gr
-import pandas as pd
 
-from metrics.results import GENDERS, INTERVAL_COVERAGE
+from metrics.charts import Chart, make_age_charts
+from metrics.results import GENDERS
+from metrics.tables import (
+    describe_person,
+    find_groups,
+    format_markdown,
+    make_group_table,
+    make_rule_table,
+    make_sure_gender_table,
+)
 from space.model_facts import (
     TRAINING_FILE,
     describe_curves,
@@ -15,7 +22,6 @@ from space.model_facts import (
     describe_training_data,
     describe_use,
     is_utkface,
-    make_confusion_frame,
     make_curve_frame,
     make_error_frame,
     make_table,
@@ -23,13 +29,6 @@ from space.model_facts import (
 )
 
 
-# Charts by age: column, label and unit.
-BAR_PLOTS = (
-    ("error", "Mean error of the age", "years"),
-    ("bias", "Bias of the age: years too old (up) or too young (down)", "years"),
-    ("width", "Mean width of the 90 % range", "years"),
-    ("gender", "Gender as labelled", "% of images"),
-)
 # Charts of the training: label, unit and the key of each curve.
 CURVES = (
     ("Loss by epoch", "loss", {"training": "train_loss", "validation": "loss"}),
@@ -44,36 +43,35 @@ PICTURES = (
 MIN_WIDTH = 500  # pixels of a chart: two stand side by side, and one below the other on a phone
 
 
-def make_error_plots(errors: dict) -> list[tuple[type, dict]]:
-    """Makes the charts of the known errors; returns the Gradio component of each and its arguments."""
-    frame = make_error_frame(errors)
-    bands = frame[frame["ages"] != "all"]
-    options = {"x": "ages", "x_title": "labelled age", "sort": list(bands["ages"]), "x_label_angle": -45}
-    options["tooltip"] = ["images"]
-    plots = []
-    for column, label, unit in BAR_PLOTS:
-        known = bands.dropna(subset=column)[["ages", "images", column]]
-        if known.empty:
-            continue
-        # By default Gradio cuts off zero.
-        ends = [0, 100] if column == "gender" else [min(known[column].min(), 0), max(known[column].max(), 0)]
-        chart = {"value": known, "y": column, "y_title": unit, "label": label}
-        chart["y_lim"] = [math.floor(ends[0]), math.ceil(ends[1])]
-        plots.append((gr.BarPlot, options | chart))
-    known = bands.dropna(subset="interval")[["ages", "images", "interval"]]
-    meant = known.assign(interval=100 * INTERVAL_COVERAGE, share="meant")
-    chart = {"value": pd.concat([known.assign(share="measured"), meant]), "y": "interval", "y_title": "% of images"}
-    chart |= {"color": "share", "color_title": "", "label": "Ages inside their 90 % range"}
-    chart["y_lim"] = [min(70, math.floor(known["interval"].min())) if len(known) else 0, 100]
-    plots.insert(2, (gr.LinePlot, options | chart))
-    confusion = make_confusion_frame(errors)
-    chart = {"value": confusion, "x": "label", "y": "images", "color": "answer", "sort": list(GENDERS)}
-    plots.append((gr.BarPlot, chart | {"x_title": "labelled", "label": "Answers by gender label"}))
-    return [(component, arguments) for component, arguments in plots if len(arguments["value"])]
+def build_person(groups: dict):
+    """Places the choice of an age and a gender, and what the model does for such faces."""
+    bands = [row["ages"] for row in find_groups(groups, "ages")]
+    private = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+
+    def answer(ages: str, gender: str) -> str:
+        return describe_person(groups, gender, ages)
+
+    first = bands[len(bands) // 3]
+    gr.Markdown("## How well does it do for a face like yours?")
+    with gr.Row():
+        ages = gr.Dropdown(bands, value=first, label="Age, years", min_width=160)
+        gender = gr.Radio(list(GENDERS), value=GENDERS[-1], label="Gender label", min_width=160)
+    text = gr.Markdown(answer(first, GENDERS[-1]), elem_classes="announced")
+    for choice in (ages, gender):
+        choice.input(answer, [ages, gender], text, **private)
+
+
+def build_charts(charts: list[Chart]):
+    """Places charts side by side, as many as the page is wide for."""
+    figures = (
+        f"<figure><figcaption><strong>{chart.title}</strong><br>{chart.note}</figcaption>{chart.svg}</figure>"
+        for chart in charts
+    )
+    gr.HTML(f'<div class="charts">{"".join(figures)}</div>')
 
 
 def make_curve_plots(history: list[dict]) -> list[tuple[type, dict]]:
-    """Makes the curves of a training, in the form of `make_error_plots`."""
+    """Makes the curves of a training; returns the Gradio component of each and its arguments."""
     plots = []
     for label, unit, series in CURVES:
         frame = make_curve_frame(history, series)
@@ -115,17 +113,29 @@ def build_model_tab(model: str, revision: str | None = None):
     """
     folder = Path(model)
     training, age_statistic = read_json(folder / TRAINING_FILE), read_json(folder / "config.json").get("age_statistic")
-    metrics, errors = ((training.get(key) or {}).get("validation") or {} for key in ("metrics", "errors"))
+    metrics, errors, groups = (
+        (training.get(key) or {}).get("validation") or {} for key in ("metrics", "errors", "groups")
+    )
     frame, history = make_error_frame(errors), training.get("history") or []
-    gr.Markdown(f"## What it learnt from\n\n{describe_training_data(training)}")
+    if groups.get("by_group"):
+        build_person(groups)
     gr.Markdown(f"## How well it does\n\n{describe_metrics(metrics, age_statistic)}")
-    gr.Markdown(f"## Limits\n\n{describe_limits(frame, is_utkface(model))}")
-    gr.Markdown(f"## In your code\n\n{describe_use(model, revision)}")
+    gr.Markdown(f"## Limits\n\n{describe_limits(frame, is_utkface(model), groups)}")
     gr.Markdown("## Where it errs" + ("" if len(frame) else "\n\nThere are no errors by age beside these weights."))
-    build_plots(make_error_plots(errors))
+    if groups:
+        gr.Markdown("The bars are 95 % intervals: how far a figure could be off by the choice of the photos.")
+    if charts := make_age_charts(groups, errors):
+        build_charts(charts)
     if len(frame):
         with gr.Accordion("The same as a table", open=False):
             gr.Dataframe(make_table(frame), label="Errors by labelled age", interactive=False, max_height=500)
+    if groups:
+        for table in (make_rule_table(groups), make_sure_gender_table(groups), make_group_table(groups, "race")):
+            if table.rows:
+                with gr.Accordion(table.title, open=False):
+                    gr.Markdown(format_markdown(table))
+    gr.Markdown(f"## What it learnt from\n\n{describe_training_data(training)}")
+    gr.Markdown(f"## In your code\n\n{describe_use(model, revision)}")
     gr.Markdown(f"## How it was trained\n\n{describe_curves(training)}")
     build_plots(make_curve_plots(history))
     build_pictures(folder)

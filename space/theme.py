@@ -51,6 +51,8 @@ CSS = """
 #answer:has(.pending) .announced { opacity: 0.2 }
 #answer .html-container, #examples .html-container { padding: 0 }
 #photo img { max-height: 380px; object-fit: contain }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 1.5rem }
+.charts figure { margin: 0 }
 """
 
 

@@ -33,7 +33,7 @@ ALLOWED = {
     "hub": MODEL_FILES | {"metrics"},
     "photos": MODEL_FILES | {"files"},
     "data": MODEL_FILES | {"files", "hub"},
-    "space": MODEL_FILES | {"files", "metrics.results", "hub", "photos"},
+    "space": MODEL_FILES | {"files", "metrics.results", "metrics.tables", "metrics.charts", "hub", "photos"},
     "training": MODEL_FILES | {"files", "metrics", "hub", "data"},
 }
 ROOMS = {path.name for path in ROOT.iterdir() if path.is_dir() and (path / "__init__.py").exists()} - {"tests"}

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from data.augmentation import Degradation
-from data.labels import is_utkface
+from data.labels import is_utkface, name_races
 from data.loaders import make_evaluation_dataloader
 from data.splits import describe_split
 from data.training_set import TrainingData
@@ -22,6 +22,7 @@ from metrics.age_gender import (
     format_metrics,
 )
 from metrics.calibration import apply_calibration, calibrate, find_calibration
+from metrics.groups import describe_groups
 from metrics.prediction import compute_metrics, compute_predictions
 from metrics.results import compute_weights_sha256, describe_machine, name_count, name_paths
 from modeling_agegender import AgeGenderModel
@@ -93,6 +94,9 @@ def export(
     results = {
         "metrics": {split: compute_metrics(model, values) for split, values in predictions.items()},
         "errors": {split: describe_errors(values) for split, values in predictions.items()},
+        "groups": {
+            split: describe_groups(values, name_races(data.splits[split])) for split, values in predictions.items()
+        },
         "calibration": find_calibration(model.config),
         "comparison": comparison,
     }

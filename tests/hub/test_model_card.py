@@ -8,6 +8,8 @@ from huggingface_hub import ModelCard
 
 from hub.model_card import describe_start, write_card
 from hub.upload import describe_upload
+from metrics.tables import format_estimate, make_group_tables
+from tests.support.groups import make_groups
 from tests.support.models import make_model
 
 
@@ -64,6 +66,38 @@ def test_text(folder):
     assert "(UTKFace; the images belong" not in text
     write_card(folder, RESULTS | {"is_utkface": True})
     assert "(UTKFace; the images belong" in (folder / "README.md").read_text()
+
+
+def test_sections_of_the_card_hold_the_figures_of_the_json(folder):
+    groups = make_groups()
+    write_card(folder, RESULTS | {"groups": {"validation": groups}})
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    headings = ["Intended use", "Out-of-scope use", "For deployers", "Results", "Groups and thresholds"]
+    headings += ["Training data and licences", "Limits"]
+    places = [text.index(f"\n## {heading}\n") for heading in headings]
+    assert places == sorted(places)
+    assert "Art. 50(3)" in text and "ISO/IEC 27566-1" in text and "&" not in text
+    for table in make_group_tables(groups):
+        assert f"\n### {table.title}\n\n| {' | '.join(table.header)} |\n|---" in text
+        assert all(f"| {' | '.join(row)} |\n" in text for row in table.rows)
+    refused = groups["rules"][0]["adults_refused"]
+    assert f"| {format_estimate(refused, '.1%')} |" in text
+    assert "Measured on the validation images" in text and "At 18–30 years, the MAE is 2.75" in text
+
+
+def test_card_does_without_groups(folder):
+    write_card(folder, RESULTS)
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "## For deployers" in text and "Groups and thresholds" not in text and "###" not in text
+
+
+def test_groups_of_the_card_are_those_of_the_test_images_where_there_are_any(folder):
+    groups = {"validation": make_groups(), "test": make_groups() | {"young_adults": None}}
+    metrics = {"validation": RESULTS["metrics"]["validation"], "test": RESULTS["metrics"]["validation"]}
+    write_card(folder, RESULTS | {"groups": groups, "metrics": metrics})
+    card = ModelCard.load(folder / "README.md")
+    assert "Measured on the test images" in card.text and "At 18–30 years" not in card.text
+    assert {result.dataset_split for result in card.data.eval_results} == {"validation", "test"}
 
 
 def test_start(folder, tmp_path):

@@ -160,6 +160,8 @@ def test_data_and_model_of_the_hub_train_and_failed_uploads_lose_nothing(pushed,
     assert repo.history() == ["Faces of faces: 36 train, 4 validation, 3 test", "Name licence and splits"]
     card = hub.read_file("somebody/faces", "README.md", "datasets").decode()
     assert "license_name: non-commercial-research" in card and "split: validation" in card
+    datasheet = hub.read_file("somebody/faces", "DATASHEET.md", "datasets").decode()
+    assert "# Datasheet of somebody/faces" in datasheet and "| label | train | validation | test |" in datasheet
     expected, found = (
         json.loads(run_program(["-c", READ_SPLITS, ROOT, source], environment, cwd=tmp_path).stdout)
         for source in (pushed.faces, "somebody/faces")

@@ -126,6 +126,19 @@ def test_both_ranges_are_printed_and_written(run_evaluation, model_folder, capsy
     assert {"model", "data_dir", "seconds", "date", "hardware", "versions"} <= set(results)
 
 
+def test_groups_and_report_are_written(run_evaluation, tmp_path, capsys):
+    report = tmp_path / "report"
+    results = run_evaluation("--report", str(report), split="train")
+    assert f"Wrote {report / 'report.html'}" in capsys.readouterr().out
+    rows = results["groups"]["by_group"]
+    assert rows[0]["num_images"] == results["metrics"]["num_images"] == 27
+    assert rows[0]["age_mae"]["value"] == pytest.approx(results["metrics"]["age_mae"], abs=1e-4)
+    assert {row["race"] for row in rows if "race" in row} == {"White", "Black", "Asian", "Indian", "Others"}
+    page = (report / "report.html").read_text(encoding="utf-8")
+    assert results["weights_sha256"] in page and f"{results['metrics']['age_mae']:.2f}" in page
+    assert str(tmp_path) not in page
+
+
 def test_nothing_is_written_unasked(pictures, model_folder, monkeypatch, capsys):
     before = {file: file.read_bytes() for file in model_folder.iterdir()}
     monkeypatch.chdir(model_folder)
@@ -258,6 +271,7 @@ def test_an_absent_split_is_named(run_evaluation, tmp_path):
         (["--split", "holdout"], "invalid choice: 'holdout'"),
         (["--colour", "red"], "unrecognized arguments: --colour red"),
         (["--calibrate", "--split", "test"], "--calibrate takes validation images: leave out --split."),
+        (["--calibrate", "--report", "report"], "calibrate it first, then measure without --calibrate."),
         (["--calibrate", "--model", "user/name"], "--calibrate writes into a model folder, but user/name is not one."),
     ],
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from metrics.tables import find_group
 from space import model_tab
 from space.model_facts import (
     TRAINING_FILE,
@@ -19,11 +20,11 @@ from space.model_facts import (
     describe_links,
     describe_training_data,
     describe_use,
-    make_confusion_frame,
     make_curve_frame,
     make_error_frame,
     make_table,
 )
+from tests.support.groups import make_groups
 
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +100,12 @@ def texts(demo: gr.Blocks) -> str:
 
 
 def plots(demo: gr.Blocks) -> list:
-    return [block for block in demo.blocks.values() if isinstance(block, gr.BarPlot | gr.LinePlot)]
+    return [block for block in demo.blocks.values() if isinstance(block, gr.LinePlot)]
+
+
+def charts(demo: gr.Blocks) -> str:
+    """The HTML of the charts, "" if there are none."""
+    return "".join(block.value for block in demo.blocks.values() if isinstance(block, gr.HTML))
 
 
 def test_error_frame_equals_the_json_in_the_order_of_age():
@@ -111,15 +117,6 @@ def test_error_frame_equals_the_json_in_the_order_of_age():
     }  # fmt: skip
     assert frame["gender"].isna().tolist() == [False, False, True, False]
     assert make_table(frame).loc[2, "Gender as labelled, %"] == "–"
-
-
-def test_confusion_has_labels_as_rows_and_answers_as_columns():
-    frame = make_confusion_frame({"gender_confusion": [[90, 10], [20, 80]]})
-    counts = {(row.label, row.answer): row.images for row in frame.itertuples()}
-    assert counts == {
-        ("male", "male"): 90, ("male", "female"): 10, ("female", "male"): 20, ("female", "female"): 80,
-    }  # fmt: skip
-    assert make_confusion_frame({}).empty
 
 
 def test_curves_leave_out_what_was_not_measured():
@@ -157,13 +154,32 @@ def test_few_images_show_no_limits_and_no_wrong_answer_is_no_error():
     assert "faces labelled 0–3 years" in limits and "errs most on gender" not in limits
 
 
-def test_plots_keep_the_order_of_age_and_show_zero(folder):
-    charts = {plot.label: plot for plot in plots(build(folder))}
-    assert len(charts) == 8 and all(charts)
-    for label in ("Mean error of the age", "Ages inside their 90 % range", "Gender as labelled"):
-        assert charts[label].sort == ["0–3", "4–12", "76–120"]
-    assert charts["Mean error of the age"].y_lim == [0, 5] and charts["Gender as labelled"].y_lim == [0, 100]
-    assert charts["Bias of the age: years too old (up) or too young (down)"].y_lim == [-4, 2]
+def test_charts_keep_the_order_of_age(folder):
+    html = charts(build(folder))
+    assert html.count("<svg") == 4 and html.count("<figcaption>") == 4
+    places = [html.index(f">{ages}</text>") for ages in ("0–3", "4–12", "76–120")]
+    assert places == sorted(places)
+
+
+def test_a_visitor_reads_the_figures_of_the_chosen_group(folder):
+    groups = make_groups()
+    (folder / TRAINING_FILE).write_text(json.dumps(TRAINING | {"groups": {"validation": groups}}))
+    demo = build(folder)
+    ages, gender = (
+        next(block for block in demo.blocks.values() if isinstance(block, kind)) for kind in (gr.Dropdown, gr.Radio)
+    )
+    assert ages.choices[3] == ("21–30", "21–30") and gender.value == "female"
+    answers = [call for call in demo.fns.values() if call.inputs == [ages, gender]]
+    assert len(answers) == 2 and all(call.api_visibility == "private" for call in answers)
+    for band, label in (("31–40", "male"), ("76–120", "female")):
+        row = find_group(groups, gender=label, ages=band)
+        text = answers[0].fn(band, label)
+        assert f"off by {row['age_mae']['value']:.1f} years on average ({row['age_mae']['low']:.1f} to" in text
+        assert f"labelled one for {100 * row['gender_accuracy']['value']:.0f} of 100" in text
+    assert charts(demo).count("<svg") == 4
+    text = texts(demo)
+    assert "It reads 30 of 70 faces labelled 13–17 years as 18 or older" in text
+    assert "| 18 years | the age, if at least the line | 30 of 340: 8.8%" in text
 
 
 def test_null_everywhere_leaves_charts_out(folder):
@@ -175,7 +191,7 @@ def test_null_everywhere_leaves_charts_out(folder):
     training |= {"split_images": None, "start": None, "extra_images": None, "training_seconds": None}
     (folder / TRAINING_FILE).write_text(json.dumps(training))
     demo = build(folder)
-    assert [plot.label for plot in plots(demo)] == ["Answers by gender label"]
+    assert not plots(demo) and not charts(demo)
     assert "nan" not in texts(demo).lower() and "None" not in texts(demo)
 
 
@@ -185,7 +201,9 @@ def test_without_files_there_are_sentences(tmp_path, content):
         (tmp_path / TRAINING_FILE).write_text(content)
     demo = build(tmp_path)
     text = texts(demo)
-    assert not plots(demo) and not any(isinstance(block, gr.Image) for block in demo.blocks.values())
+    assert (
+        not plots(demo) and not charts(demo) and not any(isinstance(block, gr.Image) for block in demo.blocks.values())
+    )
     assert len(re.findall("beside these weights", text)) == 4
     assert "Do not use it for decisions about people." in text and "UTKFace was" not in text
 
@@ -194,7 +212,7 @@ def test_page_of_this_folder_has_all_its_parts():
     demo = build(ROOT)
     pictures = [block for block in demo.blocks.values() if isinstance(block, gr.Image)]
     assert len(pictures) == 3 and all(picture.alt_text and picture.label for picture in pictures)
-    assert len(plots(demo)) == 8 and all(plot.label for plot in plots(demo))
+    assert len(plots(demo)) == 2 and all(plot.label for plot in plots(demo)) and charts(demo).count("<svg") >= 4
     measured = json.loads((ROOT / TRAINING_FILE).read_text())["metrics"]["validation"]
     assert f"{measured['age_mae']:.2f}" in texts(demo) and "beside these weights" not in texts(demo)
 

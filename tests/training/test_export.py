@@ -51,7 +51,7 @@ def test_a_run_leaves_a_complete_model_folder(trained):
 def test_results_name_all_that_they_depend_on(trained, faces):
     results = read_results(trained)
     assert set(results) == {
-        "arguments", "start", "is_utkface", "split_images", "split", "extra_images", "errors", "metrics", "calibration", "comparison", "best_epoch", "history", "training_seconds", "num_processes",
+        "arguments", "start", "is_utkface", "split_images", "split", "extra_images", "errors", "groups", "metrics", "calibration", "comparison", "best_epoch", "history", "training_seconds", "num_processes",
         "weights_sha256", "date", "hardware", "versions",
     }  # fmt: skip
     assert results["weights_sha256"] == hashlib.sha256((trained / "model.safetensors").read_bytes()).hexdigest()

@@ -1,0 +1,57 @@
+"""A report on a model as one HTML page that loads nothing: to attach to a decision, to print or to archive."""
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+
+from metrics.charts import make_age_charts, make_group_charts
+from metrics.results import format_hardware, warn_of_few
+from metrics.tables import (
+    DEPLOYERS,
+    describe_teenagers,
+    describe_young_adults,
+    make_error_table,
+    make_group_table,
+    make_group_tables,
+    make_result_table,
+)
+
+
+FILE_NAME = "report.html"
+
+
+def write_report(folder: Path, results: dict) -> Path:
+    """
+    Writes `report.html` and returns its path.
+
+    Args:
+        folder: Created if it does not exist.
+        results: What evaluation.py writes as JSON, with `groups`.
+    """
+    groups = results["groups"]
+    facts = {
+        "Model": results["model"],
+        "SHA-256 of the weights": results["weights_sha256"] or "not known: the model is on the Hub",
+        "Images": f"{results['metrics']['num_images']:,} of the {results['split']} split of {results['data_dir']}",
+        "Date": results["date"],
+        "Hardware": format_hardware(results["hardware"]),
+        "Precision": {"no": "fp32"}.get(results["mixed_precision"], results["mixed_precision"]),
+        "Versions": ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
+        "Command": f"python evaluation.py --model {results['model']} --data_dir {results['data_dir']} --split {results['split']}",
+    }
+    tables = [make_result_table({results["split"]: results["metrics"]}), make_error_table(results["errors"])]
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    text = environment.get_template(FILE_NAME).render(
+        title=f"Age and gender estimation: {results['model']} on {results['split']} images",
+        facts=facts,
+        warning=warn_of_few(results["metrics"]["num_images"]),
+        deployers=DEPLOYERS,
+        charts=make_age_charts(groups, results["errors"]) + make_group_charts(groups),
+        sentences=[text for text in (describe_young_adults(groups), describe_teenagers(groups)) if text],
+        tables=tables + make_group_tables(groups),
+        details=make_group_table(groups, "race", "gender", "ages"),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / FILE_NAME
+    file.write_text(text, encoding="utf-8")
+    return file

@@ -1,0 +1,254 @@
+"""Tables and sentences of a results JSON, the one source of the figures on screen, in the report, the card and the page."""
+
+from typing import NamedTuple
+
+from metrics.results import (
+    ADULT_AGE,
+    ADULT_AGES,
+    INTERVAL_COVERAGE,
+    LEAST_PROBABILITY,
+    format_value,
+    is_measured,
+    name_count,
+)
+from pipeline_agegender import SURE_GENDER
+
+
+METRIC_STYLES = {"age_mae": ".2f", "age_cs5": ".1%", "gender_accuracy": ".1%"}
+ERROR_STYLES = {
+    "num_images": ",",
+    "age_mae": ".2f",
+    "age_bias": "+.2f",
+    "gender_accuracy": ".1%",
+    "interval_coverage": ".1%",
+}
+# Statistics of a group: format and heading.
+STATISTICS = {
+    "age_mae": (".2f", "MAE, years"),
+    "age_bias": ("+.2f", "bias, years"),
+    "gender_accuracy": (".1%", "gender as labelled"),
+    "interval_coverage": (".1%", f"age in {INTERVAL_COVERAGE:.0%} range"),
+}
+FEATURE_NAMES = {"race": "race label", "gender": "gender label", "ages": "age"}
+RULE_NAMES = {
+    "answer": "the age",
+    "interval": f"the lower end of the {INTERVAL_COVERAGE:.0%} range",
+    "probability": f"P(age ≥ line) ≥ {LEAST_PROBABILITY:.0%}",
+}
+BRACKETS = "In brackets: 95 % intervals."
+DEPLOYERS = (
+    "The model estimates apparent age: how old a face looks to others. It is no age-assurance system. ISO/IEC 27566-1 "
+    "describes such systems by their function, performance, privacy, security and acceptability; a model alone, with the "
+    "errors reported here, is at most a component of one.",
+    "Under the EU AI Act (Regulation 2024/1689), sorting people by age or gender from their faces can be biometric "
+    "categorisation: deployers must then tell the people whom the camera sees (Art. 50(3)).",
+    "Make no decisions about people with it: neither access nor refusal, neither price nor treatment.",
+)
+
+
+class Table(NamedTuple):
+    """A table of text, whose first columns name the row."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    note: str = ""
+
+
+def format_estimate(estimate: dict | None, style: str) -> str:
+    """Returns a figure with its interval, as in `2.98 (2.80 to 3.15)`, and the count of a share, as in `3 of 20: 15.0% (…)`."""
+    if not estimate or not is_measured(estimate["value"]):
+        return "–"
+    text = format(estimate["value"], style)
+    if is_measured(estimate["low"]):
+        text += f" ({format(estimate['low'], style)} to {format(estimate['high'], style)})"
+    return f"{estimate['count']:,} of {estimate['num_images']:,}: {text}" if "count" in estimate else text
+
+
+def find_groups(groups: dict, *features: str) -> list[dict]:
+    """Returns the groups that are made by exactly these features; without a feature, the one of all images."""
+    return [row for row in groups["by_group"] if FEATURE_NAMES.keys() & row.keys() == set(features)]
+
+
+def find_group(groups: dict, **features: str) -> dict | None:
+    """Returns the group with exactly these features, such as `gender="female", ages="21–30"`, None if it has no images."""
+    rows = find_groups(groups, *features)
+    return next((row for row in rows if all(row[name] == value for name, value in features.items())), None)
+
+
+def find_bands(groups: dict | None, errors: dict) -> list[dict]:
+    """Returns the groups by age; without groups those of `describe_errors`, whose estimates have no intervals."""
+    if groups:
+        return find_groups(groups, "ages")
+    return [
+        {"ages": row["ages"], "num_images": row["num_images"]}
+        | {name: {"value": row.get(name), "low": None, "high": None} for name in STATISTICS}
+        for row in errors.get("by_age") or []
+        if row["ages"] != "all"
+    ]
+
+
+def make_result_cells(metrics: dict) -> list[str]:
+    """Returns a split's number of images and its metrics, for all ages and for adults."""
+    suffixes = ("", "_{}_{}".format(*ADULT_AGES))
+    keys = [(key + suffix, style) for suffix in suffixes for key, style in METRIC_STYLES.items()]
+    return [f"{metrics['num_images']:,}", *(format_value(metrics[key], style) for key, style in keys)]
+
+
+def make_result_table(metrics: dict[str, dict]) -> Table:
+    """Makes the table of the metrics by split."""
+    adults = "at {}–{} years: ".format(*ADULT_AGES)
+    header = ["split", "images", "age MAE, years", "CS@5", "gender accuracy", f"{adults}MAE", "CS@5", "gender"]
+    rows = [[split, *make_result_cells(values)] for split, values in metrics.items()]
+    return Table("Accuracy", header, rows, "CS@5 is the share of ages with an error of at most five years.")
+
+
+def make_error_table(errors: dict) -> Table:
+    """Makes the table of the errors by labelled age."""
+    header = ["age", "images", "MAE", "bias", "gender", "in 90 % range"]
+    rows = [
+        [row["ages"], *(format_value(row[key], style) for key, style in ERROR_STYLES.items())]
+        for row in errors["by_age"]
+    ]
+    return Table("Errors by age", header, rows)
+
+
+def make_group_table(groups: dict, *features: str) -> Table:
+    """Makes the table of the groups by some features; it has no rows where their labels are absent."""
+    names = [FEATURE_NAMES[name] for name in features]
+    header = [*names, "images", *(heading for _, heading in STATISTICS.values())]
+    rows = [
+        [row[name] for name in features]
+        + [f"{row['num_images']:,}"]
+        + [format_estimate(row.get(key), style) for key, (style, _) in STATISTICS.items()]
+        for row in find_groups(groups, *features)
+    ]
+    return Table(f"By {' and '.join(names)}", header, rows, f"{BRACKETS} A dash: too few images to tell.")
+
+
+def make_rule_table(groups: dict) -> Table:
+    """Makes the table of the rules that draw a line at an age."""
+    minors = list(groups["rules"][0]["false_adults"]) if groups["rules"] else []
+    header = ["line", "who passes", *(f"passes at {ages}" for ages in minors), f"refused at {ADULT_AGE} and above"]
+    rows = [
+        [
+            f"{row['line']} years",
+            f"{RULE_NAMES[row['rule']]}" + ", if at least the line" * (row["rule"] != "probability"),
+        ]
+        + [format_estimate(row["false_adults"][ages], ".1%") for ages in minors]
+        + [format_estimate(row["adults_refused"], ".1%")]
+        for row in groups["rules"]
+    ]
+    note = f"The line at 25 years is that of Challenge 25, which still is to let pass from {ADULT_AGE} years on. {BRACKETS}"
+    return Table("Lines at an age", header, rows, note)
+
+
+def make_reliability_table(groups: dict) -> Table:
+    """Makes the table of the calibration error of P(age ≥ T)."""
+    rows = [
+        [f"{row['threshold']} years", f"{row['num_images']:,}", f"{row['calibration_error']:.1%}"]
+        for row in groups["reliability"]
+    ]
+    note = "ECE: how far P(age ≥ T) is from the share of faces that are so old, on average over ten bins."
+    return Table("Probability of an age", ["T", "images", "ECE of P(age ≥ T)"], rows, note)
+
+
+def make_sure_gender_table(groups: dict) -> Table:
+    """Makes the table of the genders that the page names, and of those that it calls unsure."""
+    names = {"sure": "sure", "right_where_sure": "as labelled where sure", "right_where_unsure": "where unsure"}
+    rows = [[row["ages"], *(format_estimate(row[name], ".1%") for name in names)] for row in groups["sure_genders"]]
+    note = f"Sure: a probability of at least {SURE_GENDER:.0%}. The page calls other genders unsure. {BRACKETS}"
+    return Table("Genders that are sure, by age", ["age", *names.values()], rows, note)
+
+
+def describe_young_adults(groups: dict) -> str:
+    """Describes the error of young adults, "" if there are too few."""
+    if not (found := groups["young_adults"]):
+        return ""
+    genders = ", ".join(f"{format_estimate(value, '.2f')} {gender}" for gender, value in found["age_mae"].items())
+    mean = format_estimate(found["age_mae_of_genders"], ".2f")
+    return f"At {found['ages']} years, the MAE is {mean} years as the mean of both genders ({genders})."
+
+
+def describe_teenagers(groups: dict) -> str:
+    """Describes how many teenagers, and how many adults, are answered as teenagers."""
+    found = groups["teenagers"]
+    if not found["within"]["num_images"]:
+        return ""
+    within, adults = (format_estimate(found[name], ".1%") for name in ("within", "adults_within"))
+    return f"The age lies within {found['ages']} years for {within} of those labelled so, and for {adults} of adults."
+
+
+def describe_false_adults(groups: dict) -> str:
+    """Describes how many minors the age passes for adults, "" if there are none."""
+    for row in groups["rules"]:
+        found = row["false_adults"]["13–17"]
+        if (row["line"], row["rule"]) == (ADULT_AGE, "answer") and found["num_images"]:
+            low, high = (f"{100 * found[end]:.0f}" for end in ("low", "high"))
+            return (
+                f"It reads {found['count']:,} of {found['num_images']:,} faces labelled 13–17 years as {ADULT_AGE} or older, "
+                f"{low} to {high} of 100 by the 95 % interval: it cannot tell minors from adults."
+            )
+    return ""
+
+
+def describe_person(groups: dict, gender: str, ages: str) -> str:
+    """Describes in Markdown how well the model does for a group, to a person of it."""
+    row = find_group(groups, gender=gender, ages=ages)
+    count = row["num_images"] if row else 0
+    if not row or "age_mae" not in row:
+        return f"Only {name_count(count, 'photo')} of such faces {'was' if count == 1 else 'were'} measured: too few to tell."
+
+    def tell(estimate: dict, factor: float, style: str) -> str:
+        low, high = estimate["low"], estimate["high"]
+        return f" ({factor * low:{style}} to {factor * high:{style}})" if is_measured(low) else ""
+
+    error, bias = row["age_mae"], row["age_bias"]
+    lines = [f"The **age** is off by {error['value']:.1f} years on average{tell(error, 1, '.1f')}."]
+    if is_measured(bias["low"]) and bias["low"] <= 0 <= bias["high"]:
+        lines.append(f"It is neither clearly too high nor too low: {bias['value']:+.1f} years{tell(bias, 1, '+.1f')}.")
+    else:
+        side = "high" if bias["value"] > 0 else "low"
+        lines.append(f"On average it is too {side}, by {bias['value']:+.1f} years{tell(bias, 1, '+.1f')}.")
+    for name, start in (
+        ("gender_accuracy", "The **gender** is the labelled one for"),
+        ("interval_coverage", f"The **{INTERVAL_COVERAGE:.0%} range** holds the labelled age for"),
+    ):
+        if is_measured(row[name]["value"]):
+            lines.append(f"{start} {100 * row[name]['value']:.0f} of 100 such faces{tell(row[name], 100, '.0f')}.")
+    intro = (
+        f"Measured on {name_count(count, 'photo')} of faces labelled {gender}, {ages} years, that no training used:"
+    )
+    return "\n".join([intro, "", *(f"- {line}" for line in lines), "", BRACKETS])
+
+
+def format_rows(rows: list[list[str]]) -> str:
+    """Returns the rows of a Markdown table."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def format_markdown(table: Table) -> str:
+    """Returns a table in Markdown, with its note."""
+    lines = [format_rows([table.header]), "|---" * len(table.header) + "|", format_rows(table.rows)]
+    return "\n".join([*lines, *(["", table.note] if table.note else [])])
+
+
+def format_text(table: Table) -> str:
+    """Returns a table for a terminal, in columns of equal width."""
+    widths = [max(map(len, column)) for column in zip(table.header, *table.rows)]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in (table.header, *table.rows)]
+    return "\n".join([f"{table.title}:", *lines, *([table.note] if table.note else [])])
+
+
+def make_group_tables(groups: dict) -> list[Table]:
+    """Makes the tables of all groups but those of three features, without the tables that have no rows."""
+    features = (("race",), ("gender",), ("ages",), ("gender", "ages"), ("race", "gender"))
+    tables = [make_group_table(groups, *names) for names in features]
+    tables += [make_rule_table(groups), make_reliability_table(groups), make_sure_gender_table(groups)]
+    return [table for table in tables if table.rows]
+
+
+def format_groups(groups: dict) -> str:
+    """Returns the tables and sentences about groups for a terminal."""
+    texts = [format_text(table) for table in make_group_tables(groups)]
+    return "\n\n".join(filter(None, [*texts, describe_young_adults(groups), describe_teenagers(groups)]))
