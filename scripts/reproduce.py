@@ -122,7 +122,8 @@ STEPS = (
 
 def read_results(output_dir: Path) -> dict[str, dict]:
     """Reads what each finished training gave, by the name of its folder."""
-    names = ("arguments", "metrics", "best_epoch", "history", "training_seconds", "weights_sha256", "hardware", "date")
+    names = ("arguments", "metrics", "best_epoch", "history", "extra_images", "training_seconds")
+    names += ("weights_sha256", "hardware", "date")
     results = {}
     for step in STEPS:
         file = output_dir / step.result

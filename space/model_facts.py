@@ -107,28 +107,37 @@ def describe_use(model: str, revision: str | None) -> str:
     return f"Beside the folder of the weights:\n{SNIPPET.format(Path(model).resolve().name, '')}"
 
 
+def find_trainings(training: dict) -> list[dict]:
+    """Returns the results of all trainings that led to the weights, the one that took longest first."""
+    trainings = list((training.get("steps") or {}).values()) or [training]
+    return sorted(trainings, key=lambda each: each.get("training_seconds") or 0, reverse=True)
+
+
 def describe_training_data(training: dict) -> str:
-    """Describes the training data and the duration of a training in Markdown."""
+    """Describes the training data and the duration of the trainings in Markdown."""
     if not training:
         return f"There is no `{TRAINING_FILE}` beside these weights, so their training data is unknown here."
     arguments, images = training.get("arguments") or {}, training.get("split_images") or {}
     data = "UTKFace" if training.get("is_utkface") else f"`{arguments.get('data_dir', 'faces')}`"
     text = f"It was trained on {format_value(images.get('train'), ',')} images of {data}"
-    if training.get("extra_images"):
-        names = ", ".join(f"`{name}`" for name in arguments.get("extra_data") or [])
-        text += f" and {name_count(training['extra_images'], 'further face')} with ages" + f" ({names})" * bool(names)
+    trainings = find_trainings(training)
+    extra = max(trainings, key=lambda each: each.get("extra_images") or 0)
+    if extra.get("extra_images"):
+        names = ", ".join(f"`{name}`" for name in (extra.get("arguments") or {}).get("extra_data") or [])
+        text += f" and {name_count(extra['extra_images'], 'further face')} with ages" + f" ({names})" * bool(names)
     if arguments.get("teacher"):
         text += f", and on the answers of {name_count(len(arguments['teacher']), 'earlier model')}"
     text += "."
     if images.get("validation"):
         text += f" Another {images['validation']:,} were kept back to measure it."
-    if training.get("training_seconds") and training.get("date"):
-        epochs = name_count((training.get("history") or [{"epoch": 0}])[-1]["epoch"], "epoch")
-        minutes = name_count(max(1, round(training["training_seconds"] / 60)), "minute")
+    seconds = sum(each.get("training_seconds") or 0 for each in trainings)
+    if seconds and training.get("date"):
+        epochs = name_count(sum((each.get("history") or [{"epoch": 0}])[-1]["epoch"] for each in trainings), "epoch")
+        minutes = name_count(max(1, round(seconds / 60)), "minute")
         text += f" That took {minutes} for {epochs} and ended on {training['date']}."
     if arguments.get("from_scratch"):
         text += " It began with random weights."
-    elif arguments.get("model"):
+    elif arguments.get("model") and not training.get("steps"):
         text += f" It began with weights that had been trained before (`{arguments['model']}`)."
     return text
 
@@ -195,7 +204,10 @@ def describe_limits(frame: pd.DataFrame, is_utkface: bool, groups: dict | None =
 
 def describe_curves(training: dict) -> str:
     """Describes the epochs that the curves cover."""
-    if not training.get("history"):
+    longest, *others = find_trainings(training)
+    if not longest.get("history"):
         return "There is no record of it beside these weights."
-    epochs = name_count(training["history"][-1]["epoch"], "epoch")
+    epochs = name_count(longest["history"][-1]["epoch"], "epoch")
+    if others:
+        return f"{len(others) + 1} trainings gave these weights. The curves cover the {epochs} of the one that took longest."
     return f"The curves cover only the last training, the {epochs} that gave these weights."

@@ -21,6 +21,7 @@ from space.model_facts import (
     describe_metrics,
     describe_training_data,
     describe_use,
+    find_trainings,
     is_utkface,
     make_curve_frame,
     make_error_frame,
@@ -116,7 +117,7 @@ def build_model_tab(model: str, revision: str | None = None):
     metrics, errors, groups = (
         (training.get(key) or {}).get("validation") or {} for key in ("metrics", "errors", "groups")
     )
-    frame, history = make_error_frame(errors), training.get("history") or []
+    frame, history = make_error_frame(errors), find_trainings(training)[0].get("history") or []
     if groups.get("by_group"):
         build_person(groups)
     gr.Markdown(f"## How well it does\n\n{describe_metrics(metrics, age_statistic)}")

@@ -226,6 +226,23 @@ def test_page_says_what_the_curves_cover_and_what_came_before():
     assert describe_training_data(training).endswith("weights that had been trained before (`first`).")
 
 
+def test_page_tells_of_all_trainings_that_gave_the_weights():
+    """The last of them calibrated; the one that took longest has the curves and the further faces."""
+    steps = {
+        "first": TRAINING | {"training_seconds": 600},
+        "second": {"training_seconds": 60, "history": [{"epoch": 3}]},
+    }
+    training = TRAINING | {"steps": steps, "extra_images": 0, "history": [{"epoch": 0}], "date": "2026-11-27"}
+    training["arguments"] = {"model": "averaged"}
+    number = TRAINING["history"][-1]["epoch"]
+    assert describe_curves(training) == (
+        f"2 trainings gave these weights. The curves cover the {number} epochs of the one that took longest."
+    )
+    text = describe_training_data(training)
+    assert "2,222 further faces with ages (`more.zip`)" in text
+    assert text.endswith(f"That took 11 minutes for {number + 3} epochs and ended on 2026-11-27.")
+
+
 @pytest.mark.parametrize(("teachers", "words"), [(["a"], "1 earlier model."), (["a", "b"], "2 earlier models.")])
 def test_earlier_models_are_counted_in_words(teachers, words):
     assert words in describe_training_data(TRAINING | {"arguments": {"teacher": teachers}})
