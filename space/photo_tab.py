@@ -45,7 +45,7 @@ const showThreshold = () => {{
   const slider = element.querySelector("input");
   if (!slider) return;
   slider.value = threshold; // at most the last age
-  element.querySelector("output").textContent = slider.value;
+  element.querySelector(".threshold span").textContent = slider.value;
   for (const it of element.querySelectorAll("[data-at-least]")) {{
     it.textContent = `${{slider.value}} or older: ${{it.dataset.atLeast.split(" ")[slider.value]}} %`;
   }}
