@@ -64,9 +64,12 @@ def test_readme_shows_the_measured_figures():
 
 def test_tables_of_turned_photos_show_the_measured_figures():
     measured = json.loads((ROOT / "benchmarks" / "turning.json").read_text(encoding="utf-8"))["by_angle"]
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    details = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    columns = []
+    text, details = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/results.md"))
+    total = sum(row["photos"] for row in measured)
+    assert (
+        total == sum(row["found"] for row in measured)
+        and f"in {total} turned photos of 30 faces, all were found" in text
+    )
     for first, last in ((0, 0), (15, 30), (45, 75), (90, 90), (105, 165), (180, 180)):
         rows = [row for row in measured if first <= min(row["angle"], 360 - row["angle"]) <= last]
         photos, found, other, sure, off = (
@@ -76,11 +79,8 @@ def test_tables_of_turned_photos_show_the_measured_figures():
         years = sum(row["age_difference"] * row["found"] for row in rows) / found
         seconds = sum(row["seconds"] * row["photos"] for row in rows) / photos
         angles = f"{first}°" if first == last else f"{first}–{last}°"
-        columns.append((angles, f"{found} of {photos}", str(other), f"{years:.1f}"))
         row = f"| {angles} | {photos} | {found} | {other} | {sure} | {years:.1f} years | {off} | {seconds:.2f} s |"
         assert row in details
-    for name, cells in zip(("turned by", "found", "other gender", "mean age difference, years"), zip(*columns)):
-        assert f"| {name} | {' | '.join(cells)} |" in text
 
 
 def test_speeds_are_the_measured_ones():
