@@ -92,7 +92,7 @@ def summarize_groups(values: pd.DataFrame, features: pd.DataFrame) -> list[dict]
         row = dict(zip(features, group)) | {"num_images": int(count)}
         if count >= LEAST_IMAGES:
             row |= read_estimates(frame, group if len(group) > 1 else group[0])
-            own = values[(features == group).all(axis=1)]
+            own = values[(features == pd.Series(dict(zip(features, group)))).all(axis=1)]
             for name in SHARES:  # no draw of a bootstrap differs where all images are alike
                 if row[name]["value"] in (0, 1):
                     row[name] = {key: estimate_share(own[name].dropna())[key] for key in row[name]}

@@ -97,16 +97,16 @@ def test_groups_equal_a_direct_computation():
 
 
 def test_intervals_are_drawn_by_bootstrap_and_repeat(monkeypatch):
-    monkeypatch.setattr(groups, "BOOTSTRAP_SAMPLES", 40)
+    monkeypatch.setattr(groups, "BOOTSTRAP_SAMPLES", 20)
     monkeypatch.setattr(groups, "FEATURES", (("gender",),))
-    predictions, races = make_many(200)
+    predictions, races = make_many(240)
     found = describe_groups(predictions, races)
     assert found == describe_groups(predictions, races)
     row = find_group(found, gender="female")
     errors = np.abs(predictions["ages"] - predictions["age_labels"])[predictions["gender_labels"] == 1]
     reach = 1.96 * np.nanstd(errors) / np.isfinite(errors).sum() ** 0.5
     assert row["age_mae"]["low"] < row["age_mae"]["value"] < row["age_mae"]["high"]
-    assert row["age_mae"]["high"] - row["age_mae"]["low"] == pytest.approx(2 * reach, rel=0.4)
+    assert row["age_mae"]["high"] - row["age_mae"]["low"] == pytest.approx(2 * reach, rel=0.5)
 
 
 def test_a_share_of_all_has_an_interval_too(monkeypatch):
