@@ -48,7 +48,7 @@ def make_features(predictions: dict[str, np.ndarray], races: list[str | None]) -
 
 def compute_mean(values: np.ndarray, positions: np.ndarray, _) -> float:
     """Returns the mean of the known values at some positions. It has the form of fairlearn's metrics, whose columns are slow."""
-    known = values[(features == list(group)).all(axis=1)]
+    known = values[positions][~np.isnan(values[positions])]
     return float(known.mean()) if len(known) else np.nan
 
 
