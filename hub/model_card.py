@@ -18,12 +18,11 @@ from metrics.results import (
 )
 from metrics.tables import (
     DEPLOYERS,
-    describe_teenagers,
-    describe_young_adults,
     format_markdown,
     make_error_table,
     make_group_tables,
     make_result_table,
+    make_sentences,
 )
 
 
@@ -142,9 +141,7 @@ def write_card(folder: Path, results: dict):
         errors=format_markdown(make_error_table(results["errors"]["validation"])),
         split=split,
         group_tables=[(table.title, format_markdown(table)) for table in make_group_tables(groups)] if groups else [],
-        sentences=" ".join(filter(None, (describe_young_adults(groups), describe_teenagers(groups))))
-        if groups
-        else "",
+        sentences=" ".join(make_sentences(groups)) if groups else "",
         deployers=DEPLOYERS,
         warning=warn_of_few(results["metrics"]["validation"]["num_images"]),
         hardware=format_hardware(results["hardware"]),

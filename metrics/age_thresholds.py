@@ -29,7 +29,7 @@ def apply_rule(rule: str, predictions: dict[str, np.ndarray], line: int) -> np.n
     return predictions["age_at_least"][:, line] >= LEAST_PROBABILITY
 
 
-def describe_rules(predictions: dict[str, np.ndarray]) -> list[dict]:
+def count_rule_errors(predictions: dict[str, np.ndarray]) -> list[dict]:
     """
     Counts the errors of each rule at each of `LINES`.
 
@@ -49,7 +49,7 @@ def describe_rules(predictions: dict[str, np.ndarray]) -> list[dict]:
     return rows
 
 
-def describe_teenagers(predictions: dict[str, np.ndarray]) -> dict:
+def count_teenagers(predictions: dict[str, np.ndarray]) -> dict:
     """Counts whose answer lies in the band `TEENAGERS`: of those labelled in it, and of adults."""
     low, high = TEENAGERS
     labels, inside = predictions["age_labels"], (low <= predictions["ages"]) & (predictions["ages"] < high + 1)
@@ -60,7 +60,7 @@ def describe_teenagers(predictions: dict[str, np.ndarray]) -> dict:
     }
 
 
-def describe_reliability(predictions: dict[str, np.ndarray]) -> list[dict]:
+def compute_reliability(predictions: dict[str, np.ndarray]) -> list[dict]:
     """
     Compares the probability of being at least so old with the share that is, for each of `AGE_THRESHOLDS`.
 

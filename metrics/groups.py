@@ -8,7 +8,7 @@ from fairlearn.metrics import MetricFrame
 from scipy.special import softmax
 
 from metrics.age_gender import AGE_BANDS, BOOTSTRAP_SAMPLES, LEAST_IMAGES, estimate_share, name_band
-from metrics.age_thresholds import describe_reliability, describe_rules, describe_teenagers
+from metrics.age_thresholds import compute_reliability, count_rule_errors, count_teenagers
 from metrics.results import CONFIDENCE, FEW_IMAGES, GENDERS, make_estimate
 from pipeline_agegender import SURE_GENDER
 
@@ -93,7 +93,7 @@ def summarize_groups(values: pd.DataFrame, features: pd.DataFrame) -> list[dict]
         row = dict(zip(features, group)) | {"num_images": int(count)}
         if count >= LEAST_IMAGES:
             row |= read_estimates(frame, group if len(group) > 1 else group[0])
-            own = values[(features == group).all(axis=1)]
+            own = values[(features == list(group)).all(axis=1)]
             for name in SHARES:  # no draw of a bootstrap differs where all images are alike
                 if row[name]["value"] in (0, 1):
                     row[name] = {key: estimate_share(own[name].dropna())[key] for key in row[name]}
@@ -106,7 +106,7 @@ def find_first_age(row: dict) -> int:
     return int(row.get("ages", "0–").partition("–")[0])
 
 
-def describe_young_adults(values: pd.DataFrame, features: pd.DataFrame, labels: np.ndarray) -> dict | None:
+def compute_young_adults(values: pd.DataFrame, features: pd.DataFrame, labels: np.ndarray) -> dict | None:
     """Computes the error at `YOUNG_ADULTS` of each gender, and their mean; None if there are too few images of either."""
     low, high = YOUNG_ADULTS
     chosen = (labels >= low) & (labels < high + 1) & features["gender"].notna()
@@ -125,7 +125,7 @@ def describe_young_adults(values: pd.DataFrame, features: pd.DataFrame, labels: 
     }
 
 
-def describe_sure_genders(predictions: dict[str, np.ndarray], features: pd.DataFrame) -> list[dict]:
+def count_sure_genders(predictions: dict[str, np.ndarray], features: pd.DataFrame) -> list[dict]:
     """Computes for each age band how often a gender is sure, and how often it is right where it is sure and where not."""
     scores = softmax(predictions["gender_logits"], axis=-1)
     sure = scores.max(axis=-1) >= SURE_GENDER
@@ -168,9 +168,9 @@ def describe_groups(predictions: dict[str, np.ndarray], races: list[str | None])
             rows += summarize_groups(values.loc[known.index], known)
     return {
         "by_group": rows,
-        "young_adults": describe_young_adults(values, features, predictions["age_labels"]),
-        "sure_genders": describe_sure_genders(predictions, features),
-        "rules": describe_rules(predictions),
-        "teenagers": describe_teenagers(predictions),
-        "reliability": describe_reliability(predictions),
+        "young_adults": compute_young_adults(values, features, predictions["age_labels"]),
+        "sure_genders": count_sure_genders(predictions, features),
+        "rules": count_rule_errors(predictions),
+        "teenagers": count_teenagers(predictions),
+        "reliability": compute_reliability(predictions),
     }

@@ -8,12 +8,11 @@ from metrics.charts import make_age_charts, make_group_charts
 from metrics.results import format_hardware, warn_of_few
 from metrics.tables import (
     DEPLOYERS,
-    describe_teenagers,
-    describe_young_adults,
     make_error_table,
     make_group_table,
     make_group_tables,
     make_result_table,
+    make_sentences,
 )
 
 
@@ -47,7 +46,7 @@ def write_report(folder: Path, results: dict) -> Path:
         warning=warn_of_few(results["metrics"]["num_images"]),
         deployers=DEPLOYERS,
         charts=make_age_charts(groups, results["errors"]) + make_group_charts(groups),
-        sentences=[text for text in (describe_young_adults(groups), describe_teenagers(groups)) if text],
+        sentences=make_sentences(groups),
         tables=tables + make_group_tables(groups),
         details=make_group_table(groups, "race", "gender", "ages"),
     )

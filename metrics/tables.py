@@ -186,7 +186,7 @@ def describe_false_adults(groups: dict) -> str:
         if (row["line"], row["rule"]) == (ADULT_AGE, "answer") and found["num_images"]:
             low, high = (f"{100 * found[end]:.0f}" for end in ("low", "high"))
             return (
-                f"It reads {found['count']:,} of {found['num_images']:,} faces labelled 13–17 years as {ADULT_AGE} or older, "
+                f"The model reads {found['count']:,} of {found['num_images']:,} faces labelled 13–17 years as {ADULT_AGE} or older, "
                 f"{low} to {high} of 100 by the 95 % interval: it cannot tell minors from adults."
             )
     return ""
@@ -222,6 +222,12 @@ def describe_person(groups: dict, gender: str, ages: str) -> str:
     return "\n".join([intro, "", *(f"- {line}" for line in lines), "", BRACKETS])
 
 
+def make_sentences(groups: dict) -> list[str]:
+    """Returns what is told about ages of interest, without sentences about labels that are absent."""
+    texts = (describe_young_adults(groups), describe_teenagers(groups), describe_false_adults(groups))
+    return [text for text in texts if text]
+
+
 def format_rows(rows: list[list[str]]) -> str:
     """Returns the rows of a Markdown table."""
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
@@ -251,4 +257,4 @@ def make_group_tables(groups: dict) -> list[Table]:
 def format_groups(groups: dict) -> str:
     """Returns the tables and sentences about groups for a terminal."""
     texts = [format_text(table) for table in make_group_tables(groups)]
-    return "\n\n".join(filter(None, [*texts, describe_young_adults(groups), describe_teenagers(groups)]))
+    return "\n\n".join([*texts, *make_sentences(groups)])

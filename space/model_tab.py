@@ -118,7 +118,7 @@ def build_model_tab(model: str, revision: str | None = None):
         (training.get(key) or {}).get("validation") or {} for key in ("metrics", "errors", "groups")
     )
     frame, history = make_error_frame(errors), find_trainings(training)[0].get("history") or []
-    if groups.get("by_group"):
+    if groups and find_groups(groups, "gender", "ages"):
         build_person(groups)
     gr.Markdown(f"## How well it does\n\n{describe_metrics(metrics, age_statistic)}")
     gr.Markdown(f"## Limits\n\n{describe_limits(frame, is_utkface(model), groups)}")

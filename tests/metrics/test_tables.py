@@ -49,8 +49,9 @@ def test_a_person_hears_that_a_group_is_too_small():
 
 
 def test_sentences_carry_the_counts():
-    assert "It reads 30 of 70 faces labelled 13–17 years as 18 or older, 42 to 44 of 100" in describe_false_adults(
-        GROUPS
+    assert (
+        "The model reads 30 of 70 faces labelled 13–17 years as 18 or older, 42 to 44 of 100"
+        in describe_false_adults(GROUPS)
     )
     assert "2.75 (2.45 to 3.05) years as the mean of both genders (3.00 (2.60 to 3.40) male" in describe_young_adults(
         GROUPS

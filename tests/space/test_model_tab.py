@@ -178,7 +178,7 @@ def test_a_visitor_reads_the_figures_of_the_chosen_group(folder):
         assert f"labelled one for {100 * row['gender_accuracy']['value']:.0f} of 100" in text
     assert charts(demo).count("<svg") == 4
     text = texts(demo)
-    assert "It reads 30 of 70 faces labelled 13–17 years as 18 or older" in text
+    assert "The model reads 30 of 70 faces labelled 13–17 years as 18 or older" in text
     assert "| 18 years | the age, if at least the line | 30 of 340: 8.8%" in text
 
 
