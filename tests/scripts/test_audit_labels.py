@@ -49,7 +49,7 @@ def test_images_with_one_gender_cannot_be_audited():
 
 def test_the_command_writes_a_table_and_a_sheet(tmp_path):
     faces = write_faces(tmp_path / "faces", 40)
-    model = save_member(tmp_path / "model", make_model(0))
+    model = save_member(tmp_path / "model", make_model(0), None)
     command = ["--data_dir", str(faces), "--model", model, "--output_dir", str(tmp_path / "audit")]
     run_here("scripts.audit_labels", command)
     rows = pd.read_csv(tmp_path / "audit" / "labels.csv")

@@ -84,7 +84,7 @@ def test_a_start_that_no_epoch_betters_is_exported(run_train, start, tmp_path, c
         "The start is a trained model, which sets the defaults",
         "teacher_weight 0.85, teacher the start itself.",
         "Before training: validation loss",
-        "Kept from the start, for want of labels: the interval levels and the gender temperature.",
+        "Kept from the start, for want of labels: the interval levels, the gender temperature and the age thresholds.",
         "Nothing was won: no epoch had a better loss than the start",
     ):
         assert sentence in printed
