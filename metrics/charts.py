@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from metrics.results import GENDERS, INTERVAL_COVERAGE, is_measured
-from metrics.tables import RULE_NAMES, STATISTICS, find_bands, find_group, find_groups
+from metrics.tables import RANGE, RULE_NAMES, find_bands, find_groups
 
 
 INK = "#010203"  # becomes the colour of the text around the chart
@@ -17,6 +17,14 @@ COLOURS = ("#3b82f6", "#d97706", "#059669", "#db2777", "#8b5cf6")
 MARKERS = "osD^v"
 SIZE = (5.2, 3.4)  # inches: on a phone, where the chart is narrowed, its text is still above nine pixels
 SPREAD = 0.3  # of the distance of two labels, over which the points of one label are spread
+TARGETS = {"age_bias": 0, "interval_coverage": 100 * INTERVAL_COVERAGE}
+# Title and note of the charts by age.
+AGE_CHARTS = {
+    "age_mae": ("How far off the age is", "Mean absolute error by labelled age."),
+    "age_bias": ("Too old or too young", "Above zero the age is too high on average, below too low."),
+    "gender_accuracy": ("Gender as labelled", "Share of genders that are the labelled one."),
+    "interval_coverage": (f"Age in its {RANGE}", "The dashed line is what is meant."),
+}
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "chart",
@@ -57,7 +65,9 @@ def write_svg(figure: Figure, title: str) -> str:
     return text.replace("<svg", f'<svg role="img" aria-label="{title}" style="{style}"', 1)
 
 
-def draw_estimates(title: str, unit: str, series: dict[str, dict[str, dict]], factor: float = 1, target=None) -> str:
+def draw_estimates(
+    title: str, unit: str, series: dict[str, dict[str, dict]], factor: float, target=None, bottom=None
+) -> str:
     """
     Draws estimates with their intervals.
 
@@ -67,6 +77,7 @@ def draw_estimates(title: str, unit: str, series: dict[str, dict[str, dict]], fa
         series: For each name in the legend the estimates by the label below them.
         factor: From the estimates to the unit.
         target: Where a dashed line is drawn, in the unit.
+        bottom: Where the vertical axis begins, in the unit. By default below the least estimate.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = make_figure()
@@ -79,6 +90,8 @@ def draw_estimates(title: str, unit: str, series: dict[str, dict[str, dict]], fa
                 if found["value"] is not None
             ]
             draw_points(axes, points, factor, name, number)
+        if bottom is not None:
+            axes.set_ylim(bottom=bottom)
         if target is not None:
             axes.axhline(target, color=INK, alpha=0.6, linestyle="--", linewidth=1)
         axes.set_xticks(range(len(labels)), labels, rotation=45 if sum(map(len, labels)) > 40 else 0)
@@ -112,6 +125,13 @@ def draw_reliability(title: str, reliability: list[dict]) -> str:
         return write_svg(figure, title)
 
 
+def draw_statistic(title: str, key: str, series: dict[str, dict[str, dict]]) -> str:
+    """Draws a statistic of groups in its unit; `series` as in `draw_estimates`."""
+    unit, factor = ("% of faces", 100) if key in ("gender_accuracy", "interval_coverage") else ("years", 1)
+    bottom = 0 if key == "age_mae" else None
+    return draw_estimates(title, unit, series, factor, TARGETS.get(key), bottom)
+
+
 def make_age_charts(groups: dict | None, errors: dict) -> list[Chart]:
     """
     Makes the charts by age, for each gender where there are groups.
@@ -121,57 +141,37 @@ def make_age_charts(groups: dict | None, errors: dict) -> list[Chart]:
         errors: From `describe_errors`.
     """
     charts = []
-    for key, title, unit, factor, note in (
-        ("age_mae", "How far off the age is", "years", 1, "Mean absolute error by labelled age."),
-        ("age_bias", "Too old or too young", "years", 1, "Above zero the age is too high on average, below too low."),
-        ("gender_accuracy", "Gender as labelled", "% of faces", 100, "Share of genders that are the labelled one."),
-        (
-            "interval_coverage",
-            f"Age in its {INTERVAL_COVERAGE:.0%} range",
-            "% of faces",
-            100,
-            "The dashed line is what is meant.",
-        ),
-    ):
-        series = {"all": {row["ages"]: row.get(key) for row in find_bands(groups, errors)}}
+    for key, (title, note) in AGE_CHARTS.items():
+        rows = {"all": find_bands(groups, errors)}
         if groups and key != "interval_coverage":
-            series = {
-                gender: {
-                    row["ages"]: row.get(key)
-                    for row in find_groups(groups, "gender", "ages")
-                    if row["gender"] == gender
-                }
-                for gender in GENDERS
-            }
-        series = {name: {ages: found for ages, found in row.items() if found} for name, row in series.items()}
-        if any(found["value"] is not None for row in series.values() for found in row.values()):
-            target = {"age_bias": 0, "interval_coverage": 100 * INTERVAL_COVERAGE}.get(key)
-            charts.append(Chart(title, note, draw_estimates(title, unit, series, factor, target)))
+            both = find_groups(groups, "gender", "ages")
+            rows = {gender: [row for row in both if row["gender"] == gender] for gender in GENDERS}
+        series = {name: {row["ages"]: row[key] for row in found if key in row} for name, found in rows.items()}
+        if any(is_measured(found["value"]) for estimates in series.values() for found in estimates.values()):
+            charts.append(Chart(title, note, draw_statistic(title, key, series)))
     return charts
 
 
 def make_group_charts(groups: dict) -> list[Chart]:
     """Makes the charts by race label and gender, of the rules and of the probabilities."""
-    charts = []
-    races = [row["race"] for row in find_groups(groups, "race")]
-    for key, title, unit, factor in (
-        ("age_mae", "How far off the age is, by race label", "years", 1),
-        ("gender_accuracy", "Gender as labelled, by race label", "% of faces", 100),
-    ):
-        rows = {gender: {race: find_group(groups, race=race, gender=gender) for race in races} for gender in GENDERS}
+    charts, both = [], find_groups(groups, "race", "gender")
+    for key in ("age_mae", "gender_accuracy"):
+        title, note = f"{AGE_CHARTS[key][0]}, by race label", "By the labels of the data set; no race is estimated."
         series = {
-            gender: {race: row[key] for race, row in found.items() if row and key in row}
-            for gender, found in rows.items()
+            gender: {row["race"]: row[key] for row in both if row["gender"] == gender and key in row}
+            for gender in GENDERS
         }
         if any(series.values()):
-            charts.append(Chart(title, STATISTICS[key][1], draw_estimates(title, unit, series, factor)))
+            charts.append(Chart(title, note, draw_statistic(title, key, series)))
+    note = "; ".join(f"{rule}: {name}" for rule, name in RULE_NAMES.items())
     for line in sorted({row["line"] for row in groups["rules"]}):
-        title = f"A line at {line} years"
-        rows = [row for row in groups["rules"] if row["line"] == line]
-        series = {f"passes at {ages}": {row["rule"]: row["false_adults"][ages] for row in rows} for ages in ("13–17",)}
-        series["adults refused"] = {row["rule"]: row["adults_refused"] for row in rows}
-        note = "; ".join(f"{rule}: {name}" for rule, name in RULE_NAMES.items())
-        charts.append(Chart(title, f"What passes a line. {note}.", draw_estimates(title, "% of faces", series, 100)))
+        title, rows = f"A line at {line} years", [row for row in groups["rules"] if row["line"] == line]
+        series = {
+            "passes at 13–17": {row["rule"]: row["false_adults"]["13–17"] for row in rows},
+            "adults refused": {row["rule"]: row["adults_refused"] for row in rows},
+        }
+        svg = draw_estimates(title, "% of faces", series, 100, bottom=0)
+        charts.append(Chart(title, f"What passes the line. {note}.", svg))
     if groups["reliability"]:
         title = "Probability of being at least so old"
         note = "On the dashed line, probabilities come true as often as they say."

@@ -7,7 +7,7 @@ import pandas as pd
 from fairlearn.metrics import MetricFrame
 from scipy.special import softmax
 
-from metrics.age_gender import AGE_BANDS, BOOTSTRAP_SAMPLES, LEAST_IMAGES, estimate_share, name_band
+from metrics.age_gender import AGE_BANDS, LEAST_IMAGES, estimate_share, name_band
 from metrics.age_thresholds import compute_reliability, count_rule_errors, count_teenagers
 from metrics.results import CONFIDENCE, FEW_IMAGES, GENDERS, make_estimate
 from pipeline_agegender import SURE_GENDER
@@ -21,6 +21,7 @@ FEATURES = (
     ("race", "gender"),
     ("race", "gender", "ages"),
 )
+NUM_DRAWS = 100  # of a bootstrap; fairlearn takes seconds for ten of them, since it handles each image by itself
 SHARES = ("gender_accuracy", "interval_coverage")  # the other statistics are in years
 YOUNG_ADULTS = (18, 30)  # years, the ages whose error NIST's evaluation of age estimation reports (NIST IR 8525)
 
@@ -61,7 +62,7 @@ def compute_mean_of_genders(genders: np.ndarray, errors: np.ndarray) -> float:
 def make_frame(features: pd.DataFrame, **arguments) -> MetricFrame:
     """Makes fairlearn's table of metrics by group, with bootstrap intervals from `FEW_IMAGES` images on."""
     outside = (1 - CONFIDENCE) / 2
-    bootstrap = {"n_boot": BOOTSTRAP_SAMPLES, "ci_quantiles": [outside, 1 - outside], "random_state": 0}
+    bootstrap = {"n_boot": NUM_DRAWS, "ci_quantiles": [outside, 1 - outside], "random_state": 0}
     options = bootstrap if len(features) >= FEW_IMAGES else {}
     return MetricFrame(sensitive_features=features, **arguments, **options)
 

@@ -41,7 +41,7 @@ def write_report(folder: Path, results: dict) -> Path:
     tables = [make_result_table({results["split"]: results["metrics"]}), make_error_table(results["errors"])]
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     text = environment.get_template(FILE_NAME).render(
-        title=f"Age and gender estimation: {results['model']} on {results['split']} images",
+        title="Apparent age and gender: what the model gets right and wrong",
         facts=facts,
         warning=warn_of_few(results["metrics"]["num_images"]),
         deployers=DEPLOYERS,

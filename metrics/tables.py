@@ -22,17 +22,18 @@ ERROR_STYLES = {
     "gender_accuracy": ".1%",
     "interval_coverage": ".1%",
 }
+RANGE = f"{100 * INTERVAL_COVERAGE:.0f} % range"
 # Statistics of a group: format and heading.
 STATISTICS = {
     "age_mae": (".2f", "MAE, years"),
     "age_bias": ("+.2f", "bias, years"),
     "gender_accuracy": (".1%", "gender as labelled"),
-    "interval_coverage": (".1%", f"age in {INTERVAL_COVERAGE:.0%} range"),
+    "interval_coverage": (".1%", f"age in {RANGE}"),
 }
 FEATURE_NAMES = {"race": "race label", "gender": "gender label", "ages": "age"}
 RULE_NAMES = {
     "answer": "the age",
-    "interval": f"the lower end of the {INTERVAL_COVERAGE:.0%} range",
+    "interval": f"the lower end of the {RANGE}",
     "probability": f"P(age ≥ line) ≥ {LEAST_PROBABILITY:.0%}",
 }
 BRACKETS = "In brackets: 95 % intervals."
@@ -105,7 +106,7 @@ def make_result_table(metrics: dict[str, dict]) -> Table:
 
 def make_error_table(errors: dict) -> Table:
     """Makes the table of the errors by labelled age."""
-    header = ["age", "images", "MAE", "bias", "gender", "in 90 % range"]
+    header = ["age", "images", "MAE", "bias", "gender", f"in {RANGE}"]
     rows = [
         [row["ages"], *(format_value(row[key], style) for key, style in ERROR_STYLES.items())]
         for row in errors["by_age"]
@@ -187,7 +188,7 @@ def describe_false_adults(groups: dict) -> str:
             low, high = (f"{100 * found[end]:.0f}" for end in ("low", "high"))
             return (
                 f"The model reads {found['count']:,} of {found['num_images']:,} faces labelled 13–17 years as {ADULT_AGE} or older, "
-                f"{low} to {high} of 100 by the 95 % interval: it cannot tell minors from adults."
+                f"{low} to {high} of 100 by the 95 % interval: it is no check of anyone's age."
             )
     return ""
 
@@ -200,19 +201,21 @@ def describe_person(groups: dict, gender: str, ages: str) -> str:
         return f"Only {name_count(count, 'photo')} of such faces {'was' if count == 1 else 'were'} measured: too few to tell."
 
     def tell(estimate: dict, factor: float, style: str) -> str:
-        low, high = estimate["low"], estimate["high"]
-        return f" ({factor * low:{style}} to {factor * high:{style}})" if is_measured(low) else ""
+        if not is_measured(estimate["low"]):
+            return ""
+        low, high = sorted(factor * estimate[end] for end in ("low", "high"))
+        return f" ({low:{style}} to {high:{style}})"
 
     error, bias = row["age_mae"], row["age_bias"]
     lines = [f"The **age** is off by {error['value']:.1f} years on average{tell(error, 1, '.1f')}."]
     if is_measured(bias["low"]) and bias["low"] <= 0 <= bias["high"]:
         lines.append(f"It is neither clearly too high nor too low: {bias['value']:+.1f} years{tell(bias, 1, '+.1f')}.")
     else:
-        side = "high" if bias["value"] > 0 else "low"
-        lines.append(f"On average it is too {side}, by {bias['value']:+.1f} years{tell(bias, 1, '+.1f')}.")
+        side, sign = ("high", 1) if bias["value"] > 0 else ("low", -1)
+        lines.append(f"On average it is too {side}, by {abs(bias['value']):.1f} years{tell(bias, sign, '.1f')}.")
     for name, start in (
         ("gender_accuracy", "The **gender** is the labelled one for"),
-        ("interval_coverage", f"The **{INTERVAL_COVERAGE:.0%} range** holds the labelled age for"),
+        ("interval_coverage", f"The **{RANGE}** holds the labelled age for"),
     ):
         if is_measured(row[name]["value"]):
             lines.append(f"{start} {100 * row[name]['value']:.0f} of 100 such faces{tell(row[name], 100, '.0f')}.")

@@ -111,7 +111,7 @@ def test_groups_equal_a_direct_computation():
 
 
 def test_intervals_are_drawn_by_bootstrap_and_repeat(monkeypatch):
-    monkeypatch.setattr(groups, "BOOTSTRAP_SAMPLES", 20)
+    monkeypatch.setattr(groups, "NUM_DRAWS", 20)
     predictions, races = make_many(240)
     features = make_features(predictions, races)[["gender"]].dropna()
     values = make_image_values(predictions).loc[features.index]
@@ -126,7 +126,7 @@ def test_intervals_are_drawn_by_bootstrap_and_repeat(monkeypatch):
 
 def test_a_share_of_all_has_an_interval_too(monkeypatch):
     """Each draw of a bootstrap has the same share, which would look certain."""
-    monkeypatch.setattr(groups, "BOOTSTRAP_SAMPLES", 5)
+    monkeypatch.setattr(groups, "NUM_DRAWS", 5)
     monkeypatch.setattr(groups, "FEATURES", ())
     predictions, races = make_many(200)
     predictions["age_intervals"] = np.array([[0.0, 100]] * 200)
