@@ -86,7 +86,7 @@ STEPS = (
     make_training(
         "resnet29",
         "{extra} --extra_share 0.2 --unchanged 0.3 --model {out}/start_dlib --config_overrides image_size=160 "
-        "--num_train_epochs 7 --age_balance 0.3",
+        "--num_train_epochs 8",
     ),
     # The other member: heads on the features of networks that have not seen the training images.
     Step(
