@@ -234,8 +234,10 @@ def test_everything_has_a_name_and_no_other_site_is_asked(page, url):
 def test_the_model_is_shown_in_charts_and_pictures(page):
     open_tab(page, "The model")
     charts = page.locator("[role=tabpanel]:visible .vega-embed svg.marks, [role=tabpanel]:visible .vega-embed canvas")
-    charts.nth(7).wait_for()
-    assert charts.count() == 8
+    charts.nth(1).wait_for()
+    assert charts.count() == 2  # the curves
+    errors = page.locator("[role=tabpanel]:visible .charts figure > svg")
+    assert errors.count() == 4 and all(error.is_visible() for error in errors.all())
     pictures = page.locator("[role=tabpanel]:visible img")
     assert pictures.count() == 3
     for picture in pictures.all():
