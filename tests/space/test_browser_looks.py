@@ -70,7 +70,7 @@ def test_charts_of_the_data_are_dark_in_the_dark(browser, url, theme, filters):
     page = open_page(browser, f"{url}?__theme={theme}")
     open_tab(page, "The model")
     pictures = page.locator("[role=tabpanel]:visible img")
-    pictures.nth(2).wait_for()
+    pictures.nth(2).wait_for(state="attached")  # loaded once it is in sight
     found = pictures.evaluate_all("pictures => pictures.map(picture => getComputedStyle(picture).filter)")
     assert [text.split()[0] for text in found] == filters
     page.close()
