@@ -15,7 +15,7 @@ INK = "#010203"  # becomes the colour of the text around the chart
 # At least 3:1 against white and against dark pages (WCAG 2.2, 1.4.11). The markers differ too.
 COLOURS = ("#3b82f6", "#d97706", "#059669", "#db2777", "#8b5cf6")
 MARKERS = "osD^v"
-SIZE = (5.2, 3.4)  # inches: on a phone, where the chart is narrowed, its text is still above nine pixels
+SIZE = (5.2, 3.4)  # inches: narrowed on a phone, its text is still above nine pixels
 SPREAD = 0.3  # of the distance of two labels, over which the points of one label are spread
 TARGETS = {"age_bias": 0, "interval_coverage": 100 * INTERVAL_COVERAGE}
 # Title and note of the charts by age.
@@ -61,7 +61,7 @@ def write_svg(figure: Figure, title: str) -> str:
     text = re.sub(r' id="[A-Za-z]+[\w.]*_\d+"', "", text)  # these ids would be double on a page of several charts
     text = re.sub(r"(font: (?:\d+ )?[\d.]+px) [^;\"]*", r"\1 system-ui, sans-serif", text).replace(INK, "currentColor")
     text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
-    style = f"display: block; width: 100%; max-width: {round(SIZE[0] * 96)}px; height: auto"
+    style = f"display: block; width: 100%; max-width: {round(SIZE[0] * 120)}px; height: auto"
     return text.replace("<svg", f'<svg role="img" aria-label="{title}" style="{style}"', 1)
 
 

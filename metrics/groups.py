@@ -1,5 +1,6 @@
 """Errors of groups of people: by race, gender and age, with intervals drawn by bootstrap."""
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -64,7 +65,9 @@ def make_frame(features: pd.DataFrame, **arguments) -> MetricFrame:
     outside = (1 - CONFIDENCE) / 2
     bootstrap = {"n_boot": NUM_DRAWS, "ci_quantiles": [outside, 1 - outside], "random_state": 0}
     options = bootstrap if len(features) >= FEW_IMAGES else {}
-    return MetricFrame(sensitive_features=features, **arguments, **options)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice encountered")  # groups that no image has
+        return MetricFrame(sensitive_features=features, **arguments, **options)
 
 
 def read_estimates(frame: MetricFrame, group=None) -> dict[str, dict]:

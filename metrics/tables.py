@@ -140,7 +140,7 @@ def make_rule_table(groups: dict) -> Table:
         + [format_estimate(row["adults_refused"], ".1%")]
         for row in groups["rules"]
     ]
-    note = f"The line at 25 years is that of Challenge 25, which still is to let pass from {ADULT_AGE} years on. {BRACKETS}"
+    note = f"Challenge 25 asks whoever is taken for younger than 25 for a proof of being {ADULT_AGE}. {BRACKETS}"
     return Table("Lines at an age", header, rows, note)
 
 
