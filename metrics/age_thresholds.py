@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from metrics.age_gender import THRESHOLD_BINS, compute_calibration_error, estimate_share, find_bins
-from metrics.results import ADULT_AGE, AGE_THRESHOLDS, LEAST_PROBABILITY
+from metrics.age_gender import THRESHOLD_BINS, compute_threshold_errors, estimate_share, find_bins
+from metrics.results import ADULT_AGE, LEAST_PROBABILITY
 
 
 LINES = (ADULT_AGE, 25)  # years; “Challenge 25” asks whoever looks younger than 25 for a proof of being 18
@@ -26,7 +26,8 @@ def apply_rule(rule: str, predictions: dict[str, np.ndarray], line: int) -> np.n
         return predictions["ages"] >= line
     if rule == "interval":
         return predictions["age_intervals"][:, 0] >= line
-    return predictions["age_at_least"][:, line] >= LEAST_PROBABILITY
+    at_least = predictions["age_at_least"][:, line:]  # no column where the model ends below the line
+    return (at_least[:, :1] >= LEAST_PROBABILITY).any(axis=1)
 
 
 def count_rule_errors(predictions: dict[str, np.ndarray]) -> list[dict]:
@@ -62,23 +63,23 @@ def count_teenagers(predictions: dict[str, np.ndarray]) -> dict:
 
 def compute_reliability(predictions: dict[str, np.ndarray]) -> list[dict]:
     """
-    Compares the probability of being at least so old with the share that is, for each of `AGE_THRESHOLDS`.
+    Compares the probability of being at least so old with the share that is, for each age of `compute_threshold_errors`.
 
     Returns:
         `threshold`, `num_images`, `calibration_error` (ECE over `THRESHOLD_BINS` bins) and `bins`, each with the mean `probability`
         of its images and the estimated `share` of those that are so old. Bins without images are left out.
     """
-    known, rows = np.isfinite(predictions["age_labels"]), []
-    for threshold in AGE_THRESHOLDS if known.any() else ():
+    known, rows = np.isfinite(predictions["age_classes"]), []
+    for name, error in compute_threshold_errors(predictions).items() if known.any() else ():
+        threshold = int(name)
         probabilities = predictions["age_at_least"][known, threshold]
-        older = predictions["age_labels"][known] >= threshold
+        older = predictions["age_classes"][known] >= threshold
         numbers = find_bins(probabilities, THRESHOLD_BINS)
         bins = [
             {"probability": round(float(probabilities[numbers == number].mean()), 4)}
             | {"share": estimate_share(older[numbers == number])}
             for number in np.unique(numbers)
         ]
-        error = compute_calibration_error(probabilities, older, THRESHOLD_BINS)
         rows.append({"threshold": threshold, "num_images": int(known.sum())})
         rows[-1] |= {"calibration_error": round(error, 4), "bins": bins}
     return rows

@@ -23,6 +23,7 @@ from metrics.groups import (
     summarize_groups,
 )
 from metrics.tables import find_group, find_groups
+from tests.support.groups import FEATURES
 
 
 def spread(*ages: int) -> np.ndarray:
@@ -74,14 +75,7 @@ def test_groups_equal_a_direct_computation():
     found = describe_groups(predictions, races)
     labels, genders = predictions["age_labels"], predictions["gender_labels"]
     for race, gender, low, high in (("A", "female", 21, 30), ("B", "male", 31, 40), ("A", "male", 41, 50)):
-        for names in (
-            ("race",),
-            ("gender",),
-            ("ages",),
-            ("gender", "ages"),
-            ("race", "gender"),
-            ("race", "gender", "ages"),
-        ):
+        for names in FEATURES:
             chosen, wanted = np.ones(150, dtype=bool), {"race": race, "gender": gender, "ages": f"{low}–{high}"}
             if "race" in names:
                 chosen &= np.array(races) == race
@@ -182,6 +176,14 @@ def test_reliability_of_an_age():
     assert row["calibration_error"] == pytest.approx((1 + 0.5 + 1) / 6, abs=1e-4)
     bins = [(part["probability"], part["share"]["count"], part["share"]["num_images"]) for part in row["bins"]]
     assert bins == [(0, 1, 3), (0.5, 0, 1), (1, 1, 2)]
+
+
+def test_a_model_that_ends_below_a_line_lets_nobody_pass_by_its_probability():
+    """Its classes end at 20 years."""
+    small = SIX | {"age_at_least": SIX["age_at_least"][:, :21]}
+    passed = {(row["line"], row["rule"]): row["adults_refused"]["count"] for row in count_rule_errors(small)}
+    assert passed[25, "probability"] == 2 and passed[18, "probability"] == 1
+    assert [row["threshold"] for row in compute_reliability(small)] == [13, 16, 18]
 
 
 def test_sure_genders_by_age():

@@ -4,6 +4,14 @@ from itertools import product
 
 
 RACES, GENDERS = ("Asian", "Black", "White"), ("female", "male")
+FEATURES = (  # that make groups
+    ("race",),
+    ("gender",),
+    ("ages",),
+    ("gender", "ages"),
+    ("race", "gender"),
+    ("race", "gender", "ages"),
+)
 BANDS = ("0–3", "4–12", "13–20", "21–30", "31–40", "41–50", "51–60", "61–75", "76–120")
 
 
@@ -28,14 +36,7 @@ def make_group(number: int, **features: str) -> dict:
 def make_groups() -> dict:
     names = {"race": RACES, "gender": GENDERS, "ages": BANDS}
     rows = [make_group(500)]
-    for features in (
-        ("race",),
-        ("gender",),
-        ("ages",),
-        ("gender", "ages"),
-        ("race", "gender"),
-        ("race", "gender", "ages"),
-    ):
+    for features in FEATURES:
         for number, values in enumerate(product(*(names[name] for name in features))):
             rows.append(make_group(number, **dict(zip(features, values))))
     lines = [(line, rule) for line in (18, 25) for rule in ("answer", "interval", "probability")]
