@@ -53,7 +53,7 @@ def predict_out_of_fold(
     return predictions
 
 
-def audit(table: pd.DataFrame, features: np.ndarray, seed: int = 0) -> pd.DataFrame:
+def audit(table: pd.DataFrame, features: np.ndarray) -> pd.DataFrame:
     """
     Finds the rows whose label is contradicted.
 
