@@ -342,14 +342,11 @@ class AgeGenderPipeline(ChunkPipeline):
             }
 
     def _forward(self, chunk: dict) -> dict:
-        output, config = self.network(chunk["pixel_values"]), self.model.config
+        output = self.network(chunk["pixel_values"])
         return {
             "age": output.age,
             "age_interval": output.age_interval,
-            "age_at_least": compute_age_at_least(
-                output.age_logits, config.age_at_least_scale, config.age_at_least_shift
-            ),
-            "age_probabilities": output.age_logits.float().softmax(dim=-1),
+            "age_logits": output.age_logits.float(),
             "gender_probabilities": output.gender_logits.float().softmax(dim=-1),
             "details": chunk["details"],
             "is_last": chunk["is_last"],
@@ -363,7 +360,7 @@ class AgeGenderPipeline(ChunkPipeline):
         age_thresholds: Sequence[int] = (),
     ) -> list[dict] | ValueError:
         """Returns the faces of one image, or why it could not be read."""
-        faces = []
+        faces, config = [], self.model.config
         for chunk in chunks:
             details = chunk["details"][0]
             if isinstance(details, ValueError):
@@ -375,7 +372,7 @@ class AgeGenderPipeline(ChunkPipeline):
             face = {
                 "age": chunk["age"].item(),
                 "age_interval": chunk["age_interval"][0].tolist(),
-                "gender": self.model.config.id2label[gender.item()],
+                "gender": config.id2label[gender.item()],
                 "gender_score": gender_score.item(),
                 "box": {side: round(value) for side, value in box},
                 "detection_score": details["detection_score"],
@@ -383,9 +380,11 @@ class AgeGenderPipeline(ChunkPipeline):
             if return_crops:
                 face["crop"] = details["crop"]
             if return_age_distribution:
-                face["age_distribution"] = chunk["age_probabilities"][0].tolist()
+                face["age_distribution"] = chunk["age_logits"][0].softmax(dim=-1).tolist()
             if age_thresholds:
-                face["age_at_least"] = {age: chunk["age_at_least"][0, age].item() for age in age_thresholds}
+                calibration = (config.age_at_least_scale, config.age_at_least_shift)
+                at_least = compute_age_at_least(chunk["age_logits"], *calibration)[0].tolist()
+                face["age_at_least"] = {age: at_least[age] for age in age_thresholds}
             faces.append(face)
         return faces
 
