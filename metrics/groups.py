@@ -8,10 +8,10 @@ import pandas as pd
 from fairlearn.metrics import MetricFrame
 from scipy.special import softmax
 
+from image_processing_agegender import is_gender_sure
 from metrics.age_gender import AGE_BANDS, LEAST_IMAGES, estimate_share, name_band
 from metrics.age_thresholds import compute_reliability, count_rule_errors, count_teenagers
 from metrics.results import CONFIDENCE, FEW_IMAGES, GENDERS, make_estimate
-from pipeline_agegender import SURE_GENDER
 
 
 FEATURES = (
@@ -132,7 +132,7 @@ def compute_young_adults(values: pd.DataFrame, features: pd.DataFrame, labels: n
 def count_sure_genders(predictions: dict[str, np.ndarray], features: pd.DataFrame) -> list[dict]:
     """Computes for each age band how often a gender is sure, and how often it is right where it is sure and where not."""
     scores = softmax(predictions["gender_logits"], axis=-1)
-    sure = scores.max(axis=-1) >= SURE_GENDER
+    sure = is_gender_sure(predictions["ages"], scores.max(axis=-1))
     correct = scores.argmax(axis=-1) == predictions["gender_labels"]
     rows = []
     for ages in ("all", *(f"{low}–{high}" for low, high in AGE_BANDS)):
