@@ -243,6 +243,15 @@ def format_markdown(table: Table) -> str:
     return "\n".join([*lines, *(["", table.note] if table.note else [])])
 
 
+def fill_tables(page: str, groups: dict) -> str:
+    """Returns a Markdown page with the tables of the groups, each between `<!-- TITLE -->` and the next `<!-- end -->`."""
+    for table in make_group_tables(groups):
+        head, mark, rest = page.partition(f"<!-- {table.title} -->\n")
+        if mark:
+            page = f"{head}{mark}\n{format_markdown(table)}\n\n{rest[rest.index('<!-- end -->') :]}"
+    return page
+
+
 def format_text(table: Table) -> str:
     """Returns a table for a terminal, in columns of equal width."""
     widths = [max(map(len, column)) for column in zip(table.header, *table.rows)]
