@@ -82,12 +82,12 @@ STEPS = (
     make_training(
         "second",
         "{extra} --extra_share 0.2 --unchanged 0.3 --model {out}/resnet29 --num_train_epochs 4 --learning_rate 7e-4 "
-        "--per_device_train_batch_size 64 --freeze_batch_norm false --teacher_weight 0 --seed 1",
+        "--per_device_train_batch_size 64 --freeze_batch_norm false --teacher_weight 0 --start_share 0.5 --seed 1",
     ),
     # The other member: heads on the features of a network that has not seen the training images.
     make_training(
         "frozen",
-        "--model {out}/start_faceres --encoder_learning_rate 0 --unchanged 1 --num_train_epochs 16 --age_balance 0.15",
+        "--model {out}/start_faceres --encoder_learning_rate 0 --unchanged 1 --num_train_epochs 20",
     ),
     Step(
         "averaged/README.md",
