@@ -51,7 +51,8 @@ def test_readme_shows_the_measured_figures():
     training = json.loads((ROOT / "train_results.json").read_text(encoding="utf-8"))
     if "groups" in training:  # older trainings measured in bf16
         for name, value in training["metrics"]["validation"].items():
-            assert metrics[name] == pytest.approx(value, abs=1e-4)
+            if name != "loss":  # the training's is of cross-fitted gender probabilities
+                assert metrics[name] == pytest.approx(value, abs=1e-4)
     card = ModelCard.load(ROOT / "README.md")
     assert card.data.pipeline_tag is None  # for each tag the Hub shows code that cannot load this model
     for result in card.data.eval_results:
