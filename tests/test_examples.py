@@ -82,9 +82,6 @@ def test_code_prints_what_it_shows(place, folder, request):
     namespace = {}
     if not module.endswith(".md"):
         namespace = vars(importlib.import_module(module)).copy()
-    if any("onnx/model.onnx" in example.source for example in find_examples(text)):
-        words = ["--model", ".", "--images", "assets/portraits", "--output", "onnx/model.onnx"]
-        run_here("scripts.export_onnx", words)
     if PAGE in text:
         text = text.replace(PAGE, request.getfixturevalue("served"))
     run_examples(place, text, namespace)
