@@ -1,31 +1,29 @@
-// Tracks faces over the frames of a camera and averages their numbers, as space/tracking.py does.
+// Tracks faces over the frames of a camera and averages their numbers, as photos/tracking.py does.
 
 import {tracking} from "./settings.js";
 
-const {SIDES, MIN_OVERLAP, FORGET_FRAMES, FORGET_SECONDS, NUMBER_SHARE, BOX_SHARE, SPEED_SHARE} = tracking;
+const {SIDES, MIN_OVERLAP, FORGET_SECONDS, NUMBER_SHARE, BOX_SHARE, SPEED_SHARE} = tracking;
 
 const mix = (old, fresh, share) => old.map((value, index) => value + share * (fresh[index] - value));
 
 export class FaceTracker {
   tracks = [];
   nextNumber = 1;
-  lastUpdate = -Infinity;
 
   /** Adds the faces of the next frame; returns them with averaged numbers, and with `track`, the number of the face. */
   update(faces) {
     const now = performance.now() / 1000;
-    if (now - this.lastUpdate > FORGET_SECONDS) this.tracks = [];
-    this.lastUpdate = now;
+    this.tracks = this.tracks.filter(({seenAt}) => now - seenAt <= FORGET_SECONDS);
     for (const track of this.tracks) {
       track.absent += 1;
       track.seenBox = track.seenBox.map((side, index) => side + track.speed[index]);
     }
     const boxes = faces.map(({box}) => SIDES.map((side) => box[side])), matches = this.match(boxes);
-    const answers = faces.map((face, index) => {
-      return addToTrack(matches.get(index) ?? this.begin(face, boxes[index]), face, boxes[index]);
+    return faces.map((face, index) => {
+      const track = matches.get(index) ?? this.begin(face, boxes[index]);
+      track.seenAt = now;
+      return addToTrack(track, face, boxes[index]);
     });
-    this.tracks = this.tracks.filter(({absent}) => absent <= FORGET_FRAMES);
-    return answers;
   }
 
   /** Returns the track of each box that has one, by the index of the box; large overlaps come first. */
