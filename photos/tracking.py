@@ -54,7 +54,8 @@ class FaceTracker:
         overlaps = np.array([[compute_overlap(box, track["seen_box"]) for track in self._tracks] for box in boxes])
         matches, taken = {}, set()
         for row, column in (np.unravel_index(index, overlaps.shape) for index in np.argsort(-overlaps, axis=None)):
-            if overlaps[row, column] >= MIN_OVERLAP and row not in matches and column not in taken:
+            least = MIN_OVERLAP / self._tracks[column]["absent"]  # what is expected of a hidden face gets less sure
+            if overlaps[row, column] >= least and row not in matches and column not in taken:
                 matches[row] = self._tracks[column]
                 taken.add(column)
         return matches
@@ -90,8 +91,10 @@ def add_to_track(track: dict, face: dict, box: np.ndarray) -> dict:
         track["other_gender"] = face["gender"]
         probability = 1 - probability
     track["probability"] += share * (probability - track["probability"])
-    # `seen_box` is the expected box here; its error has added up over the frames in which the face was absent.
-    track["speed"] = track["speed"] + SPEED_SHARE * (box - track["seen_box"]) / max(1, track["absent"])
+    # `seen_box` is the expected box here; its error has added up over the frames in which the face was absent. Only its middle
+    # moves on: the box of a face that gets covered shrinks.
+    miss = np.tile((box - track["seen_box"]).reshape(2, 2).mean(axis=0), 2)
+    track["speed"] = track["speed"] + SPEED_SHARE * miss / max(1, track["absent"])
     track["box"] = track["box"] + BOX_SHARE * (box - track["box"])
     track["seen_box"], track["absent"] = box, 0
     is_first = track["probability"] >= 0.5 or track["other_gender"] is None

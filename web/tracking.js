@@ -32,7 +32,8 @@ export class FaceTracker {
       this.tracks.map((track) => ({index, track, overlap: computeOverlap(box, track.seenBox)})));
     const matches = new Map(), taken = new Set();
     for (const {index, track, overlap} of pairs.sort((one, other) => other.overlap - one.overlap)) {
-      if (overlap < MIN_OVERLAP || matches.has(index) || taken.has(track)) continue;
+      // What is expected of a hidden face gets less sure.
+      if (overlap < MIN_OVERLAP / track.absent || matches.has(index) || taken.has(track)) continue;
       matches.set(index, track);
       taken.add(track);
     }
@@ -56,8 +57,10 @@ function addToTrack(track, face, box) {
   const isSame = face.gender === track.gender;
   if (!isSame) track.otherGender = face.gender;
   track.probability += share * ((isSame ? face.gender_score : 1 - face.gender_score) - track.probability);
-  // `seenBox` is the expected box here; its error has added up over the frames in which the face was absent.
-  const miss = box.map((side, index) => side - track.seenBox[index]);
+  // `seenBox` is the expected box here; its error has added up over the frames in which the face was absent. Only its middle
+  // moves on: the box of a face that gets covered shrinks.
+  const error = box.map((side, index) => side - track.seenBox[index]);
+  const miss = error.map((_, index) => (error[index % 2] + error[(index % 2) + 2]) / 2);
   track.speed = track.speed.map((speed, index) => speed + (SPEED_SHARE * miss[index]) / Math.max(1, track.absent));
   track.box = mix(track.box, box, BOX_SHARE);
   Object.assign(track, {seenBox: box, absent: 0});

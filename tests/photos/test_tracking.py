@@ -35,6 +35,20 @@ def test_tracks_stay_with_crossing_faces(hidden):
     assert [(answer["track"], round(answer["age"])) for answer in answers] == [(2, 60), (1, 20)]
 
 
+def test_track_stays_with_a_face_that_passes_behind_another():
+    """The boxes that YuNet found in a film of two portraits, one of which the other covers for a second, bit by bit."""
+    behind = [(210, 305, 310), (239, 304, 338), (268, 303, 366), (297, 303, 394), (326, 305, 424), (350, 304, 433)]
+    behind += [None] * 4 + [(531, 310, 601), (540, 312, 626)]
+    tracker = FaceTracker()
+    for step, place in enumerate(behind):
+        faces = [face_at(650 - 29 * step, 310, side=102)]
+        if place is not None:
+            xmin, ymin, xmax = place
+            faces.append(make_face(xmin, ymin, xmax, ymin + 124))
+        answers = tracker.update(faces, step / 5)
+        assert [answer["track"] for answer in answers] == [1, 2][: len(faces)]
+
+
 def test_every_face_has_its_own_track():
     tracker = FaceTracker()
     first = tracker.update([face_at(0), face_at(30)], 0)

@@ -16,11 +16,11 @@ TURNED = struct.pack(
 
 
 def write_film(file: Path, pictures: Iterable[Image.Image], rate: float = 5) -> Path:
-    """Writes a film of pictures of one size; .webm holds VP8, all others MPEG-4 Part 2."""
+    """Writes a film of pictures of one size; .webm holds VP8, .avi motion JPEG, all others MPEG-4 Part 2."""
     writer = None
     for picture in pictures:
         if writer is None:
-            codec = cv2.VideoWriter_fourcc(*("VP80" if file.suffix == ".webm" else "mp4v"))
+            codec = cv2.VideoWriter_fourcc(*{".webm": "VP80", ".avi": "MJPG"}.get(file.suffix, "mp4v"))
             writer = cv2.VideoWriter(str(file), cv2.CAP_FFMPEG, codec, rate, picture.size)
         writer.write(np.ascontiguousarray(np.asarray(picture)[:, :, ::-1]))
     writer.release()
