@@ -1,11 +1,18 @@
 """The people of a film: what the frames say about each, averaged."""
 
+import io
+import random
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from photos.people import People, compute_weight
+from data.sources import Source
+from data.splits import read_list
+from hub.loading import load_pipeline
+from photos.people import OPTIONS, People, compute_weight
 from tests.support.models import make_config, make_face
+from tests.support.training import ROOT
 
 
 def face_of(age: int, weight: float = 1.0, gender: str = "female", x: int = 0) -> dict:
@@ -66,3 +73,30 @@ def test_large_and_sharp_faces_weigh_more(photo):
     assert compute_weight(blurred) < 0.5 * compute_weight(sharp)
     assert compute_weight(small) == pytest.approx(compute_weight(sharp) / 2)
     assert compute_weight(sharp | {"crop": Image.new("RGB", (200, 200))}) > 0
+
+
+@pytest.mark.slow
+def test_age_of_a_person_errs_less_than_that_of_a_frame(utkface_dir):
+    """Validation faces that no training used, six frames of each: small or large, blurred or sharp."""
+    pipe, chance = load_pipeline(str(ROOT)), random.Random(0)
+    listed = sorted(read_list("validation"))[::60]
+    entries = (entry for entry in Source(utkface_dir, labelled=False).entries() if entry.name in listed)
+    frame_errors, errors = [], []
+    for name, content in ((entry.name, entry.read()) for entry in entries):
+        face, label, people = (
+            Image.open(io.BytesIO(content)).convert("RGB"),
+            int(name.split("_")[0]),
+            People(pipe.model.config),
+        )
+        for step in range(6):
+            side, blur = chance.choice((40, 80, 160)), ImageFilter.GaussianBlur(chance.choice((0, 0, 2, 4)))
+            frame = face.filter(blur).resize((side, side), reducing_gap=2.0)
+            [seen] = pipe(frame, detect_faces=False, **OPTIONS)
+            seen["crop"] = frame.resize((200, 200))  # as detection would return it
+            frame_errors.append(abs(seen["age"] - label))
+            # At one place, as the track of a face whose size jumps would end.
+            people.update([seen | {"weight": compute_weight(seen), "box": make_face(0, 0, 80, 80)["box"]}], step / 5)
+        [person] = people.describe()
+        errors.append(abs(person["age"] - label))
+    print(f"MAE of a frame {np.mean(frame_errors):.2f} years, of a person {np.mean(errors):.2f} years")
+    assert np.mean(errors) < np.mean(frame_errors)

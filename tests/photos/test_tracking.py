@@ -98,9 +98,9 @@ def test_gender_does_not_flicker():
 
 def test_gender_follows_a_change():
     tracker = FaceTracker()
-    tracker.update([face_at(0, gender="male", gender_score=0.7)])
+    tracker.update([face_at(0, gender="male", gender_score=0.7)], 0)
     for _ in range(40):
-        (answer,) = tracker.update([face_at(0, gender="female", gender_score=0.9)])
+        (answer,) = tracker.update([face_at(0, gender="female", gender_score=0.9)], 0)
         assert answer["gender_score"] >= 0.5
     assert answer["gender"] == "female"
     assert answer["gender_score"] == pytest.approx(0.9, abs=0.03)
