@@ -34,7 +34,7 @@ CUSTOM_PIPELINES = {TASK: {"impl": "pipeline_agegender.AgeGenderPipeline", "pt":
 RANGES = (
     ("at least 1", lambda number: number >= 1, ("num_channels", "image_size", "age_head_sizes", "gender_head_sizes")),
     ("at least 1", lambda number: number >= 1, ("hidden_sizes", "depths", "strides", "kernel_sizes", "pool_sizes")),
-    ("at least 1", lambda number: number >= 1, ("expansions", "pooled_stages")),
+    ("at least 1", lambda number: number >= 1, ("pooled_stages",)),
     ("at least 2, for ages 0 and 1", lambda number: number >= 2, ("num_age_classes",)),
     ("in [0, 1]", lambda number: 0 <= number <= 1, ("age_interval_levels",)),
     ("in [0, 1)", lambda number: 0 <= number < 1, ("age_head_dropout", "gender_head_dropout")),
@@ -81,8 +81,7 @@ class AgeGenderConfig(PreTrainedConfig):
             Height and width in pixels of the images that the network is trained on. Other sizes work too.
         block_types (`list[str]`, *optional*):
             Type of the blocks of each stage: `"conv"` (one convolution), `"depthwise_separable"` (a depthwise and a 1x1
-            convolution), `"residual"` (two convolutions and a shortcut; the width must not shrink) or `"inverted_residual"`
-            (a 1x1, a depthwise and a 1x1 convolution, and a shortcut).
+            convolution) or `"residual"` (two convolutions and a shortcut; the width must not shrink).
         hidden_sizes (`list[int]`, *optional*):
             Number of output channels of each stage.
         depths (`list[int]`, *optional*):
@@ -93,8 +92,6 @@ class AgeGenderConfig(PreTrainedConfig):
             Kernel size of the convolutions of each stage, odd. Defaults to 3 for each stage.
         pool_sizes (`list[int]`, *optional*):
             Window and stride of the max-pooling at the end of each stage; 1 is no pooling.
-        expansions (`list[int]`, *optional*):
-            Width inside each inverted residual block of a stage, as a multiple of the width of its input. Defaults to 1.
         hidden_act (`str`, *optional*, defaults to `"relu6"`):
             Activation after each normalization. Between the fully connected layers it is ReLU.
         use_batch_norm (`bool`, *optional*, defaults to `True`):
@@ -170,7 +167,7 @@ class AgeGenderConfig(PreTrainedConfig):
     """
 
     model_type = "agegender"
-    allowed_block_types: ClassVar[tuple[str, ...]] = ("conv", "depthwise_separable", "residual", "inverted_residual")
+    allowed_block_types: ClassVar[tuple[str, ...]] = ("conv", "depthwise_separable", "residual")
     encoder_fields: ClassVar[tuple[str, ...]] = (
         "image_size",
         "block_types",
@@ -179,7 +176,6 @@ class AgeGenderConfig(PreTrainedConfig):
         "strides",
         "kernel_sizes",
         "pool_sizes",
-        "expansions",
         "pooled_stages",
         "hidden_act",
         "use_batch_norm",
@@ -188,7 +184,7 @@ class AgeGenderConfig(PreTrainedConfig):
         "mirror_averaging",
     )
     allowed_age_statistics: ClassVar[tuple[str, ...]] = ("median", "interpolated_median", "mean")
-    allowed_activations: ClassVar[tuple[str, ...]] = ("relu", "relu6", "prelu", "gelu", "silu", "hardswish")
+    allowed_activations: ClassVar[tuple[str, ...]] = ("relu", "relu6", "gelu", "silu", "hardswish")
 
     num_channels: int = 3
     image_size: int = 128
@@ -198,7 +194,6 @@ class AgeGenderConfig(PreTrainedConfig):
     strides: list[int] | tuple[int, ...] = (2, 1, 2, 2, 2, 2)
     kernel_sizes: list[int] | tuple[int, ...] | None = None
     pool_sizes: list[int] | tuple[int, ...] = (1, 1, 1, 1, 1, 1)
-    expansions: list[int] | tuple[int, ...] | None = None
     hidden_act: str = "relu6"
     use_batch_norm: bool = True
     batch_norm_eps: float = 1e-3
@@ -228,8 +223,6 @@ class AgeGenderConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         if self.kernel_sizes is None:
             self.kernel_sizes = (3,) * len(self.hidden_sizes)
-        if self.expansions is None:
-            self.expansions = (1,) * len(self.hidden_sizes)
         second_encoder = kwargs.pop("second_encoder", None)  # in configurations that could hold two encoders only
         if second_encoder is not None:
             self.more_encoders = (second_encoder | {"mirror_averaging": False},)
@@ -265,7 +258,7 @@ class AgeGenderConfig(PreTrainedConfig):
 
     def validate_stages(self):
         """Checks that the lists describe the same number of valid stages and that at least one pixel remains."""
-        stage_fields = ("block_types", "hidden_sizes", "depths", "strides", "kernel_sizes", "pool_sizes", "expansions")
+        stage_fields = ("block_types", "hidden_sizes", "depths", "strides", "kernel_sizes", "pool_sizes")
         lengths = {name: len(getattr(self, name)) for name in stage_fields}
         if len(set(lengths.values())) != 1 or not self.block_types:
             raise ValueError(f"Each of {', '.join(stage_fields)} needs one entry per stage, got lengths {lengths}.")

@@ -28,6 +28,9 @@ UTKFACE_TEMPLATE = np.array([(0.295, 0.288), (0.687, 0.286), (0.486, 0.507), (0.
 # Correlation of the landmarks with the template, 1 for the same shape: at least 0.9 on UTKFace, 0.7 for a profile reduced
 # to a line, 0.1 for a mirrored face.
 MIN_CORRELATION = 0.5
+# The least `gender_score` at which the page names a gender. Scores of small children, of an estimated age below
+# `SMALL_CHILD_AGE` years, claim more than they keep.
+SURE_GENDER, SURE_GENDER_OF_SMALL_CHILD, SMALL_CHILD_AGE = 0.75, 0.9, 7
 
 
 class AgeGenderImageProcessor(PilBackend):
@@ -206,6 +209,11 @@ def compute_age_at_least(age_logits: torch.Tensor, scale: float = 1.0, shift: fl
     at_least = probabilities.flip(-1).cumsum(dim=-1).flip(-1)
     below = torch.nn.functional.pad(probabilities.cumsum(dim=-1)[..., :-1], (1, 0))
     return torch.sigmoid(scale * (at_least.log() - below.log()) + shift)
+
+
+def is_gender_sure(age: float | np.ndarray, gender_score: float | np.ndarray) -> bool | np.ndarray:
+    """Returns whether the page names a gender, by the estimated age in years and the probability of the gender, 0 to 1."""
+    return gender_score >= np.where(age < SMALL_CHILD_AGE, SURE_GENDER_OF_SMALL_CHILD, SURE_GENDER)
 
 
 def interpolate(positions: torch.Tensor, points: Sequence[float], values: Sequence[float]) -> torch.Tensor:

@@ -69,11 +69,6 @@ class AgeGenderBatchNorm(nn.BatchNorm2d):
         return super()._apply(apply, recurse)
 
 
-def make_activation(name: str, channels: int) -> nn.Module:
-    """Returns an activation function by its name in transformers; PReLU learns a slope for each channel."""
-    return nn.PReLU(channels) if name == "prelu" else ACT2FN[name]
-
-
 class AgeGenderConvLayer(nn.Module):
     """
     Convolution, batch normalization (or a bias) and activation. The padding is TensorFlow's "same", as in face-pretrained
@@ -97,7 +92,7 @@ class AgeGenderConvLayer(nn.Module):
         self.normalization = nn.Identity()
         if config.use_batch_norm:
             self.normalization = AgeGenderBatchNorm(out_channels, config.batch_norm_eps, config.batch_norm_momentum)
-        self.activation = make_activation(config.hidden_act, out_channels) if use_activation else nn.Identity()
+        self.activation = ACT2FN[config.hidden_act] if use_activation else nn.Identity()
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Maps (batch, in_channels, height, width) to (batch, out_channels, ceil(height / stride), ceil(width / stride))."""
@@ -115,7 +110,7 @@ class AgeGenderConvLayer(nn.Module):
 class AgeGenderConvBlock(GradientCheckpointingLayer):
     """One convolution layer."""
 
-    def __init__(self, config, in_channels: int, out_channels: int, kernel_size: int, stride: int, expansion: int = 1):
+    def __init__(self, config, in_channels: int, out_channels: int, kernel_size: int, stride: int):
         super().__init__()
         self.layer = AgeGenderConvLayer(config, in_channels, out_channels, kernel_size, stride)
 
@@ -126,7 +121,7 @@ class AgeGenderConvBlock(GradientCheckpointingLayer):
 class AgeGenderSeparableBlock(GradientCheckpointingLayer):
     """Depthwise convolution, then pointwise convolution (MobileNet-v1, https://huggingface.co/papers/1704.04861)."""
 
-    def __init__(self, config, in_channels: int, out_channels: int, kernel_size: int, stride: int, expansion: int = 1):
+    def __init__(self, config, in_channels: int, out_channels: int, kernel_size: int, stride: int):
         super().__init__()
         self.depthwise = AgeGenderConvLayer(config, in_channels, in_channels, kernel_size, stride, groups=in_channels)
         self.pointwise = AgeGenderConvLayer(config, in_channels, out_channels, kernel_size=1)
@@ -141,13 +136,13 @@ class AgeGenderResidualBlock(GradientCheckpointingLayer):
     average-pooled at a stride and filled up with zero channels if the width grows.
     """
 
-    def __init__(self, config, in_channels: int, out_channels: int, kernel_size: int, stride: int, expansion: int = 1):
+    def __init__(self, config, in_channels: int, out_channels: int, kernel_size: int, stride: int):
         super().__init__()
         self.stride = stride
         self.new_channels = out_channels - in_channels
         self.first = AgeGenderConvLayer(config, in_channels, out_channels, kernel_size, stride)
         self.second = AgeGenderConvLayer(config, out_channels, out_channels, kernel_size, use_activation=False)
-        self.activation = make_activation(config.hidden_act, out_channels)
+        self.activation = ACT2FN[config.hidden_act]
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         shortcut = hidden_states
@@ -158,30 +153,10 @@ class AgeGenderResidualBlock(GradientCheckpointingLayer):
         return self.activation(self.second(self.first(hidden_states)) + shortcut)
 
 
-class AgeGenderInvertedResidualBlock(GradientCheckpointingLayer):
-    """
-    Pointwise convolution to `expansion` times the width, depthwise convolution, and pointwise convolution without an
-    activation (MobileNet-v2, https://huggingface.co/papers/1801.04381). A shortcut joins input and output of the same shape.
-    """
-
-    def __init__(self, config, in_channels: int, out_channels: int, kernel_size: int, stride: int, expansion: int = 1):
-        super().__init__()
-        width = expansion * in_channels
-        self.has_shortcut = stride == 1 and in_channels == out_channels
-        self.expand = AgeGenderConvLayer(config, in_channels, width, kernel_size=1)
-        self.depthwise = AgeGenderConvLayer(config, width, width, kernel_size, stride, groups=width)
-        self.project = AgeGenderConvLayer(config, width, out_channels, kernel_size=1, use_activation=False)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        output = self.project(self.depthwise(self.expand(hidden_states)))
-        return hidden_states + output if self.has_shortcut else output
-
-
 BLOCKS = {
     "conv": AgeGenderConvBlock,
     "depthwise_separable": AgeGenderSeparableBlock,
     "residual": AgeGenderResidualBlock,
-    "inverted_residual": AgeGenderInvertedResidualBlock,
 }
 
 
@@ -197,7 +172,7 @@ class AgeGenderStage(nn.Module):
             widths, stride = (out_channels, out_channels), 1
             if block == 0:
                 widths, stride = (in_channels, out_channels), config.strides[index]
-            self.blocks.append(block_class(config, *widths, kernel_size, stride, config.expansions[index]))
+            self.blocks.append(block_class(config, *widths, kernel_size, stride))
         self.pooler = nn.MaxPool2d(config.pool_sizes[index]) if config.pool_sizes[index] > 1 else nn.Identity()
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:

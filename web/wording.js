@@ -1,14 +1,17 @@
 // Words for faces and for counts of them: those of photos/wording.py.
 
-import {pipeline_agegender} from "./settings.js";
+import {image_processing_agegender} from "./settings.js";
 
-const {SURE_GENDER} = pipeline_agegender;
+const {SURE_GENDER, SURE_GENDER_OF_SMALL_CHILD, SMALL_CHILD_AGE} = image_processing_agegender;
 
 const percent = (share) => `${(100 * share).toFixed(0)}%`;
 const group = (count) => count.toLocaleString("en");
 const plural = (count, noun) => `${group(count)} ${noun}${count === 1 ? "" : "s"}`;
 
-export const nameGender = (face) => (face.gender_score >= SURE_GENDER ? face.gender : "unsure");
+const isGenderSure = ({age, gender_score}) =>
+  gender_score >= (age < SMALL_CHILD_AGE ? SURE_GENDER_OF_SMALL_CHILD : SURE_GENDER);
+
+export const nameGender = (face) => (isGenderSure(face) ? face.gender : "unsure");
 
 export function describeCounts(pictures, faces, withoutFace, unreadable) {
   const text = `${plural(pictures, "picture")}: ${plural(faces, "face")}`;
@@ -20,7 +23,7 @@ export const describeProgress = (done, total) => `${group(done)} of ${plural(tot
 
 export function describeGender(face) {
   const gender = `${face.gender}, ${percent(face.gender_score)}`;
-  return face.gender_score >= SURE_GENDER ? gender : `unsure (${gender})`;
+  return isGenderSure(face) ? gender : `unsure (${gender})`;
 }
 
 export const describeInterval = ([low, high]) => `${low.toFixed(0)}–${high.toFixed(0)}`;

@@ -7,6 +7,7 @@ from metrics.tables import (
     describe_person,
     describe_teenagers,
     describe_young_adults,
+    fill_tables,
     find_bands,
     find_group,
     format_estimate,
@@ -69,6 +70,12 @@ def test_tables_show_each_group_and_rule():
     assert lines[1] == "|---" * 6 + "|" and lines[2].startswith("| 18 years | the age, if at least the line | 30 of")
     text = format_groups(GROUPS)
     assert all(word in text for word in ("By race label and gender label:", "Lines at an age:", "30 of 340", "ECE"))
+
+
+def test_a_page_gets_the_tables_that_it_has_marks_for():
+    mark, text = "<!-- Lines at an age -->\n", format_markdown(make_rule_table(GROUPS))
+    page = fill_tables(f"Before.\n\n{mark}old\n<!-- end -->\n\nAfter.\n", GROUPS)
+    assert page == f"Before.\n\n{mark}\n{text}\n\n<!-- end -->\n\nAfter.\n" == fill_tables(page, GROUPS)
 
 
 def test_without_groups_bands_have_no_intervals():

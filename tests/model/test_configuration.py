@@ -54,8 +54,6 @@ def test_kernels_are_3_by_default():
         ("num_channels", 0),
         ("image_size", 0),
         ("image_size", 4),
-        ("expansions", [2]),
-        ("expansions", [2, 0]),
         ("more_encoders", [{"image_size": 0}]),
         ("more_encoders", [{}, {"age_head_sizes": [8]}]),
         ("more_encoders", [{"depths": [1, 1]}]),  # the other lists have six entries

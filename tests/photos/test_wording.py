@@ -7,17 +7,19 @@ from tests.support.models import make_face
 
 
 @pytest.mark.parametrize(
-    ("score", "name", "description"),
+    ("age", "score", "name", "description"),
     [
-        (0.98, "female", "female, 98%"),
-        (0.75, "female", "female, 75%"),
-        (0.59, "unsure", "unsure (female, 59%)"),
+        (31, 0.98, "female", "female, 98%"),
+        (7, 0.75, "female", "female, 75%"),
+        (31, 0.59, "unsure", "unsure (female, 59%)"),
+        (6, 0.9, "female", "female, 90%"),
+        (6, 0.89, "unsure", "unsure (female, 89%)"),
     ],
 )
-def test_gender_is_unsure_near_one_half(score, name, description):
-    face = make_face(0, 0, 9, 9) | {"gender_score": score}
+def test_gender_is_unsure_near_one_half_and_sooner_of_a_small_child(age, score, name, description):
+    face = make_face(0, 0, 9, 9) | {"age": age, "gender_score": score}
     assert (name_gender(face), describe_gender(face)) == (name, description)
-    assert make_label(2, face) == f"2: {name}, 31"
+    assert make_label(2, face) == f"2: {name}, {age}"
 
 
 def test_face_is_named_by_its_number_or_as_the_whole_picture():

@@ -1,15 +1,19 @@
 """One network that answers as the average of several."""
 
+import json
+import sys
+
 import pytest
 import torch
 
 from hub.loading import load_model
-from image_processing_agegender import resize
+from image_processing_agegender import AgeGenderImageProcessor, resize
 from scripts import average_models
-from tests.support.models import make_model
-from tests.support.networks import OTHER, combine, save_member
+from tests.support.models import BODIES, make_model
 
 
+# The second encoder of the tiny network, as the first one of a model.
+OTHER = BODIES["more_encoders"][0] | {"kernel_sizes": [3, 3], "hidden_act": "relu6"}
 HEADS = {"normalize_features": True, "age_head_sizes": [5], "gender_head_sizes": [3]}
 
 
@@ -18,7 +22,10 @@ def save(folder, seed: int, processor: dict | None = None, **changes) -> str:
     if model.config.normalize_features:
         model.feature_normalization.running_mean.normal_()
         model.feature_normalization.running_var.uniform_(0.5, 2)
-    return save_member(folder, model, processor)
+    model.save_pretrained(folder)
+    size = {"height": model.config.image_size, "width": model.config.image_size}
+    AgeGenderImageProcessor(size=size, **(processor or {})).save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture
@@ -26,8 +33,12 @@ def average(tmp_path, monkeypatch):
     """Runs average_models.py; returns the folder that it wrote."""
 
     def run(*models: str, **changes):
-        config = HEADS | {"age_head_sizes": [9], "gender_head_sizes": [6]} | changes
-        return combine(average_models, monkeypatch, tmp_path, models, config)
+        config = BODIES | {"more_encoders": [OTHER, OTHER]} | HEADS | {"age_head_sizes": [9], "gender_head_sizes": [6]}
+        (tmp_path / "config.json").write_text(json.dumps(config | changes))
+        options = ("--config", tmp_path / "config.json", "--output_dir", tmp_path / "made")
+        monkeypatch.setattr(sys, "argv", ["average_models.py", *map(str, (*models, *options))])
+        average_models.main()
+        return tmp_path / "made"
 
     return run
 
@@ -57,6 +68,7 @@ def test_scores_are_the_mean(average, tmp_path, capsys):
         ({"age_head_sizes": [2, 2]}, {}, "heads of the models do not fit"),
         ({"normalize_features": False}, {}, "normalize_features"),
         ({"hidden_sizes": [4, 9]}, {}, "Encoder 2 of the models"),
+        ({"more_encoders": []}, {}, "describes 3 encoders, but the models have 2"),
         ({"processor": {"image_std": [0.5, 0.5, 0.5]}}, {}, "image_std"),
     ],
 )

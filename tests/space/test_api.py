@@ -32,7 +32,8 @@ from tests.support.models import make_face
 
 FACE = (
     "dict(age: float (years), age_interval: tuple[float, float] (90 % range, years), gender: str, "
-    "gender_score: float (probability of that gender), box: dict(xmin: int, ymin: int, xmax: int, ymax: int) (pixels of "
+    "gender_score: float (probability of that gender; the page calls it unsure below 0.75, and at an age below 7 years below "
+    "0.9), box: dict(xmin: int, ymin: int, xmax: int, ymax: int) (pixels of "
     "the upright photo in its own size), detection_score: float | None, "
     "age_at_least: dict(str, float) (probability of being at least that age))"
 )

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from hub.loading import load_pipeline
+from photos.wording import describe_gender
 from pipeline_agegender import AgeGenderPipeline
 from tests.support.browser import ASTRONAUT
 from tests.support.web_page import build_page, encode, estimate, open_ready, serve
@@ -72,6 +73,14 @@ def compare(page, pipe: AgeGenderPipeline, photos: dict[str, bytes]):
     assert len(other_faces) <= (1 - MIN_SAME_FACES) * len(photos), other_faces
     assert len(years) > 0.9 * (len(photos) - 2)
     assert np.mean(np.array(years) <= 0.5) >= MIN_SAME_AGES and max(years) <= MAX_YEARS, years
+
+
+def test_a_gender_is_sure_where_it_is_in_python(ready_page):
+    faces = [
+        {"age": age, "gender": "male", "gender_score": score} for age in (6.9, 7) for score in (0.74, 0.75, 0.89, 0.9)
+    ]
+    words = "async (faces) => faces.map((await import('./wording.js')).describeGender)"
+    assert ready_page.evaluate(words, faces) == [describe_gender(face) for face in faces]
 
 
 @pytest.mark.slow
