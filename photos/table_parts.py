@@ -17,16 +17,16 @@ from photos.face_table import COLUMNS, to_csv
 
 FACE_COLUMNS = tuple(name for name in COLUMNS if name != "error")
 TYPES = dict.fromkeys(("file", "gender", "smoothed_gender"), pa.string())
-TYPES |= dict.fromkeys(
-    ("face", "xmin", "ymin", "xmax", "ymax", "track", "frames"), pa.int32()
-)  # all others are float64
+# All others are float64.
+TYPES |= dict.fromkeys(("face", "xmin", "ymin", "xmax", "ymax", "track", "frames"), pa.int32())
 ROWS_PER_GROUP = 10_000
 
 
 @contextmanager
 def replacing(file: Path, folder: Path) -> Iterator[Path]:
     """Yields a path in a folder to write to and renames it to `file` at the end, so a kill leaves no half file."""
-    partial = folder / f"{file.stem}.{os.getpid()}.partial{file.suffix}"
+    # OpenCV needs the ending of a film. The name must not begin as those of finished parts do.
+    partial = folder / f"{os.getpid()}.partial.{file.name}"
     try:
         yield partial
         flush_to_disk(partial)
