@@ -51,9 +51,9 @@ FILES_DESCRIPTION = (
 FILM_DESCRIPTION = (
     f"Reads {FRAMES_PER_SECOND} frames a second of a film, of its first {MAX_SECONDS} seconds, and follows its people. Returns the "
     "film with a box and a label for each face, without sound; a list with a dict for each person: track (its number), time_from "
-    "and time_to (seconds), frames (their number), age (years), age_interval (90 % range), gender, gender_score; and a list with a "
-    "dict for each frame: time (seconds) and faces, a list with a dict for each face: track, box (pixels), detection_score, and the "
-    "averages of its latest frames: age, age_interval, gender, gender_score."
+    "and time_to (seconds), frames (their number), age (years), age_interval (90 % range), gender, gender_score "
+    f"({SCORE_DESCRIPTION}); and a list with a dict for each frame: time (seconds) and faces, a list with a dict for each face: "
+    "track, box (pixels), detection_score, and the averages of its latest frames: age, age_interval, gender, gender_score."
 )
 # What each endpoint takes, for its description and for the answer to a call with anything else.
 UPLOADED = 'handle_file("photo.jpg") in Python, or else {"path": PATH} with a PATH that /gradio_api/upload returned'
@@ -122,7 +122,7 @@ class PersonAnswer(TypedDict):
     age: Annotated[float, Field(description="years")]
     age_interval: Annotated[tuple[float, float], Field(description="90 % range, years")]
     gender: str
-    gender_score: Annotated[float, Field(description="probability of that gender")]
+    gender_score: Annotated[float, Field(description=SCORE_DESCRIPTION)]
 
 
 def describe_type(component: gr.components.Component, schema: dict | None = None, example: object = None):
