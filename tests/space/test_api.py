@@ -305,13 +305,14 @@ def test_endpoints_are_described(endpoints):
 @pytest.mark.processes
 @pytest.mark.parametrize("language", ["python", "bash"])
 def test_examples_of_the_api_page_work_as_they_stand(url, endpoints, serve_astronaut, tmp_path, language):
-    """With a photo where they name one."""
+    """With a photo or film where they name one."""
     if language == "bash" and (shutil.which("curl") is None or shutil.which("bash") is None):
         pytest.skip("needs curl and bash")
     shutil.copy(ASTRONAUT, tmp_path / "photo.jpg")
     write_film(tmp_path / "film.mp4", [Image.open(ASTRONAUT).convert("RGB")] * 4)
     for name, about in endpoints.items():
-        snippet = about["code_snippets"][language].replace("/path/to/your/file", "photo.jpg")
+        file = "film.mp4" if name == "/predict_video" else "photo.jpg"
+        snippet = about["code_snippets"][language].replace("/path/to/your/file", file)
         command = [sys.executable, "-c", snippet] if language == "python" else ["bash", "-c", snippet]
         out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert out.returncode == 0 and "'gender': 'female'" in out.stdout.replace('"', "'"), (name, out.stderr)
