@@ -38,6 +38,7 @@ from pipeline_agegender import BACKENDS, AgeGenderPipeline
 from space.api import build_endpoints
 from space.camera_tab import build_camera_tab
 from space.files_tab import build_files_tab
+from space.film_tab import build_film_tab
 from space.gradio_patches import CALL_HANDLERS, Page
 from space.model_facts import describe_links
 from space.model_tab import build_model_tab
@@ -59,7 +60,7 @@ NO_MCP = "The page is no MCP server: pip install 'gradio[mcp]' makes it one."
 
 
 def build_page(pipe: AgeGenderPipeline, revision: str | None = None) -> gr.Blocks:
-    """Builds the page and the endpoints `/predict`, `/predict_url` and `/predict_files`; `revision` is that of the model."""
+    """Builds the page and its endpoints; `revision` is that of the model."""
     use_own_folder()
     with explain_disk(os.environ[VARIABLE]), Page(title=TITLE, analytics_enabled=False) as page:
         gr.Markdown(INTRODUCTION)
@@ -67,6 +68,8 @@ def build_page(pipe: AgeGenderPipeline, revision: str | None = None) -> gr.Block
             build_photo_tab(pipe)
         with gr.Tab("Many photos"):
             build_files_tab(pipe)
+        with gr.Tab("Film"):
+            build_film_tab(pipe)
         with gr.Tab("Live"):
             build_camera_tab(pipe)
         with gr.Tab("The model"):

@@ -256,6 +256,14 @@ def compute_age_interval(
     return torch.stack((torch.minimum(first, age), torch.maximum(last, age)), dim=-1)
 
 
+def compute_age(age_logits: torch.Tensor, config: AgeGenderConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns ages and their intervals as a model with this configuration does: float32, `(batch_size,)` and `(batch_size, 2)`."""
+    age = AGE_STATISTICS[config.age_statistic](age_logits)
+    levels = (config.age_interval_ages, config.age_interval_levels)
+    exponents = (config.age_interval_entropies, config.age_interval_exponents)
+    return age, compute_age_interval(age_logits, age, *levels, *exponents)
+
+
 def align_face(image: Image.Image, landmarks: np.ndarray, size: int = 200) -> Image.Image:
     """Crops a face with the position, scale and rotation of faces in UTKFace.
 

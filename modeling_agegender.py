@@ -11,8 +11,7 @@ from torch.nn import functional as F
 try:
     from .configuration_agegender import AgeGenderConfig
     from .image_processing_agegender import (
-        AGE_STATISTICS,
-        compute_age_interval,
+        compute_age,
         compute_mean_age,
         make_age_classes,
         resize,
@@ -23,8 +22,7 @@ except ImportError:
         raise
     from configuration_agegender import AgeGenderConfig
     from image_processing_agegender import (
-        AGE_STATISTICS,
-        compute_age_interval,
+        compute_age,
         compute_mean_age,
         make_age_classes,
         resize,
@@ -300,10 +298,7 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         loss = None
         if age_labels is not None or gender_labels is not None:
             loss = self.compute_loss(age_logits, gender_logits, age_labels, gender_labels)
-        config, age = self.config, AGE_STATISTICS[self.config.age_statistic](age_logits)
-        levels = (config.age_interval_ages, config.age_interval_levels)
-        exponents = (config.age_interval_entropies, config.age_interval_exponents)
-        interval = compute_age_interval(age_logits, age, *levels, *exponents)
+        age, interval = compute_age(age_logits, self.config)
         return AgeGenderOutput(loss, age_logits, gender_logits, age, interval)
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from data.labels import read_labels
 from data.tables import SPLIT_NAMES, check_genders, check_label_columns, find_split, is_parquet, load_table, read_name
 from files.archives import ARCHIVE_ERRORS, ARCHIVE_NAME, find_pictures, is_archive, read_archive
 from files.folders import Found, expand_home, find_files
-from files.pictures import START_BYTES, PassedOver, is_picture, is_system_file, read_start, refuse, to_text
+from files.pictures import START_BYTES, PassedOver, is_film, is_picture, is_system_file, read_start, refuse, to_text
 
 
 READING_ERRORS = (OSError, RuntimeError, ValueError, MemoryError)
@@ -30,6 +30,7 @@ class Entry(NamedTuple):
     read: Callable[[], bytes]  # must be called before the next entry is taken; raises READING_ERRORS
     labels: dict | None = None
     split: str | None = None
+    film: str | None = None  # the path on the disk if it is a film, which is too long to be read at once
 
 
 def make_entry(path: str, read: Callable[[], bytes], place: str, row: Row | None = None) -> Entry:
@@ -85,6 +86,7 @@ class Source:
         labelled: If False, accepts also Parquet files without ages, and passes over tables of labels.
         table: The splits of the data set at `data_dir`, if they are loaded already.
         left_out: Prefix of paths to leave out, for instance of results that are written beside the images.
+        films: Whether films are entries too, with `film`. Those in archives are not.
 
     Attributes:
         passed_over: Names of the files that are no images; complete once `entries` has been iterated.
@@ -100,6 +102,7 @@ class Source:
         labelled: bool = True,
         table: datasets.DatasetDict | None = None,
         left_out: Path | None = None,
+        films: bool = False,
     ):
         path = expand_home(str(data_dir))
         # Resolved, so that the cache finds a path however it is written.
@@ -111,7 +114,7 @@ class Source:
             found = [file for file in found if not os.path.abspath(file.path).startswith(start)]
         self.in_folder, self._archives, self._others = os.path.isdir(self.data_dir), set(), PassedOver()
         self.base = (self.root if os.path.isdir(self.root) else os.path.dirname(self.root)) or "."
-        self.labelled, self.named, self._label_files = labelled, {"": NamedImages({}, ())}, []
+        self.labelled, self.films, self.named, self._label_files = labelled, films, {"": NamedImages({}, ())}, []
         self.files = [file for file in found if self._is_taken(file)]
         tables = [file for file in self.files if is_parquet(file.path)]
         images = [file for file in self.files if not (file.error or is_parquet(file.path))]
@@ -139,7 +142,7 @@ class Source:
             name = name.lstrip(".")
         if file.error or (file.is_regular and is_parquet(name) and not is_system_file(name)):
             return True
-        if file.is_regular and is_picture(name, partial(read_start, path)):
+        if file.is_regular and (self.films and is_film(name) or is_picture(name, partial(read_start, path))):
             return True
         # An archive in a folder was not asked for, and may hold the images of the folder once more.
         if file.is_regular and (is_archive(path) if is_given else ARCHIVE_NAME.search(name) and not self.in_folder):
@@ -214,6 +217,10 @@ class Source:
                 yield make_entry(name, partial(refuse, file.error), place)
             elif file.path in self._archives:
                 yield from self._read_archive(file.path, place)
+            elif self.films and is_film(file.path):
+                yield make_entry(name, partial(refuse, "A film is read frame by frame."), place)._replace(
+                    film=file.path
+                )
             else:
                 yield make_entry(name, Path(file.path).read_bytes, place, self.named[""].rows.get(place))
         yield from refuse_rows(self.named[""])

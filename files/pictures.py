@@ -1,4 +1,4 @@
-"""Tells which files are pictures, by their names and first bytes, and counts those that are not."""
+"""Tells which files are pictures or films, by their names and first bytes, and counts the others."""
 
 import io
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from image_formats import START_BYTES, find_picture_suffixes, looks_like_picture
 # What the systems of phones and computers lay beside photos. macOS puts a `._` file beside each one.
 SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
 SYSTEM_FOLDERS = {"__MACOSX", "@eaDir"}
+FILM_SUFFIXES = {".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
 
 
 class PhotoError(ValueError):
@@ -50,6 +51,11 @@ def is_system_file(name: str) -> bool:
     path = PurePosixPath(name)
     is_hidden = any(part.startswith(".") and part != ".." for part in path.parts)
     return is_hidden or not SYSTEM_FOLDERS.isdisjoint(path.parts) or path.name.lower() in SYSTEM_FILES
+
+
+def is_film(name: str) -> bool:
+    """Returns whether a file is a film by its name, which is as for `is_system_file`."""
+    return not is_system_file(name) and PurePosixPath(name).suffix.lower() in FILM_SUFFIXES
 
 
 def is_picture(name: str, read_start: Callable[[], bytes]) -> bool:

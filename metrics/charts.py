@@ -112,6 +112,17 @@ def draw_points(axes, points: list[tuple[float, dict]], factor: float, name: str
     axes.errorbar(places, values, yerr=ends, label=name, linestyle=line, **style)
 
 
+def draw_curves(title: str, x_label: str, y_label: str, curves: dict[str, list[tuple[float, float]]]) -> str:
+    """Draws a line through the points of each curve, by its name in the legend; a y of NaN interrupts it."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = make_figure()
+        for number, (name, points) in enumerate(curves.items()):
+            axes.plot(*zip(*points), label=name, color=COLOURS[number], linewidth=1.5)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        figure.legend(loc="outside upper center", ncols=3)
+        return write_svg(figure, title)
+
+
 def draw_reliability(title: str, reliability: list[dict]) -> str:
     """Draws the share of faces that are so old against the probability, for each threshold."""
     with matplotlib.rc_context(STYLE):

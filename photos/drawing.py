@@ -26,7 +26,8 @@ def draw_faces(picture: Image.Image, faces: list[dict]) -> Image.Image:
 
     Args:
         picture: RGB picture.
-        faces: Dicts of the pipeline, with boxes in pixels of the file, of which `picture` may be a reduction.
+        faces: Dicts of the pipeline, with boxes in pixels of the file, of which `picture` may be a reduction. A `track` is
+            shown instead of the number of the face.
 
     Returns:
         A copy, scaled down if the picture is large.
@@ -41,7 +42,8 @@ def draw_faces(picture: Image.Image, faces: list[dict]) -> Image.Image:
     for box in boxes:
         draw.rectangle(box, outline=BOX_COLOUR, width=max(2, round(scale / 320)))
     # Labels come after all boxes, so no box crosses a label.
-    for number, (face, box) in enumerate(zip(faces, boxes), start=1):
+    for place, (face, box) in enumerate(zip(faces, boxes), start=1):
+        number = face.get("track", place)
         width = box[2] - box[0]
         text_size = max(min(max(width * TEXT_PER_BOX, scale * SMALLEST_TEXT), scale * LARGEST_TEXT), 11)
         text = make_label(number, face)

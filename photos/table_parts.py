@@ -16,15 +16,17 @@ from photos.face_table import COLUMNS, to_csv
 
 
 FACE_COLUMNS = tuple(name for name in COLUMNS if name != "error")
-TYPES = dict.fromkeys(("file", "gender"), pa.string())
-TYPES |= dict.fromkeys(("face", "xmin", "ymin", "xmax", "ymax"), pa.int32())  # all others are float64
+TYPES = dict.fromkeys(("file", "gender", "smoothed_gender"), pa.string())
+# All others are float64.
+TYPES |= dict.fromkeys(("face", "xmin", "ymin", "xmax", "ymax", "track", "frames"), pa.int32())
 ROWS_PER_GROUP = 10_000
 
 
 @contextmanager
 def replacing(file: Path, folder: Path) -> Iterator[Path]:
     """Yields a path in a folder to write to and renames it to `file` at the end, so a kill leaves no half file."""
-    partial = folder / f"{file.name}.{os.getpid()}.partial"
+    # OpenCV needs the ending of a film. The name must not begin as those of finished parts do.
+    partial = folder / f"{os.getpid()}.partial.{file.name}"
     try:
         yield partial
         flush_to_disk(partial)
@@ -137,12 +139,16 @@ class Parts:
             )
         return part["rows"]
 
-    def merge(self) -> Counter[str]:
+    def merge(self, films=None) -> Counter[str]:
         """
         Writes the table of all faces and, if there are any, the list of unreadable pictures; then deletes the parts.
 
+        Args:
+            films: The `FilmTable` that completes the rows of films and writes a table beside this one.
+
         Returns:
-            The numbers of `faces`, and of the pictures `without_face`, `unreadable` and with `more_pages` than the first.
+            The numbers of `pictures` and `faces`, and of the pictures `without_face`, `unreadable` and with `more_pages` than
+            the first.
         """
         counts = Counter()
         # The table is renamed last: once it exists, the parts are not needed. What a kill leaves goes with their folder.
@@ -155,6 +161,8 @@ class Parts:
             waiting = []
             for number in sorted(self.find_done()):
                 rows = self.read(number)
+                if films is not None:
+                    films.complete(rows)
                 faces = [row for row in rows if row["face"] is not None]
                 errors = [row for row in rows if row["error"] is not None]
                 write_unreadable(errors)
@@ -164,8 +172,12 @@ class Parts:
                     waiting = []
                 no_face = len(rows) - len(faces) - len(errors)
                 more_pages = sum(row.get("more_pages", False) for row in rows)
-                counts.update(faces=len(faces), without_face=no_face, unreadable=len(errors), more_pages=more_pages)
+                pictures = sum(row["face"] in (None, 1) for row in rows)
+                counts.update(pictures=pictures, faces=len(faces), without_face=no_face)
+                counts.update(unreadable=len(errors), more_pages=more_pages)
             write_faces(waiting)
+            if films is not None:
+                films.write()
         if not counts["unreadable"]:
             self.unreadable.unlink()
         shutil.rmtree(self.folder)

@@ -26,8 +26,8 @@ from files import pictures
 from files.writing import OutputParser
 from hub.errors import run
 from image_processing_agegender import AgeGenderImageProcessor
-from photos import archives, drawing, face_table, reading, wording
-from space import camera_tab, face_cards, files_tab, inference, photo_tab, theme, tracking
+from photos import archives, drawing, face_table, reading, tracking, wording
+from space import camera_tab, face_cards, files_tab, inference, photo_tab, theme
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,8 +41,8 @@ RUNTIMES = {
 }
 # Modules whose constants the page shares, by their last names.
 SHARED = (face_detection, image_formats, image_processing_agegender, pipeline_agegender)
-SHARED += (files_archives, pictures, archives, drawing, face_table, reading, wording)
-SHARED += (camera_tab, face_cards, files_tab, inference, photo_tab, tracking)
+SHARED += (files_archives, pictures, archives, drawing, face_table, reading, tracking, wording)
+SHARED += (camera_tab, face_cards, files_tab, inference, photo_tab)
 # Fields of the configuration that estimate.js needs beside the network.
 MODEL_FIELDS = ("id2label", "num_age_classes", "age_at_least_scale", "age_at_least_shift")
 COMPONENTS = {"camera": None, "examples": "", "face_cards": photo_tab.LISTEN_TO_ANSWER, "files": None}

@@ -1,4 +1,4 @@
-"""The endpoints for programs: `/predict`, `/predict_url` and `/predict_files`, with their types and descriptions."""
+"""The endpoints for programs: `/predict`, `/predict_url`, `/predict_files` and `/predict_video`, with types and descriptions."""
 
 from typing import Annotated, NotRequired
 
@@ -14,7 +14,17 @@ from image_processing_agegender import (
 )
 from image_reading import is_address
 from pipeline_agegender import AgeGenderPipeline
-from space.inference import ADDRESS_QUEUE, FILES_QUEUE, QUEUE, answer_files, answer_photo, find_sources, find_upload
+from space.film_tab import FRAMES_PER_SECOND, MAX_SECONDS, answer_film
+from space.inference import (
+    ADDRESS_QUEUE,
+    FILES_QUEUE,
+    FILM_QUEUE,
+    QUEUE,
+    answer_files,
+    answer_photo,
+    find_sources,
+    find_upload,
+)
 from space.uploads import make_file
 
 
@@ -38,6 +48,13 @@ FILES_DESCRIPTION = (
     f"({FACE_DESCRIPTION}), or error, a sentence that says why it could not be read. An archive that holds other files "
     "gets a dict with note, a sentence that counts them."
 )
+FILM_DESCRIPTION = (
+    f"Reads {FRAMES_PER_SECOND} frames a second of a film, of its first {MAX_SECONDS} seconds, and follows its people. Returns the "
+    "film with a box and a label for each face, without sound; a list with a dict for each person: track (its number), time_from "
+    "and time_to (seconds), frames (their number), age (years), age_interval (90 % range), gender, gender_score "
+    f"({SCORE_DESCRIPTION}); and a list with a dict for each frame: time (seconds) and faces, a list with a dict for each face: "
+    "track, box (pixels), detection_score, and the averages of its latest frames: age, age_interval, gender, gender_score."
+)
 # What each endpoint takes, for its description and for the answer to a call with anything else.
 UPLOADED = 'handle_file("photo.jpg") in Python, or else {"path": PATH} with a PATH that /gradio_api/upload returned'
 HOW_TO_CALL = {
@@ -45,6 +62,8 @@ HOW_TO_CALL = {
     f"/predict with {UPLOADED}.",
     "predict": f"/predict takes an uploaded photo: {UPLOADED}. For an address, or base64 in a data: address, call /predict_url.",
     "predict_files": f"/predict_files takes a list of addresses as text and of uploaded photos and zip archives: {UPLOADED}.",
+    "predict_video": '/predict_video takes an uploaded film: handle_file("film.mp4") in Python, or else {"path": PATH} with a PATH '
+    "that /gradio_api/upload returned.",
 }
 # A portrait of Eileen Collins (NASA, public domain), one of the page's examples.
 EXAMPLE_ADDRESS = "https://raw.githubusercontent.com/scikit-image/scikit-image/v0.25.2/skimage/data/astronaut.png"
@@ -80,6 +99,32 @@ class FileAnswer(TypedDict):
     note: NotRequired[str]
 
 
+class TrackedFace(FaceAnswer):
+    """A face of a frame, with averaged numbers."""
+
+    track: Annotated[int, Field(description="number of the person")]
+
+
+class FrameAnswer(TypedDict):
+    """The faces of a frame."""
+
+    time: Annotated[float, Field(description="seconds from the beginning")]
+    faces: list[TrackedFace]
+
+
+class PersonAnswer(TypedDict):
+    """A person of a film."""
+
+    track: Annotated[int, Field(description="number of the person")]
+    time_from: Annotated[float, Field(description="seconds from the beginning")]
+    time_to: Annotated[float, Field(description="seconds from the beginning")]
+    frames: int
+    age: Annotated[float, Field(description="years")]
+    age_interval: Annotated[tuple[float, float], Field(description="90 % range, years")]
+    gender: str
+    gender_score: Annotated[float, Field(description=SCORE_DESCRIPTION)]
+
+
 def describe_type(component: gr.components.Component, schema: dict | None = None, example: object = None):
     """Sets the type and the example that the API page shows. Gradio would write a file beside the code for a subclass."""
     if schema is not None:
@@ -102,11 +147,18 @@ def build_endpoints(pipe: AgeGenderPipeline):
     thresholds = gr.JSON(visible=False, label="Ages for age_at_least, in years")
     # Not `gr.File`: the example calls that Gradio writes for one send a file instead of a list.
     paths = gr.JSON(visible=False, label="Photos, or zip archives of photos")
+    film = gr.File(visible=False, label="Film")
+    annotated_film = gr.File(visible=False, label="Film with boxes")
+    people = gr.JSON(visible=False, label="People")
+    frames = gr.JSON(visible=False, label="Frames")
     annotated = gr.Image(format="jpeg", visible=False, label="Photo with boxes")
     faces = gr.JSON(visible=False, label="Faces")
     answers = gr.JSON(visible=False, label="Faces of each photo")
     # The calls that Gradio writes upload the file that `url` names.
     describe_type(photo, example=make_file("photo.jpg") | {"url": "photo.jpg"})
+    describe_type(film, example=make_file("film.mp4") | {"url": "film.mp4"})
+    describe_type(people, TypeAdapter(list[PersonAnswer]).json_schema())
+    describe_type(frames, TypeAdapter(list[FrameAnswer]).json_schema())
     describe_type(address, example=EXAMPLE_ADDRESS)
     describe_type(thresholds, TypeAdapter(list[int]).json_schema(), [18, 25])
     describe_type(paths, TypeAdapter(list[gr.FileData | str]).json_schema(), [EXAMPLE_ADDRESS])
@@ -133,15 +185,18 @@ def build_endpoints(pipe: AgeGenderPipeline):
         check("predict_files", sources, sources and len(sources) == len(files))
         return answer_files(pipe, sources, check_thresholds(age_thresholds))
 
+    def predict_video(video):
+        return answer_film(pipe, check("predict_video", video, find_upload(video) and video))
+
     of_upload, of_address = map(
         PHOTO_DESCRIPTION.format, ("an uploaded photo", "the photo at a public http or https address")
     )
     # The API page begins with the one whose example works as it stands.
-    for function, value, outputs, description, queue in (
-        (predict_url, address, [annotated, faces], of_address, ADDRESS_QUEUE),
-        (predict, photo, [annotated, faces], of_upload, QUEUE),
-        (predict_files, paths, answers, FILES_DESCRIPTION, FILES_QUEUE),
+    for function, inputs, outputs, description, queue in (
+        (predict_url, [address, thresholds], [annotated, faces], of_address, ADDRESS_QUEUE),
+        (predict, [photo, thresholds], [annotated, faces], of_upload, QUEUE),
+        (predict_files, [paths, thresholds], answers, FILES_DESCRIPTION, FILES_QUEUE),
+        (predict_video, [film], [annotated_film, people, frames], FILM_DESCRIPTION, FILM_QUEUE),
     ):
         description = f"{HOW_TO_CALL[function.__name__]} {description}"
-        inputs = [value, thresholds]
         gr.on([], function, inputs, outputs, preprocess=False, api_description=description, concurrency_id=queue)

@@ -7,6 +7,7 @@ visitors and photos share here. The server answers with numbers, and the browser
 """
 
 import math
+import time
 from copy import copy
 from functools import partial
 
@@ -17,11 +18,11 @@ from face_detection import FaceDetector
 from photos.drawing import BOX_COLOUR
 from photos.fetching import fetch, is_data
 from photos.reading import read_picture
+from photos.tracking import SIDES, FaceTracker
 from photos.wording import RANGE, describe_gender, describe_interval, make_label
 from pipeline_agegender import AgeGenderPipeline
 from space.inference import QUEUE, find_faces
 from space.theme import read_component
-from space.tracking import SIDES, FaceTracker
 
 
 FRAME_SIDE = 640  # pixels, the longer side of a frame
@@ -59,7 +60,7 @@ def answer_frame(pipe: AgeGenderPipeline, tracker: FaceTracker, value: dict | No
     """
     if not isinstance(value, dict) or "frame" not in value:
         return value
-    faces = tracker.update(find_faces(pipe, read_frame(value["frame"])))
+    faces = tracker.update(find_faces(pipe, read_frame(value["frame"])), time.monotonic())
     return {"number": value.get("number"), "faces": [describe_track(face) for face in faces]}
 
 

@@ -28,7 +28,8 @@ THUMBNAIL_SIDE = 64  # pixels
 SECONDS_BETWEEN_UPDATES = 1.0
 # A button that is disabled while it has the keyboard's focus would lose it.
 MOVE_FOCUS = """() => {
-  if (document.activeElement?.id === "cancel") document.getElementById("start").focus({preventScroll: true});
+  const {id} = document.activeElement ?? {};
+  if (id?.startsWith("cancel")) document.getElementById(id.replace("cancel", "start")).focus({preventScroll: true});
 }"""
 
 

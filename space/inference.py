@@ -16,9 +16,9 @@ from pipeline_agegender import AgeGenderPipeline
 from space.uploads import find_own_folder
 
 
-# Photos and frames share a queue, so that they wait for no slow site and for no archive of another visitor. Over all
+# Photos and frames share a queue, so that they wait for no slow site and for no archive or film of another visitor. Over all
 # queues one picture is processed at a time: two would slow each other down.
-QUEUE, ADDRESS_QUEUE, FILES_QUEUE = "pipeline", "addresses", "files"
+QUEUE, ADDRESS_QUEUE, FILES_QUEUE, FILM_QUEUE = "pipeline", "addresses", "files", "films"
 ONE_AT_A_TIME = Lock()
 BATCH_SIZE = 8  # faces of a picture that go through the network at once
 NO_PHOTO = "Choose a photo first."

@@ -15,7 +15,7 @@ it. Beside each age stands a 90 % range, which is meant to hold the age of 90 % 
 the network errs more on some groups of people than on others: do not use it for decisions about people.
 """
 PRIVACY = """
-**Privacy.** Photos and the faces cut out of them are used for nothing but the answer, are not shared between visitors and
+**Privacy.** Photos, films and the faces cut out of them are used for nothing but the answer, are not shared between visitors and
 are deleted within eleven minutes. There are no analytics.
 """
 

@@ -22,6 +22,7 @@ from tests.support.examples import (
     parses,
     run_examples,
 )
+from tests.support.films import write_film
 from tests.support.hub import make_environment, run_program
 from tests.support.processes import run_here
 
@@ -46,6 +47,7 @@ def folder(tmp_path, monkeypatch, photo) -> Path:
     for name in ("photo.jpg", "a.jpg", "b.jpg", "my_photos/1.jpg", "my_photos/sub/2.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ASTRONAUT, tmp_path / name)
+    write_film(tmp_path / "film.mp4", [photo.resize((320, 320))] * 5)
     with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
         archive.writestr("notes.jpg", "dear diary")
     (tmp_path / "adience").mkdir()

@@ -1,31 +1,29 @@
-// Tracks faces over the frames of a camera and averages their numbers, as space/tracking.py does.
+// Tracks faces over the frames of a camera and averages their numbers, as photos/tracking.py does.
 
 import {tracking} from "./settings.js";
 
-const {SIDES, MIN_OVERLAP, FORGET_FRAMES, FORGET_SECONDS, NUMBER_SHARE, BOX_SHARE, SPEED_SHARE} = tracking;
+const {SIDES, MIN_OVERLAP, FORGET_SECONDS, NUMBER_SHARE, BOX_SHARE, SPEED_SHARE} = tracking;
 
 const mix = (old, fresh, share) => old.map((value, index) => value + share * (fresh[index] - value));
 
 export class FaceTracker {
   tracks = [];
   nextNumber = 1;
-  lastUpdate = -Infinity;
 
   /** Adds the faces of the next frame; returns them with averaged numbers, and with `track`, the number of the face. */
   update(faces) {
     const now = performance.now() / 1000;
-    if (now - this.lastUpdate > FORGET_SECONDS) this.tracks = [];
-    this.lastUpdate = now;
+    this.tracks = this.tracks.filter(({seenAt}) => now - seenAt <= FORGET_SECONDS);
     for (const track of this.tracks) {
       track.absent += 1;
       track.seenBox = track.seenBox.map((side, index) => side + track.speed[index]);
     }
     const boxes = faces.map(({box}) => SIDES.map((side) => box[side])), matches = this.match(boxes);
-    const answers = faces.map((face, index) => {
-      return addToTrack(matches.get(index) ?? this.begin(face, boxes[index]), face, boxes[index]);
+    return faces.map((face, index) => {
+      const track = matches.get(index) ?? this.begin(face, boxes[index]);
+      track.seenAt = now;
+      return addToTrack(track, face, boxes[index]);
     });
-    this.tracks = this.tracks.filter(({absent}) => absent <= FORGET_FRAMES);
-    return answers;
   }
 
   /** Returns the track of each box that has one, by the index of the box; large overlaps come first. */
@@ -34,7 +32,8 @@ export class FaceTracker {
       this.tracks.map((track) => ({index, track, overlap: computeOverlap(box, track.seenBox)})));
     const matches = new Map(), taken = new Set();
     for (const {index, track, overlap} of pairs.sort((one, other) => other.overlap - one.overlap)) {
-      if (overlap < MIN_OVERLAP || matches.has(index) || taken.has(track)) continue;
+      // What is expected of a hidden face gets less sure.
+      if (overlap < MIN_OVERLAP / track.absent || matches.has(index) || taken.has(track)) continue;
       matches.set(index, track);
       taken.add(track);
     }
@@ -58,8 +57,10 @@ function addToTrack(track, face, box) {
   const isSame = face.gender === track.gender;
   if (!isSame) track.otherGender = face.gender;
   track.probability += share * ((isSame ? face.gender_score : 1 - face.gender_score) - track.probability);
-  // `seenBox` is the expected box here; its error has added up over the frames in which the face was absent.
-  const miss = box.map((side, index) => side - track.seenBox[index]);
+  // `seenBox` is the expected box here; its error has added up over the frames in which the face was absent. Only its middle
+  // moves on: the box of a face that gets covered shrinks.
+  const error = box.map((side, index) => side - track.seenBox[index]);
+  const miss = error.map((_, index) => (error[index % 2] + error[(index % 2) + 2]) / 2);
   track.speed = track.speed.map((speed, index) => speed + (SPEED_SHARE * miss[index]) / Math.max(1, track.absent));
   track.box = mix(track.box, box, BOX_SHARE);
   Object.assign(track, {seenBox: box, absent: 0});

@@ -64,7 +64,7 @@ def test_what_may_not_be_read_or_vanishes_is_listed_and_the_rest_labelled(run_pr
 
 def test_what_is_passed_over_is_said(run_predict, tmp_path, pictures, capsys):
     """Whatever holds the files."""
-    files = {"a.jpg": pictures["sub/1.jpg"], "clip.mp4": b"x", "notes.txt": b"text", "._a.jpg": b"x"}
+    files = {"a.jpg": pictures["sub/1.jpg"], "sound.mp3": b"x", "notes.txt": b"text", "._a.jpg": b"x"}
     said = "2 other files were passed over, such as "
     for number, write in enumerate((write_folder, write_zip, write_tar)):
         assert len(run_predict(write(tmp_path / "source", files), output=f"{number}.csv")) == 1

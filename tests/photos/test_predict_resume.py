@@ -78,7 +78,7 @@ def test_kills_lose_and_double_no_row(model_folder, folder, expected, run_predic
     # No part is written again.
     assert all(earlier.items() <= later.items() for earlier, later in pairwise(parts))
     assert_same_rows(read_rows(output), expected)
-    assert list(list_unreadable(tmp_path)) == [BROKEN] and not list(tmp_path.glob("*.partial"))
+    assert list(list_unreadable(tmp_path)) == [BROKEN] and not list(tmp_path.glob("*.partial*"))
     with pytest.raises(SystemExit):
         run_predict(folder, "--pictures_per_part", "2")
     assert_same_rows(run_predict(folder, "--pictures_per_part", "2", "--overwrite"), expected)

@@ -14,7 +14,7 @@ from tests.support.pictures import encode
 from tests.support.predictions import list_unreadable
 
 
-OTHERS = {"empty": b"", "clip.mp4": b"\0\0\0\x18ftypisom", "notes.txt": b"text"}
+OTHERS = {"empty": b"", "call.m4a": b"\0\0\0\x18ftypisom", "notes.txt": b"text"}
 SYSTEM = {"__MACOSX/._a.jpg": b"\0\5\x16\7", ".DS_Store": b"x", "sub/.DS_Store": b"x", "Thumbs.db": b"x"}
 
 
@@ -90,5 +90,5 @@ def test_loose_files_give_the_same_counts(run_predict, estimator, contents, tmp_
     not_chosen = {*OTHERS, *SYSTEM, "sub/more.zip"}
     on_page = count_on_page(estimator, [Path(folder, name) for name in contents if name not in not_chosen])
     assert (on_page["pictures"], on_page["faces"], on_page["without"]) == (12, 7, 2)
-    on_page["4 other files were passed over, such as clip.mp4."] = 1
+    on_page["4 other files were passed over, such as call.m4a."] = 1
     assert count_of_program(run_predict, tmp_path, capsys, folder) == on_page

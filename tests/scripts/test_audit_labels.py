@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from image_processing_agegender import AgeGenderImageProcessor
 from scripts.audit_labels import audit
 from tests.support.models import make_model
-from tests.support.networks import save_member
 from tests.support.processes import run_here
 from tests.support.training import write_faces
 
@@ -49,8 +49,11 @@ def test_images_with_one_gender_cannot_be_audited():
 
 def test_the_command_writes_a_table_and_a_sheet(tmp_path):
     faces = write_faces(tmp_path / "faces", 40)
-    model = save_member(tmp_path / "model", make_model(0), None)
-    command = ["--data_dir", str(faces), "--model", model, "--output_dir", str(tmp_path / "audit")]
+    model, saved = make_model(0), tmp_path / "model"
+    model.save_pretrained(saved)
+    size = {"height": model.config.image_size, "width": model.config.image_size}
+    AgeGenderImageProcessor(size=size).save_pretrained(saved)
+    command = ["--data_dir", str(faces), "--model", str(saved), "--output_dir", str(tmp_path / "audit")]
     run_here("scripts.audit_labels", command)
     rows = pd.read_csv(tmp_path / "audit" / "labels.csv")
     assert {"file_name", "age", "gender", "predicted_age", "predicted_gender", "reasons", "quality"} <= set(rows)

@@ -26,6 +26,7 @@ from photos.reading import CUT_OFF, EMPTY, NOT_A_PICTURE, UNSUPPORTED
 from space.api import EXAMPLE_ADDRESS, HOW_TO_CALL, FaceAnswer, FileAnswer
 from space.uploads import make_file
 from tests.support.browser import ASTRONAUT, encode_photo
+from tests.support.films import write_film
 from tests.support.models import make_face
 
 
@@ -294,21 +295,24 @@ def test_endpoints_are_described(endpoints):
     faces = f"list[{FACE}]"
     files = f"list[dict(file: str, faces: {faces}, error: str, note: str)]"
     types = {name: [output["python_type"]["type"] for output in about["returns"]] for name, about in endpoints.items()}
+    assert types.pop("/predict_video")[0] == "filepath"
     assert types == {"/predict_url": ["filepath", faces], "/predict": ["filepath", faces], "/predict_files": [files]}
     parameters = [parameter["parameter_name"] for about in endpoints.values() for parameter in about["parameters"]]
-    assert parameters == ["url", "age_thresholds", "image", "age_thresholds", "files", "age_thresholds"]
+    assert parameters == ["url", "age_thresholds", "image", "age_thresholds", "files", "age_thresholds", "video"]
     assert all("age_interval" in about["description"] for about in endpoints.values())
 
 
 @pytest.mark.processes
 @pytest.mark.parametrize("language", ["python", "bash"])
 def test_examples_of_the_api_page_work_as_they_stand(url, endpoints, serve_astronaut, tmp_path, language):
-    """With a photo where they name one."""
+    """With a photo or film where they name one."""
     if language == "bash" and (shutil.which("curl") is None or shutil.which("bash") is None):
         pytest.skip("needs curl and bash")
     shutil.copy(ASTRONAUT, tmp_path / "photo.jpg")
+    write_film(tmp_path / "film.mp4", [Image.open(ASTRONAUT).convert("RGB")] * 4)
     for name, about in endpoints.items():
-        snippet = about["code_snippets"][language].replace("/path/to/your/file", "photo.jpg")
+        file = "film.mp4" if name == "/predict_video" else "photo.jpg"
+        snippet = about["code_snippets"][language].replace("/path/to/your/file", file)
         command = [sys.executable, "-c", snippet] if language == "python" else ["bash", "-c", snippet]
         out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert out.returncode == 0 and "'gender': 'female'" in out.stdout.replace('"', "'"), (name, out.stderr)

@@ -42,7 +42,7 @@ NAMELESS = """() => [...document.querySelectorAll('button, a[href]:not(:has(butt
   .filter((it) => ![it.ariaLabel, it.labels?.[0]?.innerText, it.innerText, it.title, it.querySelector('img')?.alt]
     .some((name) => name?.trim()))
   .map((it) => it.outerHTML.slice(0, 200))"""
-DISABLED_CANCEL = "button:disabled:text-is('Cancel')"
+DISABLED_CANCEL = "#cancel:disabled"
 # The names of the boxes and cards that are lit.
 LIT = """() => [...document.querySelectorAll('#answer [data-face]')]
   .filter((it) => getComputedStyle(it).outlineStyle === 'solid')

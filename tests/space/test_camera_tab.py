@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from photos import tracking
+from photos.tracking import FaceTracker
 from photos.wording import describe_gender, name_gender
-from space import camera_tab, tracking
+from space import camera_tab
 from space.camera_tab import FrameDetector, answer_frame, read_frame
-from space.tracking import FaceTracker
 from tests.support.models import FACE_BOX, make_face
 from tests.support.picture_sources import repeat_last_scan
 

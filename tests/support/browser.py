@@ -31,6 +31,7 @@ TIMEOUT = 60_000  # milliseconds
 TAB_MARKS = {
     "Photo": "Address of a photo",
     "Many photos": "Up to 1,000 photos at once",
+    "Film": "A film of up to two minutes",
     "Live": "Switch on the camera",
     "The model": "What it learnt from",
 }

@@ -23,7 +23,7 @@ def read_rows(file: Path) -> list[dict]:
         return pq.read_table(file).to_pylist()
     with file.open(encoding="utf-8", newline="") as text:
         rows = list(csv.DictReader(text))
-    text = {"file", "gender", "error"}
+    text = {"file", "gender", "smoothed_gender", "error"}
     return [{key: value if key in text else json.loads(value or "null") for key, value in row.items()} for row in rows]
 
 

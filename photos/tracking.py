@@ -1,21 +1,18 @@
-"""Tracks faces over the frames of a camera."""
-
-import time
+"""Tracks faces over the frames of a camera or of a film."""
 
 import numpy as np
 
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 MIN_OVERLAP = 0.2  # intersection over union of two boxes, from which on they are the same face
-FORGET_FRAMES = 10
-FORGET_SECONDS = 3  # between two frames: another person may sit there by then
+FORGET_SECONDS = 2  # without the face: another person may be there by then
 # Weights of the newest frame in the averages. The first frames of a face have equal weights, which settles it at once.
 NUMBER_SHARE, BOX_SHARE, SPEED_SHARE = 0.12, 0.6, 0.4
 
 
 class FaceTracker:
     """
-    Tracks faces over the frames of one camera and averages their numbers. It stores no pictures.
+    Tracks faces over the frames of one camera or film and averages their numbers. It stores no pictures.
 
     Boxes are extrapolated from their last speed and matched to the new boxes by overlap. Averages are exponential; the
     gender follows from the average of its probability.
@@ -24,23 +21,20 @@ class FaceTracker:
     def __init__(self):
         self._tracks: list[dict] = []
         self._next_number = 1
-        self._last_update = -np.inf
 
-    def update(self, faces: list[dict]) -> list[dict]:
+    def update(self, faces: list[dict], now: float) -> list[dict]:
         """
         Adds the next frame.
 
         Args:
             faces: The dicts of the pipeline for a frame. They are not changed.
+            now: Time of the frame in seconds, from any beginning.
 
         Returns:
             A copy of each dict with averaged `age`, `age_interval` (years), `gender`, `gender_score` and `box` (pixels),
             and with `track`, the number of the face.
         """
-        now = time.monotonic()
-        if now - self._last_update > FORGET_SECONDS:
-            self._tracks = []
-        self._last_update = now
+        self._tracks = [track for track in self._tracks if now - track["seen_at"] <= FORGET_SECONDS]
         for track in self._tracks:
             track["absent"] += 1
             track["seen_box"] = track["seen_box"] + track["speed"]
@@ -51,8 +45,8 @@ class FaceTracker:
             track = matches.get(index)
             if track is None:
                 track = self._begin(face, box)
+            track["seen_at"] = now
             answers.append(add_to_track(track, face, box))
-        self._tracks = [track for track in self._tracks if track["absent"] <= FORGET_FRAMES]
         return answers
 
     def _match(self, boxes: list[np.ndarray]) -> dict[int, dict]:
@@ -60,7 +54,8 @@ class FaceTracker:
         overlaps = np.array([[compute_overlap(box, track["seen_box"]) for track in self._tracks] for box in boxes])
         matches, taken = {}, set()
         for row, column in (np.unravel_index(index, overlaps.shape) for index in np.argsort(-overlaps, axis=None)):
-            if overlaps[row, column] >= MIN_OVERLAP and row not in matches and column not in taken:
+            least = MIN_OVERLAP / self._tracks[column]["absent"]  # what is expected of a hidden face gets less sure
+            if overlaps[row, column] >= least and row not in matches and column not in taken:
                 matches[row] = self._tracks[column]
                 taken.add(column)
         return matches
@@ -70,7 +65,7 @@ class FaceTracker:
         track = {
             "number": self._next_number,
             "frames": 0,
-            "absent": 0,
+            "absent": 0,  # frames since it was seen
             "seen_box": box,
             "speed": np.zeros(4),  # pixels a frame
             "box": box,
@@ -96,8 +91,10 @@ def add_to_track(track: dict, face: dict, box: np.ndarray) -> dict:
         track["other_gender"] = face["gender"]
         probability = 1 - probability
     track["probability"] += share * (probability - track["probability"])
-    # `seen_box` is the expected box here; its error has added up over the frames in which the face was absent.
-    track["speed"] = track["speed"] + SPEED_SHARE * (box - track["seen_box"]) / max(1, track["absent"])
+    # `seen_box` is the expected box here; its error has added up over the frames in which the face was absent. Only its middle
+    # moves on: the box of a face that gets covered shrinks.
+    miss = np.tile((box - track["seen_box"]).reshape(2, 2).mean(axis=0), 2)
+    track["speed"] = track["speed"] + SPEED_SHARE * miss / max(1, track["absent"])
     track["box"] = track["box"] + BOX_SHARE * (box - track["box"])
     track["seen_box"], track["absent"] = box, 0
     is_first = track["probability"] >= 0.5 or track["other_gender"] is None

@@ -1,0 +1,205 @@
+"""Reads the frames of films, and writes films with boxes and numbers. Sound is left out."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+
+# Read when OpenCV opens its first film. Notes on damaged frames would tear the progress bar, and VP9 is 5 times as fast.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "8")
+os.environ.setdefault("OPENCV_FFMPEG_WRITER_OPTIONS", "deadline;realtime|cpu-used;8")
+
+import cv2
+
+from files.pictures import START_BYTES, PhotoError
+from photos.drawing import draw_faces
+from photos.tracking import SIDES
+
+
+# What OpenCV can write and browsers play.
+CODECS = {".mp4": "vp09", ".webm": "VP80"}
+# Where and with which bytes films begin. FFmpeg would also open playlists, which name other files.
+FILM_STARTS = {4: (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"), 0: (b"\x1a\x45\xdf\xa3",), 8: (b"AVI ",)}
+MAX_FRAME_PIXELS = 8192 * 4320
+# A film has ended early if less than this share of its frames was read. Containers state the number of frames, or guess it.
+LEAST_SHARE = 0.9
+MAX_PAUSE = 60  # seconds for which a written film repeats a frame; longer pauses are wrong times
+MAX_RATE = 30  # frames a second of a written film
+
+NOT_A_FILM = "This file cannot be read as a film: choose an MP4, MOV, WebM, MKV or AVI file."
+NO_FRAME = "This film is damaged, cut off or of a kind that cannot be read: no frame of it was found."
+TOO_LARGE = f"The frames of this film are too large: choose one with at most {MAX_FRAME_PIXELS // 10**6} million pixels a frame."
+ENDED_EARLY = (
+    "This film is damaged or cut off: it ends after {:.1f} of {:.1f} seconds. The frames before that were read."
+)
+CANNOT_WRITE = "OpenCV cannot write {} here."
+
+
+class Frame(NamedTuple):
+    """A frame of a film."""
+
+    slot: int  # number of the part of a second in which it is shown, of those that `frames_per_second` makes
+    time: float  # seconds from the beginning
+    picture: Image.Image  # upright RGB
+
+
+def open_film(path: str | Path) -> cv2.VideoCapture:
+    """
+    Opens a film.
+
+    Raises:
+        PhotoError: if it is none, or one of too large frames.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(START_BYTES)
+    except OSError as error:
+        raise PhotoError(f"This file cannot be opened: {error.strerror}.") from error
+    if not any(start.startswith(known, place) for place, known in FILM_STARTS.items()):
+        raise PhotoError(NOT_A_FILM)
+    film = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)
+    if not film.isOpened():
+        raise PhotoError(NO_FRAME)
+    if film.get(cv2.CAP_PROP_FRAME_WIDTH) * film.get(cv2.CAP_PROP_FRAME_HEIGHT) > MAX_FRAME_PIXELS:
+        raise PhotoError(TOO_LARGE)
+    return film
+
+
+def find_length(film: cv2.VideoCapture) -> float:
+    """Returns the seconds that a film lasts as it says itself, 0 if it does not."""
+    frames, rate = film.get(cv2.CAP_PROP_FRAME_COUNT), film.get(cv2.CAP_PROP_FPS)
+    return frames / rate if frames > 0 and rate > 0 else 0.0
+
+
+def count_slots(path: str | Path, frames_per_second: float) -> int:
+    """Returns how many frames are read at this rate as the film says itself, at least 1. Raises PhotoError as `open_film`."""
+    return max(1, round(find_length(open_film(path)) * frames_per_second))
+
+
+def read_frames(
+    path: str | Path, frames_per_second: float, is_wanted: Callable[[int], bool] = lambda slot: True
+) -> Iterator[Frame]:
+    """
+    Yields the first frame of each slot, the part of a second that `frames_per_second` makes. A slot may have none.
+
+    Args:
+        is_wanted: Whether to yield the frame of a slot; others are passed over in less time.
+
+    Raises:
+        PhotoError: as `open_film`, and at the end if the film ends early.
+    """
+    film, count, time, last_slot = open_film(path), 0, 0.0, -1
+    while film.grab():
+        count += 1
+        time = max(time, film.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+        slot = int(time * frames_per_second + 1e-3)  # times are rounded
+        if slot == last_slot:
+            continue
+        last_slot = slot
+        if is_wanted(slot):
+            is_whole, pixels = film.retrieve()
+            if is_whole:
+                yield Frame(slot, time, Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)))
+    if not count:
+        raise PhotoError(NO_FRAME)
+    if count < LEAST_SHARE * film.get(cv2.CAP_PROP_FRAME_COUNT):
+        raise PhotoError(ENDED_EARLY.format(time, find_length(film)))
+
+
+class AnnotatedFilm:
+    """
+    Writes a copy of a film with a box and a label for each face. Use it as a context manager.
+
+    Args:
+        source: The film.
+        output: The film to write, .mp4 (VP9) or .webm (VP8, in a quarter of the time).
+        max_rate: Frames a second, if the film does not have fewer.
+        max_side: Pixels of the longer side, if the film does not have fewer.
+
+    Raises:
+        PhotoError: as `open_film`.
+        ValueError: if OpenCV cannot write such a film.
+    """
+
+    def __init__(self, source: str | Path, output: Path, max_rate: float = MAX_RATE, max_side: int = 1920):
+        rate = open_film(source).get(cv2.CAP_PROP_FPS)
+        self.rate = min(rate if rate > 0 else max_rate, max_rate)
+        self.output, self.max_side, self._writer = output, max_side, None
+        self._frames = read_frames(source, self.rate)
+        self._waiting, self._last = next(self._frames, None), None
+        self._time, self._faces = 0.0, []
+
+    def __enter__(self) -> "AnnotatedFilm":
+        return self
+
+    def __exit__(self, *error):
+        """Ends the film where the last call of `add` has led."""
+        if self._last is not None:
+            self._write(1)
+        if self._writer is not None:
+            self._writer.release()
+
+    def add(self, time: float, faces: list[dict]):
+        """
+        Writes the frames before a time, in which boxes move from where they were to where they are.
+
+        Args:
+            time: Seconds from the beginning, after that of the last call.
+            faces: The dicts of the pipeline, with `track`.
+        """
+        before = {face["track"]: face["box"] for face in self._faces}
+        while self._waiting is not None and self._waiting.time < time:
+            share = (self._waiting.time - self._time) / (time - self._time)
+            now = [
+                face | {"box": mix(before[face["track"]], face["box"], share)}
+                for face in faces
+                if face["track"] in before
+            ]
+            known = {face["track"] for face in now}
+            self._draw(now + [face for face in self._faces if face["track"] not in known])
+        self._time, self._faces = time, faces
+
+    def finish(self):
+        """Writes the frames after the last call of `add`."""
+        while self._waiting is not None:
+            self._draw(self._faces)
+
+    def _draw(self, faces: list[dict]):
+        """Takes the next frame; writes the one before as often as it fills the time between both."""
+        frame = self._waiting
+        if self._last is not None:
+            self._write(min(frame.slot - self._last_slot, round(MAX_PAUSE * self.rate)))
+        picture, factor = frame.picture, min(1, self.max_side / max(frame.picture.size))
+        if factor < 1:
+            picture = picture.resize([max(1, round(side * factor)) for side in picture.size], reducing_gap=2.0)
+            faces = [face | {"box": {side: value * factor for side, value in face["box"].items()}} for face in faces]
+        self._last, self._last_slot = np.asarray(draw_faces(picture, faces))[:, :, ::-1], frame.slot
+        try:
+            self._waiting = next(self._frames, None)
+        except PhotoError:  # a film that ends early, as whoever reads it learns too
+            self._waiting = None
+
+    def _write(self, count: int):
+        """Writes the last frame."""
+        height, width = self._last.shape[:2]
+        if self._writer is None:
+            self._size = (width, height)
+            codec = cv2.VideoWriter_fourcc(*CODECS[self.output.suffix.lower()])
+            self._writer = cv2.VideoWriter(str(self.output), cv2.CAP_FFMPEG, codec, self.rate, self._size)
+            if not self._writer.isOpened():
+                raise ValueError(CANNOT_WRITE.format(self.output))
+        pixels = np.ascontiguousarray(
+            self._last if (width, height) == self._size else cv2.resize(self._last, self._size)
+        )
+        for _ in range(count):
+            self._writer.write(pixels)
+
+
+def mix(first: dict, second: dict, share: float) -> dict:
+    """Returns the box between two boxes, a share of the way from the first to the second."""
+    return {side: first[side] + share * (second[side] - first[side]) for side in SIDES}

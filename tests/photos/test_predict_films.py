@@ -1,0 +1,138 @@
+"""predict.py on films: rows of frames and of people, resuming, broken films, and the annotated film."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import predict
+from photos.film_table import FILM_COLUMNS, PEOPLE_COLUMNS
+from photos.films import read_frames
+from photos.table_parts import FACE_COLUMNS
+from tests.support.films import write_film
+from tests.support.picture_sources import write_folder
+from tests.support.predictions import list_unreadable, make_command, read_rows
+from tests.support.processes import run_here
+
+
+pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory, photo) -> Path:
+    """Seven frames in 1.4 seconds: a face that moves to the right and is covered in one frame."""
+    small, frames = photo.crop((80, 0, 368, 256)), []
+    for number in range(7):
+        frame = Image.new("RGB", (352, 256), "gray")
+        frame.paste(small, (8 * number, 0))
+        if number == 3:
+            frame.paste("gray", (0, 0, 352, 200))
+        frames.append(frame)
+    return write_film(tmp_path_factory.mktemp("film") / "film.mp4", frames)
+
+
+@pytest.fixture
+def run(model_folder, tmp_path):
+    """Calls main() as the command line does; returns the rows of faces and of people."""
+
+    def run(data_dir: Path | str, *words: str, kind: str = "parquet") -> tuple[list[dict], list[dict]]:
+        file = tmp_path / f"faces.{kind}"
+        run_here("predict", make_command(model_folder, str(data_dir), file, *words)[1:])
+        return [read_rows(path) for path in (file, tmp_path / f"faces.people.{kind}")]
+
+    return run
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_film_gives_rows_of_frames_and_of_people(run, film, estimator, capsys, kind):
+    rows, people = run(film, kind=kind)
+    assert list(rows[0]) == [*FACE_COLUMNS, *FILM_COLUMNS] and list(people[0]) == list(PEOPLE_COLUMNS)
+    assert [row["time"] for row in rows] == [0, 0.2, 0.4, 0.8, 1.0, 1.2]
+    assert {(row["file"].split("/")[-1], row["face"], row["track"]) for row in rows} == {("film.mp4", 1, 1)}
+    frame = next(read_frames(film, 5)).picture
+    [face] = estimator(frame)
+    assert rows[0]["age"] == pytest.approx(face["age"], abs=0.11) and rows[0]["smoothed_age"] == rows[0]["age"]
+    mean = sum(row["age"] for row in rows) / len(rows)
+    assert rows[-1]["smoothed_age"] == pytest.approx(mean, abs=0.2)  # the first frames have equal weights
+    [person] = people
+    assert (person["track"], person["frames"], person["time_from"], person["time_to"]) == (1, 6, 0, 1.2)
+    assert min(row["age"] for row in rows) - 1 <= person["age"] <= max(row["age"] for row in rows) + 1
+    printed = capsys.readouterr().out
+    assert "7 images: 6 faces, 1 without one, 0 unreadable." in printed and "1 film: 1 person (see " in printed
+
+
+def test_films_and_photos_of_a_folder_share_a_table(run, film, pictures, tmp_path, capsys):
+    folder = Path(write_folder(tmp_path / "mixed", {"b.jpg": pictures["sub/1.jpg"]}))
+    shutil.copy(film, folder / "a.mp4")
+    shutil.copy(film, folder / "c.mp4")
+    (folder / "broken.mov").write_bytes(film.read_bytes()[:3000])
+    rows, people = run(folder, "--frames_per_second", "2.5", "--age_thresholds", "18")
+    assert [(row["file"], row["time"], row["track"]) for row in rows] == [
+        *(("a.mp4", time, 1) for time in (0, 0.4, 0.8, 1.2)),
+        ("b.jpg", None, None),
+        *(("c.mp4", time, 1) for time in (0, 0.4, 0.8, 1.2)),
+    ]
+    assert all(0 <= row["age_at_least_18"] <= 1 for row in rows)
+    assert [(person["file"], person["frames"]) for person in people] == [("a.mp4", 4), ("c.mp4", 4)]
+    assert "no frame of it was found" in list_unreadable(tmp_path)["broken.mov"]
+    assert "3 films: 2 people" in capsys.readouterr().out
+
+
+def test_what_was_read_of_a_film_that_is_cut_off_is_kept(run, film, tmp_path):
+    content = write_film(tmp_path / "whole.mkv", [frame.picture for frame in read_frames(film, 5)]).read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(content[: 7 * len(content) // 10])
+    rows, [person] = run(tmp_path / "cut.mkv")
+    assert 2 <= len(rows) == person["frames"] < 6
+    [reason] = list_unreadable(tmp_path).values()
+    assert "cut off: it ends after" in reason
+
+
+def test_interrupted_film_resumes_with_its_tracks(run, film, tmp_path, monkeypatch):
+    """A part of two frames is written at once; the person keeps its number and its averages."""
+    expected = run(film, "--per_device_eval_batch_size", "1")
+    frames = list(read_frames(film, 5))
+    wanted = []
+
+    def stop(path, rate, is_wanted):
+        for frame in frames[:5]:
+            if is_wanted(frame.slot):
+                yield frame
+        raise KeyboardInterrupt
+
+    words = ("--pictures_per_part", "2", "--per_device_eval_batch_size", "1", "--overwrite")
+    for file in tmp_path.glob("faces*"):
+        file.unlink()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(predict, "read_frames", stop)
+        run(film, *words)
+    assert len(list((tmp_path / "faces.parquet.parts").glob("part-*"))) in (1, 2)
+    with pytest.raises(ValueError, match="another run .frames_per_second 5.0, now 2.5"):
+        run(film, *words, "--frames_per_second", "2.5")
+
+    def record(path, rate, is_wanted):
+        wanted.extend(frame.slot for frame in frames if is_wanted(frame.slot))
+        return read_frames(path, rate, is_wanted)
+
+    monkeypatch.setattr(predict, "read_frames", record)
+    for rows, others in zip(run(film, *words), expected, strict=True):
+        for row, other in zip(rows, others, strict=True):
+            assert row == pytest.approx(other, abs=0.11)
+    assert 0 not in wanted and wanted[-1] == 6
+
+
+def test_annotated_film_is_written(run, film, tmp_path):
+    output = tmp_path / "annotated.webm"
+    run(film, "--annotated_video", str(output))
+    frames = list(read_frames(output, 5))
+    assert [round(frame.time, 1) for frame in frames] == [0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2]
+    assert not list(tmp_path.glob("*.partial*"))
+    with pytest.raises(SystemExit):
+        run(film, "--annotated_video", str(output))
+
+
+def test_annotated_film_needs_one_film(run, film, folder, tmp_path):
+    with pytest.raises(ValueError, match="needs one film, but --data_dir holds 0"):
+        run(folder, "--annotated_video", str(tmp_path / "annotated.mp4"))
+    with pytest.raises(SystemExit):
+        run(film, "--annotated_video", str(tmp_path / "annotated.gif"))
