@@ -53,6 +53,7 @@ CSS = """
 #photo img { max-height: 380px; object-fit: contain }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 1.5rem }
 .charts figure { margin: 0 }
+@media (max-width: 480px) { .tab-container button { padding-inline: 0.5rem } }
 """
 
 
