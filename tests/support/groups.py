@@ -2,16 +2,10 @@
 
 from itertools import product
 
+from metrics.groups import FEATURES
+
 
 RACES, GENDERS = ("Asian", "Black", "White"), ("female", "male")
-FEATURES = (  # that make groups
-    ("race",),
-    ("gender",),
-    ("ages",),
-    ("gender", "ages"),
-    ("race", "gender"),
-    ("race", "gender", "ages"),
-)
 BANDS = ("0–3", "4–12", "13–20", "21–30", "31–40", "41–50", "51–60", "61–75", "76–120")
 
 
