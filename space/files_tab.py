@@ -4,7 +4,7 @@ import base64
 import io
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import gradio as gr
@@ -91,29 +91,52 @@ def make_thumbnail(picture: Image.Image) -> str:
     return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
+def build_run(
+    fill: Callable[[object], Iterator[tuple[str, dict]]],
+    files: gr.File,
+    name: str,
+    queue: str,
+    words: tuple[str, str],
+    suffix: str = "",
+    **arguments,
+):
+    """
+    Builds what starts, shows and cancels work on files: two buttons, a sentence and an answer that grows.
+
+    Args:
+        fill: Yields the sentence and the value of the answer, for the value of `files`.
+        name: Name of the answer's files, see `read_component`.
+        queue: Its `concurrency_id`.
+        words: The sentences before the start and after a cancellation.
+        suffix: What the ids of the buttons end with.
+        arguments: Those of `gr.HTML` for the answer.
+    """
+    with gr.Row():
+        start = gr.Button("Start", variant="primary", interactive=False, elem_id=f"start{suffix}")
+        cancel = gr.Button("Cancel", interactive=False, elem_id=f"cancel{suffix}")
+    component, (before, cancelled) = read_component(name), words
+    summary = gr.HTML(before, css_template=component["css_template"], elem_classes="announced")
+    answer = gr.HTML(**component, range_name=RANGE, **arguments)
+    private = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+    files.change(lambda files: gr.update(interactive=bool(files)), files, start, preprocess=False, **private)
+    starting = start.click(lambda: (gr.update(interactive=True), None), None, [cancel, answer], **private)
+    filling = starting.then(
+        fill,
+        files,
+        [summary, answer],
+        preprocess=False,
+        api_visibility="private",
+        concurrency_id=queue,
+        show_progress_on=summary,  # the place in the queue, until the first answer comes
+    )
+    for ending in (filling.then, filling.failure):  # after an error Gradio 6.31 calls only the second
+        ending(lambda: gr.update(interactive=False), None, cancel, js=MOVE_FOCUS, **private)
+    cancel.click(lambda: cancelled, None, summary, cancels=[filling], **private)
+
+
 def build_files_tab(pipe: AgeGenderPipeline):
     """Builds the tab."""
     files = gr.File(
         label="Photos, or zip archives of photos", file_count="multiple", file_types=["image", ".zip"], height=180
     )
-    with gr.Row():
-        start = gr.Button("Start", variant="primary", interactive=False, elem_id="start")
-        cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
-    component = read_component("files")
-    summary = gr.HTML(HELP, css_template=component["css_template"], elem_classes="announced")
-    table = gr.HTML(**component, range_name=RANGE, label="Faces")
-    private = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-    files.change(lambda files: gr.update(interactive=bool(files)), files, start, preprocess=False, **private)
-    starting = start.click(lambda: (gr.update(interactive=True), None), None, [cancel, table], **private)
-    filling = starting.then(
-        partial(fill_table, pipe),
-        files,
-        [summary, table],
-        preprocess=False,
-        api_visibility="private",
-        concurrency_id=FILES_QUEUE,
-        show_progress_on=summary,  # the place in the queue, until the first answer comes
-    )
-    for ending in (filling.then, filling.failure):  # after an error Gradio 6.31 calls only the second
-        ending(lambda: gr.update(interactive=False), None, cancel, js=MOVE_FOCUS, **private)
-    cancel.click(lambda: CANCELLED, None, summary, cancels=[filling], **private)
+    build_run(partial(fill_table, pipe), files, "files", FILES_QUEUE, (HELP, CANCELLED), label="Faces")

@@ -14,11 +14,10 @@ from metrics.charts import draw_curves
 from metrics.results import name_count
 from photos.films import AnnotatedFilm, count_slots, read_frames
 from photos.people import OPTIONS, People, compute_weight
-from photos.wording import RANGE, describe_gender, describe_interval
+from photos.wording import describe_gender, describe_interval
 from pipeline_agegender import AgeGenderPipeline
-from space.files_tab import CANCELLED, MOVE_FOCUS, SECONDS_BETWEEN_UPDATES, make_thumbnail
+from space.files_tab import CANCELLED, SECONDS_BETWEEN_UPDATES, build_run, make_thumbnail
 from space.inference import FILM_QUEUE, find_faces, find_upload
-from space.theme import read_component
 from space.uploads import find_own_folder, make_file
 
 
@@ -169,24 +168,5 @@ def draw_ages(people: list[dict], frames: list[dict]) -> str:
 def build_film_tab(pipe: AgeGenderPipeline):
     """Builds the tab."""
     file = gr.File(label="Film", file_types=["video"], height=180)
-    with gr.Row():
-        start = gr.Button("Start", variant="primary", interactive=False, elem_id="start-film")
-        cancel = gr.Button("Cancel", interactive=False, elem_id="cancel-film")
-    component = read_component("film")
-    summary = gr.HTML(HELP, css_template=component["css_template"], elem_classes="announced")
-    answer = gr.HTML(**component, range_name=RANGE, label="People", elem_id="film")
-    private = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-    file.change(lambda file: gr.update(interactive=bool(file)), file, start, preprocess=False, **private)
-    starting = start.click(lambda: (gr.update(interactive=True), None), None, [cancel, answer], **private)
-    filling = starting.then(
-        partial(fill_tab, pipe),
-        file,
-        [summary, answer],
-        preprocess=False,
-        api_visibility="private",
-        concurrency_id=FILM_QUEUE,
-        show_progress_on=summary,  # the place in the queue, until the first answer comes
-    )
-    for ending in (filling.then, filling.failure):  # after an error Gradio 6.31 calls only the second
-        ending(lambda: gr.update(interactive=False), None, cancel, js=MOVE_FOCUS, **private)
-    cancel.click(lambda: CANCELLED, None, summary, cancels=[filling], **private)
+    words, names = (HELP, CANCELLED), {"suffix": "-film", "label": "People", "elem_id": "film"}
+    build_run(partial(fill_tab, pipe), file, "film", FILM_QUEUE, words, **names)
