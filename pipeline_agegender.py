@@ -84,6 +84,8 @@ def fold_batch_norm(model: torch.nn.Module) -> torch.nn.Module:
         if isinstance(normalization, torch.nn.BatchNorm2d):
             layer.convolution = fuse_conv_bn_eval(layer.convolution, normalization)
             layer.normalization = torch.nn.Identity()
+            if hasattr(layer.activation, "inplace"):  # which autograd would refuse in some models
+                layer.activation.inplace = True
     return folded
 
 
