@@ -24,7 +24,7 @@ function addLine(body, line) {
   // A phone has no room for the heading of the table, so its words stand in the line.
   add(add(row, 'td', {textContent: line.age}), 'i', {textContent: ' years'});
   add(row, 'td', {textContent: line.range}).insertAdjacentHTML('afterbegin', `<i>${props.range_name} </i>`);
-  add(row, 'td', {textContent: line.at_least}).insertAdjacentHTML('afterbegin', `<i>${props.at_least_name} </i>`);
+  add(row, 'td', {textContent: line.at_least}).insertAdjacentHTML('afterbegin', `<i>${props.at_least_name}: </i>`);
   add(row, 'td', {textContent: line.gender});
 }
 
