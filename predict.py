@@ -251,7 +251,7 @@ def show_progress(parts: Parts, progress: tqdm) -> bool:
 
 
 def merge(
-    parts: Parts, config: AgeGenderConfig, films: list[str], annotated_video: Path | None
+    parts: Parts, config: AgeGenderConfig, films: list[str], annotated_video: Path | None, thresholds: list[int]
 ) -> tuple[Counter, str]:
     """Merges the parts; returns their counts, and a sentence about the people of films."""
     if not films:
@@ -263,7 +263,7 @@ def merge(
             print(f"Writing {annotated_video}")
             file = stack.enter_context(replacing(annotated_video, annotated_video.parent))
             annotated = stack.enter_context(AnnotatedFilm(films[0], file))
-        table = FilmTable(config, people, annotated)
+        table = FilmTable(config, people, annotated, thresholds)
         counts = parts.merge(table)
     count = "1 person" if len(table.people) == 1 else f"{len(table.people):,} people"
     return counts, f"{name_count(len(films), 'film')}: {count} (see {people})."
@@ -312,7 +312,7 @@ def main():
         arguments.model, arguments.revision, accelerator.device, detect_faces=detect_faces, backend=arguments.backend
     )
     thresholds = check_age_thresholds(arguments.age_thresholds or (), pipe.model.config.num_age_classes)
-    columns = (*FACE_COLUMNS, *dict.fromkeys(map(name_threshold, thresholds)), *(FILM_COLUMNS if films else ()))
+    columns = (*FACE_COLUMNS, *map(name_threshold, thresholds), *(FILM_COLUMNS if films else ()))
     settings = describe_run(arguments, source, pipe, bool(films))
     parts = Parts(arguments.output, total, arguments.pictures_per_part, settings, columns)
     with accelerator.main_process_first():
@@ -336,7 +336,7 @@ def main():
         while accelerator.is_main_process and not show_progress(parts, progress):
             time.sleep(0.5)
     if accelerator.is_main_process:
-        counts, people = merge(parts, pipe.model.config, films, arguments.annotated_video)
+        counts, people = merge(parts, pipe.model.config, films, arguments.annotated_video, thresholds)
         report(parts, counts, noun, (str(passed_over), people), progress)
     accelerator.end_training()
 

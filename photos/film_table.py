@@ -1,10 +1,11 @@
 """Completes the rows of films in a table of faces: tracks, smoothed numbers, and a table of the people."""
 
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
 from configuration_agegender import AgeGenderConfig
-from photos.face_table import make_face_rows
+from photos.face_table import make_face_rows, name_threshold, round_at_least
 from photos.films import AnnotatedFilm
 from photos.people import People, compute_weight
 from photos.table_parts import WRITERS, replacing
@@ -67,7 +68,7 @@ def round_numbers(face: dict, start: str = "") -> dict:
     low, high = face["age_interval"]
     numbers = {"age": round(face["age"], 1), "age_low": round(low, 1), "age_high": round(high, 1)}
     numbers |= {"gender": face["gender"], "gender_score": round(face["gender_score"], 4)}
-    return {start + name: value for name, value in numbers.items()}
+    return {start + name: value for name, value in (numbers | round_at_least(face)).items()}
 
 
 class FilmTable:
@@ -78,13 +79,20 @@ class FilmTable:
         config: Configuration of the model.
         output: The table of people to write, .parquet or .csv.
         annotated: The annotated film to write, if there is only one film.
+        age_thresholds: As for the pipeline; each gives people a column.
 
     Attributes:
         people: The rows of `PEOPLE_COLUMNS` of the films whose frames are all there.
     """
 
-    def __init__(self, config: AgeGenderConfig, output: Path, annotated: AnnotatedFilm | None = None):
-        self.config, self.output, self.annotated = config, output, annotated
+    def __init__(
+        self,
+        config: AgeGenderConfig,
+        output: Path,
+        annotated: AnnotatedFilm | None = None,
+        age_thresholds: Sequence[int] = (),
+    ):
+        self.config, self.output, self.annotated, self.age_thresholds = config, output, annotated, age_thresholds
         self.people, self._file, self._following = [], None, None
 
     def complete(self, rows: list[dict]):
@@ -94,7 +102,7 @@ class FilmTable:
                 continue
             if file != self._file:
                 self._end_film()
-                self._file, self._following = file, People(self.config)
+                self._file, self._following = file, People(self.config, self.age_thresholds)
             frame = [row for row in found if row["face"] is not None]
             faces = self._following.update([read_face(row) for row in frame], time)
             for row, face in zip(frame, faces):
@@ -105,8 +113,9 @@ class FilmTable:
     def write(self):
         """Writes the table of people. Call it after all rows."""
         self._end_film()
+        columns = (*PEOPLE_COLUMNS, *map(name_threshold, self.age_thresholds))
         with replacing(self.output, self.output.parent) as file:
-            with WRITERS[self.output.suffix.lower()](file, PEOPLE_COLUMNS) as write:
+            with WRITERS[self.output.suffix.lower()](file, columns) as write:
                 write(self.people)
 
     def _end_film(self):

@@ -67,13 +67,19 @@ def test_films_and_photos_of_a_folder_share_a_table(run, film, pictures, tmp_pat
     shutil.copy(film, folder / "a.mp4")
     shutil.copy(film, folder / "c.mp4")
     (folder / "broken.mov").write_bytes(film.read_bytes()[:3000])
-    rows, people = run(folder, "--frames_per_second", "2.5", "--age_thresholds", "18")
+    rows, people = run(folder, "--frames_per_second", "2.5", "--age_thresholds", "18", "60", "18")
     assert [(row["file"], row["time"], row["track"]) for row in rows] == [
         *(("a.mp4", time, 1) for time in (0, 0.4, 0.8, 1.2)),
         ("b.jpg", None, None),
         *(("c.mp4", time, 1) for time in (0, 0.4, 0.8, 1.2)),
     ]
     assert all(0 <= row["age_at_least_18"] <= 1 for row in rows)
+    assert list(people[0]) == [*PEOPLE_COLUMNS, "age_at_least_18", "age_at_least_60"]
+    for person in people:
+        found = [row for row in rows if row["file"] == person["file"]]
+        for column in ("age_at_least_18", "age_at_least_60"):
+            shares = [row[column] for row in found]
+            assert min(shares) - 0.05 <= person[column] <= max(shares) + 0.05
     assert [(person["file"], person["frames"]) for person in people] == [("a.mp4", 4), ("c.mp4", 4)]
     assert "no frame of it was found" in list_unreadable(tmp_path)["broken.mov"]
     assert "3 films: 2 people" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """The one command that makes the shipped weights: it resumes, skips what is done and compares."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -80,3 +81,9 @@ def test_each_step_makes_what_later_ones_take():
         }
         made.add(step.result.split("/")[0])
         assert {name for name in taken if not name.endswith(("gz", "tgz"))} <= made, step.result
+
+
+def test_folders_that_are_named_elsewhere_are_made():
+    texts = [path.read_text(encoding="utf-8") for path in (*ROOT.glob("docs/*.md"), *ROOT.glob("scripts/*.py"))]
+    named = {name for text in texts for name in re.findall(r"runs/reproduce/(\w+)", text)}
+    assert named and named <= {step.result.split("/")[0] for step in STEPS}

@@ -15,6 +15,7 @@ from PIL import Image
 from files.pictures import PhotoError
 from photos.face_table import make_face_rows, to_csv
 from photos.reading import DAMAGED, NOT_A_PICTURE, read_picture
+from space.face_cards import CSV_COLUMNS, describe_probability
 from tests.support.browser import ASTRONAUT, COUNT_FRAMES, open_camera
 from tests.support.web_page import PLACE, encode, estimate, open_ready, serve
 
@@ -143,12 +144,12 @@ def test_photo_gets_a_card_and_downloads(page, tmp_path):
     assert f"{faces[0]['age']:.0f} years" in text and "90 % range" in text and faces[0]["gender"] in text
     assert len(faces[0]["age_distribution"]) == 101 and page.locator(".card svg rect").count() == 101
     found = page.locator(".card [data-at-least]")
-    assert found.inner_text() == f"18 or older: {100 * faces[0]['age_at_least']['18']:.0f} %"
+    assert found.inner_text() == f"18 or older: {describe_probability(faces[0]['age_at_least']['18'])}"
     page.get_by_label("Probability of being at least 18 years old").press("ArrowRight")
-    assert found.inner_text() == f"19 or older: {100 * faces[0]['age_at_least']['19']:.0f} %"
+    assert found.inner_text() == f"19 or older: {describe_probability(faces[0]['age_at_least']['19'])}"
     table = save_link(page, "Save as CSV", tmp_path).read_text()
     faces[0]["age_interval"] = [float(age) for age in faces[0]["age_interval"]]  # JSON has one kind of number
-    assert table == to_csv(make_face_rows("photo", faces))
+    assert table == to_csv(make_face_rows("photo", faces), CSV_COLUMNS)
     picture = Image.open(save_link(page, "Save as JPEG", tmp_path))
     assert picture.size == Image.open(ASTRONAUT).size
     box = faces[0]["box"]
@@ -243,6 +244,8 @@ def test_many_photos_fill_a_table(page, tmp_path):
         "more.zip",
         "grey.png",
     ]
+    share = describe_probability(float(rows[1]["age_at_least_18"]))
+    assert page.locator(".rows th").filter(has_text="18 or older").is_visible() and share in lines[3]
     assert rows[1]["age"] == rows[3]["age"] != "" and rows[0]["error"] == NOT_A_PICTURE
 
 
