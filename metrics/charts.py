@@ -132,13 +132,15 @@ def draw_reliability(title: str, reliability: list[dict]) -> str:
         for axes, row in zip_longest(grid.flat, reliability):
             if not row:
                 axes.set_axis_off()
+                grid[0, -1].tick_params(labelbottom=True)  # of the chart above the gap
                 continue
             axes.plot([0, 100], [0, 100], color=INK, alpha=0.6, linestyle="--", linewidth=1)
             points = [(100 * part["probability"], part["share"]) for part in row["bins"]]
             draw_points(axes, points, 100, "", 0, "-")
-            axes.set(title=f"T = {row['threshold']} years", xticks=(0, 50, 100), yticks=(0, 50, 100))
-        figure.supxlabel("P(age ≥ T), %")
-        figure.supylabel("faces that are so old, %")
+            axes.set_title(f"T = {row['threshold']} years", fontsize="medium")
+            axes.set(xticks=(0, 50, 100), yticks=(0, 50, 100))
+        figure.supxlabel("P(age ≥ T), %", fontsize="medium")
+        figure.supylabel("faces that are so old, %", fontsize="medium")
         return write_svg(figure, title)
 
 
