@@ -126,7 +126,7 @@ def make_card_data(name: str, results: dict) -> ModelCardData:
         license_name="apache-2.0-code-non-commercial-weights" if of_utkface else "terms-of-the-training-images",
         license_link=HOME_PAGE if of_utkface else None,
         library_name="transformers",
-        tags=["age-estimation", "gender-classification", "face", "custom_code"],
+        tags=["age-estimation", "gender-classification", "face", *["utkface"] * of_utkface, "custom_code"],
         datasets=[name for name in data if "/" in name] or None,
         base_model=arguments["model"] if "/" in (arguments["model"] or "") else None,
         model_name=name,

@@ -45,9 +45,9 @@ TELL_PEOPLE = (
     "their faces can be biometric categorisation, of which they must be told (Art. 50(3))."
 )
 DEPLOYERS = (
-    "The model estimates apparent age: how old a face looks to others. It is no age-assurance system. ISO/IEC 27566-1 "
-    "describes such systems by their function, performance, privacy, security and acceptability; a model alone, with the "
-    "errors reported here, is at most a component of one.",
+    "The model estimates apparent age: how old a face looks. It is no age-assurance system. ISO/IEC 27566-1 describes such "
+    "systems by function, performance, privacy, security and acceptability; a model with the errors reported here is at most a part "
+    "of one.",
     TELL_PEOPLE,
     "Make no decisions about people with it: neither access nor refusal, neither price nor treatment.",
 )
@@ -297,7 +297,7 @@ def fill_marks(page: str, texts: dict[str, str]) -> str:
     for title, text in texts.items():
         head, mark, rest = page.partition(f"<!-- {title} -->\n")
         if mark:
-            page = f"{head}{mark}\n{text}\n\n{rest[rest.index('<!-- end -->') :]}"
+            page = f"{head}{mark}{text}\n\n{rest[rest.index('<!-- end -->') :]}"
     return page
 
 
