@@ -17,8 +17,8 @@ from metrics.results import (
 RANGE = f"{100 * INTERVAL_COVERAGE:.0f} % range"
 # Metrics of a split, and errors at an age: format and heading.
 METRICS = {
-    "age_mae": (".2f", "age MAE, years"),
-    "age_cs5": (".1%", "CS@5"),
+    "age_mae": (".2f", "mean age error (MAE), years"),
+    "age_cs5": (".1%", "within five years (CS@5)"),
     "gender_accuracy": (".1%", "gender as labelled"),
 }
 ERRORS = {
@@ -117,7 +117,7 @@ def make_result_table(metrics: dict[str, dict]) -> Table:
         for split, values in metrics.items()
         for ages, suffix in (("all", ""), (ADULTS, ADULT_SUFFIX))
     ]
-    return Table("Accuracy", header, rows, "CS@5 is the share of ages with an error of at most five years.")
+    return Table("Accuracy", header, rows)
 
 
 def make_error_table(errors: dict) -> Table:
@@ -264,7 +264,7 @@ def describe_person(groups: dict, gender: str, ages: str) -> str:
     if sure and sure["num_images"]:
         number = sure["num_images"] - sure["count"]
         lines.append(
-            f"The page calls the gender **unsure** for {number:,} of {name_count(sure['num_images'], 'face')} at {ages} years."
+            f"The page calls the gender **unsure** for {number:,} of {name_count(sure['num_images'], 'face')} of both genders at {ages} years."
         )
     first, last = map(int, ages.split("–"))
     if first <= 17 and last >= 13 and (minors := describe_false_adults(groups)):

@@ -45,7 +45,10 @@ def test_sentences_to_a_person_carry_the_figures(gender, ages, side):
     low, high = row["age_bias"]["low"], row["age_bias"]["high"]
     assert ("neither clearly" in text) == (low <= 0 <= high)
     sure = next(row["sure"] for row in GROUPS["sure_genders"] if row["ages"] == ages)
-    assert f"**unsure** for {sure['num_images'] - sure['count']} of {sure['num_images']} faces at {ages} years" in text
+    assert (
+        f"**unsure** for {sure['num_images'] - sure['count']} of {sure['num_images']} faces of both genders at {ages} years"
+        in text
+    )
 
 
 @pytest.mark.parametrize("ages", ["4–12", "13–20", "21–30"])
