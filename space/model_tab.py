@@ -121,7 +121,7 @@ def build_model_tab(model: str, revision: str | None = None):
     table = make_error_table(errors)
     if groups and find_groups(groups, "gender", "ages"):
         build_person(groups)
-    gr.Markdown(f"## How well it does\n\n{describe_metrics(metrics, age_statistic)}")
+    gr.Markdown(f"## How well it does\n\n{describe_metrics(metrics, age_statistic)}", elem_classes="figures")
     gr.Markdown(f"## Limits\n\n{describe_limits(errors, is_utkface(model), groups)}")
     gr.Markdown("\n".join(["## Before you use it on others", "", *(f"- {text}" for text in DEPLOYERS)]))
     gr.Markdown("## Where it errs" + ("" if table.rows else "\n\nThere are no errors by age beside these weights."))
@@ -135,7 +135,7 @@ def build_model_tab(model: str, revision: str | None = None):
     for table in tables:
         if table.rows:
             with gr.Accordion(table.title, open=False):
-                gr.Markdown(format_markdown(table))
+                gr.Markdown(format_markdown(table), elem_classes="figures")
     gr.Markdown(f"## What it learnt from\n\n{describe_training_data(training)}")
     gr.Markdown(f"## In your code\n\n{describe_use(model, revision)}")
     gr.Markdown(f"## How it was trained\n\n{describe_curves(training)}")
