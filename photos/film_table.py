@@ -1,5 +1,8 @@
 """Completes the rows of films in a table of faces: tracks, smoothed numbers, and a table of the people."""
 
+import glob
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 
@@ -76,15 +79,14 @@ class FilmTable:
 
     Args:
         config: Configuration of the model.
-        output: The table of people to write, .parquet or .csv.
         annotated: The annotated film to write, if there is only one film.
 
     Attributes:
-        people: The rows of `PEOPLE_COLUMNS` of the films whose frames are all there.
+        people: The rows of `PEOPLE_COLUMNS` of the films that have ended.
     """
 
-    def __init__(self, config: AgeGenderConfig, output: Path, annotated: AnnotatedFilm | None = None):
-        self.config, self.output, self.annotated = config, output, annotated
+    def __init__(self, config: AgeGenderConfig, annotated: AnnotatedFilm | None = None):
+        self.config, self.annotated = config, annotated
         self.people, self._file, self._following = [], None, None
 
     def complete(self, rows: list[dict]):
@@ -93,7 +95,7 @@ class FilmTable:
             if time is None:
                 continue
             if file != self._file:
-                self._end_film()
+                self.end_film()
                 self._file, self._following = file, People(self.config)
             frame = [row for row in found if row["face"] is not None]
             faces = self._following.update([read_face(row) for row in frame], time)
@@ -102,15 +104,8 @@ class FilmTable:
             if self.annotated is not None:
                 self.annotated.add(time, faces)
 
-    def write(self):
-        """Writes the table of people. Call it after all rows."""
-        self._end_film()
-        with replacing(self.output, self.output.parent) as file:
-            with WRITERS[self.output.suffix.lower()](file, PEOPLE_COLUMNS) as write:
-                write(self.people)
-
-    def _end_film(self):
-        """Describes the people of the film that has ended."""
+    def end_film(self):
+        """Describes the people of a film after its last row."""
         if self._following is None:
             return
         for person in self._following.describe():
@@ -119,3 +114,31 @@ class FilmTable:
         if self.annotated is not None:
             self.annotated.finish()
         self._following = None
+
+
+@contextmanager
+def open_film_table(
+    config: AgeGenderConfig, output: Path, folder: Path, film: str, annotated_video: Path | None
+) -> Iterator[FilmTable]:
+    """
+    Yields a `FilmTable`, and writes its people and the annotated film at the end.
+
+    Args:
+        output: The table of people, .parquet or .csv.
+        folder: Holds that table until it is whole.
+        film: Path of the film to annotate.
+        annotated_video: The annotated film, None for none.
+    """
+    with ExitStack() as stack:
+        annotated = None
+        if annotated_video is not None:
+            annotated_video.parent.mkdir(parents=True, exist_ok=True)
+            for left in annotated_video.parent.glob(f".*.partial.{glob.escape(annotated_video.name)}"):
+                left.unlink()  # a run that was killed left it
+            file = stack.enter_context(replacing(annotated_video, annotated_video.parent))
+            annotated = stack.enter_context(AnnotatedFilm(film, file))
+        table = FilmTable(config, annotated)
+        yield table
+        table.end_film()
+        with replacing(output, folder) as file, WRITERS[output.suffix.lower()](file, PEOPLE_COLUMNS) as write:
+            write(table.people)

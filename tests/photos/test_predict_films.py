@@ -12,7 +12,7 @@ from photos.films import read_frames
 from photos.table_parts import FACE_COLUMNS
 from tests.support.films import write_film
 from tests.support.picture_sources import write_folder
-from tests.support.predictions import list_unreadable, make_command, read_rows
+from tests.support.predictions import list_unreadable, make_command, read_rows, run_killed
 from tests.support.processes import run_here
 
 
@@ -119,6 +119,40 @@ def test_interrupted_film_resumes_with_its_tracks(run, film, tmp_path, monkeypat
         for row, other in zip(rows, others, strict=True):
             assert row == pytest.approx(other, abs=0.11)
     assert 0 not in wanted and wanted[-1] == 6
+
+
+@pytest.mark.processes
+def test_kills_leave_no_film_behind(model_folder, film, tmp_path):
+    """While the annotated film is drawn, before the people and the film are renamed, and before the parts are deleted."""
+    folder, whole = tmp_path / "films", tmp_path / "whole"
+    folder.mkdir()
+    shutil.copy(film, folder / "film.mp4")
+    commands = [
+        make_command(model_folder, str(folder), place / "faces.parquet", "--annotated_video", str(place / "all.webm"))
+        for place in (folder, whole)
+    ]
+    run_here("predict", commands[1][1:])
+    moments = [("photos.films", "draw_faces", 3), ("os", "fsync", 1), ("os", "fsync", 2), ("shutil", "rmtree", 1)]
+    parts = run_killed(moments, folder / "faces.parquet", commands[0])
+    assert all(found == parts[0] for found in parts)  # none is written again
+    names = {"faces.parquet", "faces.people.parquet", "all.webm"}
+    assert {path.name for path in folder.iterdir()} == {"film.mp4", "faces.parquet.parts", *names}
+    for name in names - {"all.webm"}:
+        rows = [[row | {"file": ""} for row in read_rows(place / name)] for place in (folder, whole)]
+        assert rows[0] == rows[1]
+    assert [len(list(read_frames(place / "all.webm", 5))) for place in (folder, whole)] == [7, 7]
+
+
+def test_people_that_exist_are_replaced_only_when_asked(run, film, tmp_path):
+    people = tmp_path / "faces.people.csv"
+    people.write_text("mine")
+    with pytest.raises(
+        ValueError, match="people.csv already exists: choose another --output, or replace it with --overw"
+    ):
+        run(film, kind="csv")
+    assert people.read_text() == "mine" and not (tmp_path / "faces.csv.parts").exists()
+    _, [person] = run(film, "--overwrite", kind="csv")
+    assert person["frames"] == 6
 
 
 def test_annotated_film_is_written(run, film, tmp_path):
