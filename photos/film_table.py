@@ -136,7 +136,7 @@ def open_film_table(
             for left in annotated_video.parent.glob(f".*.partial.{glob.escape(annotated_video.name)}"):
                 left.unlink()  # a run that was killed left it
             file = stack.enter_context(replacing(annotated_video, annotated_video.parent))
-            annotated = stack.enter_context(AnnotatedFilm(film, file))
+            annotated = stack.enter_context(AnnotatedFilm(film, file, show_progress=True))
         table = FilmTable(config, annotated)
         yield table
         table.end_film()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from tqdm.auto import tqdm
 
 
 # Read when OpenCV opens its first film. Notes on damaged frames would tear the progress bar, and VP9 is 5 times as fast.
@@ -120,17 +121,26 @@ class AnnotatedFilm:
         output: The film to write, .mp4 (VP9) or .webm (VP8, in a quarter of the time).
         max_rate: Frames a second, if the film does not have fewer.
         max_side: Pixels of the longer side, if the film does not have fewer.
+        show_progress: Shows a bar with the time left.
 
     Raises:
         PhotoError: as `open_film`.
         ValueError: if OpenCV cannot write such a film.
     """
 
-    def __init__(self, source: str | Path, output: Path, max_rate: float = MAX_RATE, max_side: int = 1920):
+    def __init__(
+        self,
+        source: str | Path,
+        output: Path,
+        max_rate: float = MAX_RATE,
+        max_side: int = 1920,
+        show_progress: bool = False,
+    ):
         rate = open_film(source).get(cv2.CAP_PROP_FPS)
         self.rate = min(rate if rate > 0 else max_rate, max_rate)
         self.output, self.max_side, self._writer = output, max_side, None
-        self._frames = read_frames(source, self.rate)
+        bar = {"desc": "Annotating", "unit": " frames", "total": count_slots(source, self.rate)}
+        self._frames = iter(tqdm(read_frames(source, self.rate), **bar, disable=not show_progress))
         self._waiting, self._last = next(self._frames, None), None
         self._time, self._faces = 0.0, []
 

@@ -155,12 +155,13 @@ def test_people_that_exist_are_replaced_only_when_asked(run, film, tmp_path):
     assert person["frames"] == 6
 
 
-def test_annotated_film_is_written(run, film, tmp_path):
+def test_annotated_film_is_written(run, film, tmp_path, capsys):
     output = tmp_path / "annotated.webm"
     run(film, "--annotated_video", str(output))
     frames = list(read_frames(output, 5))
     assert [round(frame.time, 1) for frame in frames] == [0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2]
     assert not list(tmp_path.glob("*.partial*"))
+    assert " 7/7 " in capsys.readouterr().err.partition("Annotating: 100%")[2]
     with pytest.raises(SystemExit):
         run(film, "--annotated_video", str(output))
 
