@@ -4,9 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 import predict
+from hub.loading import load_pipeline
 from photos.film_table import FILM_COLUMNS, PEOPLE_COLUMNS
 from photos.films import read_frames
 from photos.table_parts import FACE_COLUMNS
@@ -14,6 +15,7 @@ from tests.support.films import write_film
 from tests.support.picture_sources import write_folder
 from tests.support.predictions import list_unreadable, make_command, read_rows, run_killed
 from tests.support.processes import run_here
+from tests.support.training import ROOT
 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
@@ -30,6 +32,36 @@ def film(tmp_path_factory, photo) -> Path:
             frame.paste("gray", (0, 0, 352, 200))
         frames.append(frame)
     return write_film(tmp_path_factory.mktemp("film") / "film.mp4", frames)
+
+
+# Where the portraits are in the first and in the last frame: left, top and height in pixels. Later ones cover earlier ones.
+PATHS = {
+    "mae-jemison": ((60, 390, 160), (60, 390, 320)),  # comes nearer
+    "frederick-gregory": ((900, 440, 269), (980, 440, 269)),  # at times blurred
+    "kjell-lindgren": ((980, 20, 321), (40, 20, 321)),
+    "jeanette-epps": ((20, 0, 380), (880, 0, 380)),  # crosses the one before
+}
+
+
+def cut_head(photo: Image.Image, box: dict) -> Image.Image:
+    """Returns the part of a photo that is at most twice as wide and high as the box of a face, about its middle."""
+    width, height = box["xmax"] - box["xmin"], box["ymax"] - box["ymin"]
+    left, top = max(0, box["xmin"] - width // 2), max(0, box["ymin"] - height // 2)
+    return photo.crop(
+        (left, top, min(photo.width, box["xmax"] + width // 2), min(photo.height, box["ymax"] + height // 2))
+    )
+
+
+def film_portraits(file: Path, heads: dict[str, Image.Image], count: int = 25) -> Path:
+    """Writes a film in which portraits move as in `PATHS`."""
+    frames = [Image.new("RGB", (1280, 720), "gray") for _ in range(count)]
+    for number, frame in enumerate(frames):
+        for name, (start, end) in PATHS.items():
+            left, top, height = (round(a + (b - a) * number / (count - 1)) for a, b in zip(start, end))
+            head = heads[name].resize((heads[name].width * height // heads[name].height, height), reducing_gap=2.0)
+            is_blurred = name == "frederick-gregory" and number % 4 == 0
+            frame.paste(head.filter(ImageFilter.GaussianBlur(2)) if is_blurred else head, (left, top))
+    return write_film(file, frames)
 
 
 @pytest.fixture
@@ -119,6 +151,22 @@ def test_interrupted_film_resumes_with_its_tracks(run, film, tmp_path, monkeypat
         for row, other in zip(rows, others, strict=True):
             assert row == pytest.approx(other, abs=0.11)
     assert 0 not in wanted and wanted[-1] == 6
+
+
+@pytest.mark.slow
+def test_film_of_portraits_has_a_row_a_person_with_the_ages_of_the_photos(tmp_path):
+    """With the shipped weights. If blurred frames counted as much as the others, one of the men would be three years younger."""
+    pipe = load_pipeline(str(ROOT))
+    photos = {name: Image.open(ROOT / "assets" / "portraits" / f"{name}.jpg").convert("RGB") for name in PATHS}
+    faces = {name: pipe(photo)[0] for name, photo in photos.items()}
+    heads = {name: cut_head(photo, faces[name]["box"]) for name, photo in photos.items()}
+    film = film_portraits(tmp_path / "film.avi", heads)  # motion JPEG, which keeps most of the photos
+    run_here("predict", make_command(ROOT, str(film), tmp_path / "faces.csv")[1:])
+    # People are numbered as the faces of the first frame: row by row, each row from left to right.
+    names = ["jeanette-epps", "kjell-lindgren", "mae-jemison", "frederick-gregory"]
+    for name, person in zip(names, read_rows(tmp_path / "faces.people.csv"), strict=True):
+        assert person["age"] == pytest.approx(faces[name]["age"], abs=2), name
+        assert person["gender"] == faces[name]["gender"] and person["time_to"] == 4.8
 
 
 @pytest.mark.processes
