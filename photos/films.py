@@ -1,6 +1,7 @@
 """Reads the frames of films, and writes films with boxes and numbers. Sound is left out."""
 
 import os
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -27,8 +28,10 @@ CODECS = {".mp4": "vp09", ".webm": "VP80"}
 # Where and with which bytes films begin. FFmpeg would also open playlists, which name other files.
 FILM_STARTS = {4: (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"), 0: (b"\x1a\x45\xdf\xa3",), 8: (b"AVI ",)}
 MAX_FRAME_PIXELS = 8192 * 4320
-# A film has ended early if less than this share of its frames was read. Containers state the number of frames, or guess it.
+# A film has ended early if less than this share of its frames and of its seconds was read. Of an uneven film, containers only
+# guess the number of frames.
 LEAST_SHARE = 0.9
+MAX_BOXES = 100  # parts of an MP4 among which its header is looked for
 MAX_PAUSE = 60  # seconds for which a written film repeats a frame; longer pauses are wrong times
 MAX_RATE = 30  # frames a second of a written film
 
@@ -71,15 +74,37 @@ def open_film(path: str | Path) -> cv2.VideoCapture:
     return film
 
 
-def find_length(film: cv2.VideoCapture) -> float:
+def find_length(film: cv2.VideoCapture, path: str | Path) -> float:
     """Returns the seconds that a film lasts as it says itself, 0 if it does not."""
     frames, rate = film.get(cv2.CAP_PROP_FRAME_COUNT), film.get(cv2.CAP_PROP_FPS)
-    return frames / rate if frames > 0 and rate > 0 else 0.0
+    length = frames / rate if frames > 0 and rate > 0 else 0.0
+    return min(length, read_shown_length(path) or length)
+
+
+def read_shown_length(path: str | Path) -> float:
+    """
+    Returns the seconds that an MP4 or MOV lasts by its header, 0 if it has none.
+
+    A film that was trimmed on a phone still holds all frames, and its header tells which to show. OpenCV counts them all.
+    """
+    with open(path, "rb") as file:
+        place, end = 0, os.path.getsize(path)
+        for _ in range(MAX_BOXES):
+            if place + 16 > end:
+                break
+            file.seek(place)
+            size, kind, large_size = struct.unpack(">I4sQ", file.read(16))
+            if kind == b"moov":  # begins with `mvhd`: its version, two dates, units a second, units
+                header = file.read(32).ljust(32, b"\0")
+                rate, units = struct.unpack_from(*((">IQ", header, 20) if header[0] else (">II", header, 12)))
+                return units / rate if rate else 0.0
+            place += large_size if size == 1 else size
+    return 0.0
 
 
 def count_slots(path: str | Path, frames_per_second: float) -> int:
     """Returns how many frames are read at this rate as the film says itself, at least 1. Raises PhotoError as `open_film`."""
-    return max(1, round(find_length(open_film(path)) * frames_per_second))
+    return max(1, round(find_length(open_film(path), path) * frames_per_second))
 
 
 def read_frames(
@@ -108,8 +133,9 @@ def read_frames(
                 yield Frame(slot, time, Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)))
     if not count:
         raise PhotoError(NO_FRAME)
-    if count < LEAST_SHARE * film.get(cv2.CAP_PROP_FRAME_COUNT):
-        raise PhotoError(ENDED_EARLY.format(time, find_length(film)))
+    length = find_length(film, path)
+    if count < LEAST_SHARE * film.get(cv2.CAP_PROP_FRAME_COUNT) and time < LEAST_SHARE * length:
+        raise PhotoError(ENDED_EARLY.format(time, length))
 
 
 class AnnotatedFilm:

@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +11,7 @@ from PIL import Image
 from files.pictures import PhotoError
 from photos import films
 from photos.films import AnnotatedFilm, count_slots, read_frames
-from tests.support.films import replace_box, turn, vary_rate, write_film
+from tests.support.films import replace_box, trim, turn, vary_rate, write_film
 from tests.support.models import make_face
 
 
@@ -51,6 +52,25 @@ def test_times_of_an_uneven_film_are_its_own(tmp_path):
     file = write_film(tmp_path / "film.mp4", make_pictures(20), rate=10)
     vary_rate(file, [(10, 1), (5, 4), (5, 2)])  # tenths of a second
     assert read_times(file) == [0, 0.2, 0.4, 0.6, 0.8, 1, 1.4, 1.8, 2.2, 2.6, 3, 3.2, 3.4, 3.6, 3.8]
+
+
+def test_trimmed_film_is_whole(tmp_path):
+    file = write_film(tmp_path / "film.mp4", make_pictures(20), rate=10)
+    trim(file, 0.5)
+    frames = list(read_frames(file, 10))
+    assert len(frames) == count_slots(file, 10) == 15
+    assert abs(frames[0].picture.getpixel((120, 70))[0] - 8 * 5) < 8
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mkv"])
+def test_uneven_film_whose_frames_are_guessed_is_whole(tmp_path, suffix):
+    """It says that each frame lasts a twentieth of a second, as if it held 40."""
+    file = write_film(tmp_path / f"film{suffix}", make_pictures(20), rate=10)
+    content, known = file.read_bytes(), b"\x23\xe3\x83\x84"
+    assert known + struct.pack(">I", 10**8) in content
+    file.write_bytes(content.replace(known + struct.pack(">I", 10**8), known + struct.pack(">I", 5 * 10**7)))
+    assert cv2.VideoCapture(str(file)).get(cv2.CAP_PROP_FRAME_COUNT) == pytest.approx(40, abs=2)
+    assert len(read_times(file, 10)) == 20
 
 
 def move_header_forward(content: bytes) -> bytes:
