@@ -11,10 +11,9 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 
-# Read when OpenCV opens its first film. Notes on damaged frames would tear the progress bar, and VP9 is 5 times as fast.
+# Read when OpenCV opens its first film: notes on damaged frames would tear the progress bar.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "8")
-os.environ.setdefault("OPENCV_FFMPEG_WRITER_OPTIONS", "deadline;realtime|cpu-used;8")
 
 import cv2
 
@@ -23,8 +22,9 @@ from photos.drawing import draw_faces
 from photos.tracking import SIDES
 
 
-# What OpenCV can write and browsers play.
-CODECS = {".mp4": "vp09", ".webm": "VP80"}
+# What OpenCV can write and browsers play, with the most frames a second and pixels of the longer side that are written. VP9 takes
+# six times as long as VP8, since OpenCV 4.14 does not let its encoder hurry.
+CODECS = {".mp4": ("vp09", 15, 960), ".webm": ("VP80", 30, 1920)}
 # Where and with which bytes films begin. FFmpeg would also open playlists, which name other files.
 FILM_STARTS = {4: (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"), 0: (b"\x1a\x45\xdf\xa3",), 8: (b"AVI ",)}
 MAX_FRAME_PIXELS = 8192 * 4320
@@ -33,7 +33,6 @@ MAX_FRAME_PIXELS = 8192 * 4320
 LEAST_SHARE = 0.9
 MAX_BOXES = 100  # parts of an MP4 among which its header is looked for
 MAX_PAUSE = 60  # seconds for which a written film repeats a frame; longer pauses are wrong times
-MAX_RATE = 30  # frames a second of a written film
 
 NOT_A_FILM = "This file cannot be read as a film: choose an MP4, MOV, WebM, MKV or AVI file."
 NO_FRAME = "This film is damaged, cut off or of a kind that cannot be read: no frame of it was found."
@@ -144,9 +143,9 @@ class AnnotatedFilm:
 
     Args:
         source: The film.
-        output: The film to write, .mp4 (VP9) or .webm (VP8, in a quarter of the time).
-        max_rate: Frames a second, if the film does not have fewer.
-        max_side: Pixels of the longer side, if the film does not have fewer.
+        output: The film to write, .mp4 (VP9) or .webm (VP8).
+        max_rate: Frames a second, if the film does not have fewer. Default: as in `CODECS`.
+        max_side: Pixels of the longer side, if the film does not have fewer. Default: likewise.
         show_progress: Shows a bar with the time left.
 
     Raises:
@@ -158,13 +157,14 @@ class AnnotatedFilm:
         self,
         source: str | Path,
         output: Path,
-        max_rate: float = MAX_RATE,
-        max_side: int = 1920,
+        max_rate: float | None = None,
+        max_side: int | None = None,
         show_progress: bool = False,
     ):
-        rate = open_film(source).get(cv2.CAP_PROP_FPS)
+        self.codec, most, largest = CODECS[output.suffix.lower()]
+        rate, max_rate = open_film(source).get(cv2.CAP_PROP_FPS), max_rate or most
         self.rate = min(rate if rate > 0 else max_rate, max_rate)
-        self.output, self.max_side, self._writer = output, max_side, None
+        self.output, self.max_side, self._writer = output, max_side or largest, None
         bar = {"desc": "Annotating", "unit": " frames", "total": count_slots(source, self.rate)}
         self._frames = iter(tqdm(read_frames(source, self.rate), **bar, disable=not show_progress))
         self._waiting, self._last = next(self._frames, None), None
@@ -214,7 +214,8 @@ class AnnotatedFilm:
         if factor < 1:
             picture = picture.resize([max(1, round(side * factor)) for side in picture.size], reducing_gap=2.0)
             faces = [face | {"box": {side: value * factor for side, value in face["box"].items()}} for face in faces]
-        self._last, self._last_slot = np.asarray(draw_faces(picture, faces))[:, :, ::-1], frame.slot
+        self._last = cv2.cvtColor(np.asarray(draw_faces(picture, faces)), cv2.COLOR_RGB2BGR)
+        self._last_slot = frame.slot
         try:
             self._waiting = next(self._frames, None)
         except PhotoError:  # a film that ends early, as whoever reads it learns too
@@ -225,13 +226,11 @@ class AnnotatedFilm:
         height, width = self._last.shape[:2]
         if self._writer is None:
             self._size = (width, height)
-            codec = cv2.VideoWriter_fourcc(*CODECS[self.output.suffix.lower()])
+            codec = cv2.VideoWriter_fourcc(*self.codec)
             self._writer = cv2.VideoWriter(str(self.output), cv2.CAP_FFMPEG, codec, self.rate, self._size)
             if not self._writer.isOpened():
                 raise ValueError(CANNOT_WRITE.format(self.output))
-        pixels = np.ascontiguousarray(
-            self._last if (width, height) == self._size else cv2.resize(self._last, self._size)
-        )
+        pixels = self._last if (width, height) == self._size else cv2.resize(self._last, self._size)
         for _ in range(count):
             self._writer.write(pixels)
 

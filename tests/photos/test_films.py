@@ -137,6 +137,15 @@ def test_annotated_film_has_boxes_that_move_with_the_faces(tmp_path, suffix):
         assert abs(blue.min() - x) <= 4 and abs(blue.max() - x - 60) <= 4
 
 
+@pytest.mark.parametrize(("suffix", "rate", "width"), [(".mp4", 15, 960), (".webm", 30, 1920)])
+def test_annotated_film_is_limited(tmp_path, suffix, rate, width):
+    source = write_film(tmp_path / "film.mp4", [Image.new("RGB", (2000, 64), "gray")] * 12, rate=60)
+    with AnnotatedFilm(source, tmp_path / f"annotated{suffix}") as annotated:
+        annotated.finish()
+    film = films.open_film(tmp_path / f"annotated{suffix}")
+    assert round(film.get(cv2.CAP_PROP_FPS)) == rate and film.get(cv2.CAP_PROP_FRAME_WIDTH) == width
+
+
 def test_annotated_film_keeps_the_times_of_an_uneven_one_and_is_scaled_down(tmp_path):
     source = write_film(tmp_path / "film.mp4", make_pictures(20), rate=10)
     vary_rate(source, [(10, 1), (5, 4), (5, 2)])
