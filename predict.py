@@ -121,7 +121,7 @@ def describe_run(arguments: argparse.Namespace, source: Source, pipe: AgeGenderP
 def count_pictures(entry: Entry, frames_per_second: float) -> int:
     """Returns how many pictures an entry holds: 1, or the frames to read of a film as the film says itself."""
     try:
-        return count_slots(entry.film, frames_per_second) if entry.film else 1
+        return count_slots(entry.film, frames_per_second, read_through=True) if entry.film else 1
     except PhotoError:  # which is reported when the film is read
         return 1
 

@@ -101,9 +101,22 @@ def read_shown_length(path: str | Path) -> float:
     return 0.0
 
 
-def count_slots(path: str | Path, frames_per_second: float) -> int:
-    """Returns how many frames are read at this rate as the film says itself, at least 1. Raises PhotoError as `open_film`."""
-    return max(1, round(find_length(open_film(path), path) * frames_per_second))
+def count_slots(path: str | Path, frames_per_second: float, read_through: bool = False) -> int:
+    """
+    Returns how many frames are read at this rate as the film says itself, at least 1.
+
+    Args:
+        read_through: Reads a film that does not say how long it is, as browsers record them. Its number is 1 otherwise.
+
+    Raises:
+        PhotoError: as `open_film`.
+    """
+    film = open_film(path)
+    length = find_length(film, path)
+    if not length and read_through:
+        while film.grab():
+            length = max(length, film.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    return max(1, round(length * frames_per_second))
 
 
 def read_frames(

@@ -73,6 +73,15 @@ def test_uneven_film_whose_frames_are_guessed_is_whole(tmp_path, suffix):
     assert len(read_times(file, 10)) == 20
 
 
+def test_film_that_does_not_tell_its_length_is_read_through(tmp_path):
+    file = write_film(tmp_path / "film.webm", make_pictures(20), rate=10)
+    content = file.read_bytes()
+    start = content.index(b"\x44\x89\x88")  # its length, of eight bytes
+    file.write_bytes(content[:start] + b"\xec\x89" + content[start + 2 :])  # a void of nine
+    assert (count_slots(file, 10), count_slots(file, 10, read_through=True)) == (1, 19)
+    assert len(read_times(file, 10)) == 20
+
+
 def move_header_forward(content: bytes) -> bytes:
     """Returns an MP4 whose header comes before its frames, so that it can be read without its end."""
     start = content.index(b"moov") - 4
