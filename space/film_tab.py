@@ -120,8 +120,9 @@ def fill_tab(pipe: AgeGenderPipeline, upload: object) -> Iterator[tuple[str, dic
     try:
         for done, _ in enumerate(reader.read(), start=1):
             if time.monotonic() - shown_at >= SECONDS_BETWEEN_UPDATES:
-                progress = f"<progress value='{done}' max='{reader.total}'></progress>"
-                yield f"{done:,} of {name_count(reader.total, 'frame')} {progress}", make_answer(reader.people)
+                total = max(done, reader.total)  # films that a browser recorded do not tell their length
+                progress = f"<progress value='{done}' max='{total}'></progress>"
+                yield f"{done:,} of {name_count(total, 'frame')} {progress}", make_answer(reader.people)
                 shown_at = time.monotonic()
     except PhotoError as error:
         raise gr.Error(str(error), print_exception=False) from error

@@ -44,6 +44,12 @@ def test_people_are_shown_while_it_works(upload, monkeypatch):
     assert "film" not in updates[-2][1] and "film" in updates[-1][1]
 
 
+def test_film_that_does_not_tell_its_length_shows_no_wrong_one(upload, monkeypatch):
+    monkeypatch.setattr(film_tab, "SECONDS_BETWEEN_UPDATES", 0.0)
+    monkeypatch.setattr(film_tab, "count_slots", lambda *_: 1)
+    assert list(fill_tab(PIPE, upload))[6][0].startswith("7 of 7 frames")
+
+
 def test_faces_of_few_frames_are_no_people(own_folder):
     film = write_film(own_folder / "film.mp4", [Image.new("RGB", (160, 96), "gray")] * 2)
     sentence, answer = list(fill_tab(PIPE, {"path": str(film)}))[-1]
