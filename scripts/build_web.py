@@ -40,6 +40,8 @@ RUNTIMES = {
     "wasm": {"module": "ort.wasm.bundle.min.mjs", "binary": "ort-wasm-simd-threaded.wasm"},
 }
 # Modules whose constants the page shares, by their last names.
+# Files that are loaded with their progress shown, and kept for offline use as far as a browser needs them.
+LARGE = ("yunet.onnx", "model.onnx", *(runtime["binary"] for runtime in RUNTIMES.values()))
 SHARED = (face_detection, image_formats, image_processing_agegender, pipeline_agegender)
 SHARED += (files_archives, pictures, archives, drawing, face_table, reading, tracking, wording)
 SHARED += (camera_tab, face_cards, files_tab, inference, photo_tab)
@@ -118,11 +120,9 @@ def make_processor(folder: str) -> dict:
 def make_settings(folder: str, output: Path) -> dict:
     """Returns what settings.js exports; the networks lie in `output`."""
     detector = {name: value for name, value in vars(face_detection.FaceDetector()).items() if name[0] != "_"}
-    processor, sizes, constants = make_processor(folder), {}, {}
+    processor, constants = make_processor(folder), {}
     for module in SHARED:
         constants.setdefault(module.__name__.rpartition(".")[2], {}).update(read_constants(module))
-    for name in ("yunet.onnx", "model.onnx", *(runtime["binary"] for runtime in RUNTIMES.values())):
-        sizes[name] = (output / name).stat().st_size
     config = AgeGenderConfig.from_pretrained(folder)
     return {
         **constants,
@@ -131,12 +131,18 @@ def make_settings(folder: str, output: Path) -> dict:
         "processor": processor,
         "detector": detector,
         "runtimes": RUNTIMES,
-        "sizes": sizes,
+        "large": {name: describe_large(output / name) for name in LARGE},
         "checks": {name: make_check(output / name, *check, processor["size"]) for name, check in CHECKS.items()},
     }
 
 
 def make_check(file: Path, name: str, side: int | None, output: str, size: dict) -> dict:
+def describe_large(file: Path) -> dict:
+    """Returns the size of a file, and its address, which changes with its content."""
+    content = file.read_bytes()
+    return {"size": len(content), "address": f"{file.name}?{hashlib.sha256(content).hexdigest()[:16]}"}
+
+
     """Returns what a network answers to waves, as network.js makes them."""
     shape = (1, 3, side or size["height"], side or size["width"])
     waves = (64 * np.sin(np.arange(np.prod(shape), dtype=np.float64))).astype(np.float32).reshape(shape)
@@ -219,15 +225,16 @@ def build(folder: str, onnx_file: Path, output: Path):
 
 
 def write_service_worker(output: Path):
-    """Writes the names of the files that it keeps at once into the service worker, and what identifies this build."""
+    """Writes the names of the files that it keeps into the service worker, and what identifies this build."""
     paths = sorted(path for path in output.rglob("*") if path.is_file() and path.name != "service_worker.js")
     version = hashlib.sha256()
     for path in paths:
         version.update(path.read_bytes())
-    large = {"model.onnx", "README.md", *(name for runtime in RUNTIMES.values() for name in runtime.values())}
-    files = ["./", *(path.relative_to(output).as_posix() for path in paths if path.name not in large)]
+    files = ["./", *(path.relative_to(output).as_posix() for path in paths if path.name not in {"README.md", *LARGE})]
+    large = [describe_large(output / name)["address"] for name in LARGE]
     script = (WEB / "service_worker.js").read_text(encoding="utf-8")
-    head = f"const VERSION = {version.hexdigest()[:16]!r}, FILES = {json.dumps(files)};\n"
+    constants = {"VERSION": version.hexdigest()[:16], "FILES": files, "LARGE": large}
+    head = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in constants.items())
     (output / "service_worker.js").write_text(head + script, encoding="utf-8")
 
 

@@ -1,7 +1,8 @@
 // Runs ONNX files with onnxruntime-web: on the GPU where there is WebGPU and it answers right, else in WebAssembly.
 
-import {checks, runtimes, sizes} from "./settings.js";
+import {checks, large, runtimes} from "./settings.js";
 
+const KEPT = `${new URL("./", import.meta.url)} large`; // the cache of large files; service_worker.js tidies it
 const MAX_ERROR = 0.02; // of scores; another GPU changes their fifth digit, a broken driver the first
 
 /**
@@ -31,7 +32,7 @@ async function findGpu() {
 
 async function loadWith(provider, files, onProgress) {
   const {module, binary} = runtimes[provider], all = [binary, ...files];
-  const total = all.reduce((sum, file) => sum + sizes[file], 0);
+  const total = all.reduce((sum, file) => sum + large[file].size, 0);
   let done = 0;
   const count = (bytes) => onProgress((done += bytes), total);
   const ort = await import(`./${module}`);
@@ -48,11 +49,13 @@ async function loadWith(provider, files, onProgress) {
   return networks;
 }
 
-/** Reads a file of this site, and counts its bytes as they come. */
+/** Reads a file of this site, keeps it for the next time, and counts its bytes as they come. */
 async function load(file, count) {
-  const response = await fetch(file);
+  const {address, size} = large[file], url = new URL(address, import.meta.url);
+  const cache = await self.caches?.open(KEPT).catch(() => null); // some browsers refuse
+  const kept = await cache?.match(url), response = kept ?? (await fetch(url));
   if (!response.ok) throw new Error(`${file} cannot be loaded (${response.status}).`);
-  const content = new Uint8Array(sizes[file]), reader = response.body.getReader();
+  const content = new Uint8Array(size), reader = response.body.getReader();
   let place = 0;
   for (let part = await reader.read(); !part.done; part = await reader.read()) {
     content.set(part.value, place);
@@ -60,6 +63,7 @@ async function load(file, count) {
     count(part.value.length);
   }
   if (place !== content.length) throw new Error(`${file} is cut off.`);
+  if (!kept) await cache?.put(url, new Response(content)).catch(() => {}); // the disk may be full
   return content;
 }
 
