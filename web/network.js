@@ -43,7 +43,7 @@ async function loadWith(provider, files, onProgress) {
   const options = {executionProviders: [provider], logSeverityLevel: 3}, networks = [];
   for (const [index, content] of contents.entries()) {
     const session = await ort.InferenceSession.create(content, options);
-    networks.push(new Network(ort, session, provider));
+    networks.push(new Network(files[index], ort, session, provider));
     if (provider === "webgpu") await check(networks[index], checks[files[index]]);
   }
   return networks;
@@ -71,17 +71,28 @@ async function load(file, count) {
 async function check(network, {input, shape, output, values}) {
   const length = shape.reduce((one, other) => one * other);
   const waves = Float32Array.from({length}, (_, index) => 64 * Math.sin(index));
-  const answer = (await network.run({[input]: [waves, shape]}))[output];
+  const answer = (await network.compute({[input]: [waves, shape]}))[output];
   if (!values.every((value, index) => Math.abs(value - answer[index]) <= MAX_ERROR)) throw new Error("It answers otherwise.");
 }
 
 class Network {
-  constructor(ort, session, provider) {
-    Object.assign(this, {ort, session, provider});
+  constructor(file, ort, session, provider) {
+    Object.assign(this, {file, ort, session, provider});
   }
 
-  /** Takes the values and the shape of each input; returns the values of each output. */
+  /** Takes the values and the shape of each input; returns the values of each output. Goes over to WebAssembly if the GPU fails. */
   async run(inputs) {
+    try {
+      return await this.compute(inputs);
+    } catch (error) {
+      if (this.provider === "wasm") throw error;
+      // A GPU may lack memory, or be lost while the machine sleeps.
+      Object.assign(this, ...(await loadWith("wasm", [this.file], () => {})));
+      return this.compute(inputs);
+    }
+  }
+
+  async compute(inputs) {
     const {Tensor} = this.ort, named = Object.entries(inputs);
     const tensors = named.map(([name, [values, shape]]) => [name, new Tensor("float32", values, shape)]);
     const outputs = await this.session.run(Object.fromEntries(tensors));

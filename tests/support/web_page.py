@@ -18,6 +18,8 @@ from scripts.export_onnx import export_onnx, store_in_half
 
 
 PLACE = "some/place/"  # of the page on its site
+# Waits until the service worker has kept the page's files.
+KEEP = "navigator.serviceWorker.ready.then(() => {})"
 ESTIMATE = """async ([content, type, options]) => {
   const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
   return ageGender.estimate(new Blob([bytes], {type}), options);
