@@ -38,9 +38,24 @@ function buildTabs() {
   });
 }
 
+/** Gives files that are dropped or pasted anywhere on the page to the tab that is open, if it takes files. */
+function takeFiles(takers) {
+  const take = ({files}) => {
+    const taker = takers[document.querySelector("[role=tabpanel]:not([hidden])").id];
+    if (files.length && taker) taker(files);
+  };
+  for (const name of ["dragover", "dragleave", "drop"]) {
+    document.addEventListener(name, (event) => {
+      event.preventDefault(); // or the browser would open the file in place of the page
+      document.body.classList.toggle("over", name === "dragover");
+      if (name === "drop") take(event.dataTransfer);
+    });
+  }
+  document.addEventListener("paste", ({clipboardData}) => take(clipboardData));
+}
+
 buildTabs();
-buildPhotoTab();
-buildFilesTab();
+takeFiles({photo: buildPhotoTab(), many: buildFilesTab()});
 buildCameraTab();
 window.ageGender = {ready: showLoading(), estimate};
 navigator.serviceWorker?.register("service_worker.js").catch(() => {}); // without it, the page works online

@@ -29,6 +29,12 @@ RECORD_PROGRESS = """addEventListener('DOMContentLoaded', () => {
   new MutationObserver(() => progress.push(loading.innerText)).observe(loading, {subtree: true, childList: true});
 });"""
 SEND = "(url) => fetch(url, {method: 'POST', mode: 'no-cors', body: 'photo'}).then(() => 'sent', () => 'refused')"
+DROP = """async ([names, content]) => {
+  const transfer = new DataTransfer();
+  for (const name of names) transfer.items.add(new File([Uint8Array.from(content)], name, {type: 'image/jpeg'}));
+  const event = new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true});
+  return document.querySelector('h1').dispatchEvent(event); // false: the browser does not open the file itself
+}"""
 # The worker meets an error that it does not catch, as when its memory is full.
 BREAK_WORKER = "() => { onmessage = () => { throw new Error('out of memory'); }; }"
 CATCH = """async (content) => {
@@ -167,12 +173,24 @@ def test_model_that_is_missing_gets_a_sentence(browser, root, tmp_path):
         elif path.name != "model.onnx":
             target.symlink_to(path)
     with serve(tmp_path) as server:
-        page = browser.new_page()
+        page = browser.new_context(permissions=["camera"]).new_page()
         page.goto(server.url)
         page.get_by_text("The model cannot be loaded: open this page again when you are online.").wait_for()
         choose(page, ASTRONAUT)
         page.locator("#summary", has_text="The model cannot be loaded").wait_for()
-        page.close()
+        page.get_by_role("tab", name="Live").click()
+        page.get_by_role("button", name="Switch on the camera").click()
+        page.locator("#live [role=status]", has_text="The model cannot be loaded").wait_for()
+        page.context.close()
+
+
+def test_example_that_is_missing_gets_a_sentence(browser, site):
+    context = browser.new_context(service_workers="block")
+    page = open_ready(context, site.url)
+    page.route("**/examples/*", lambda route: route.abort())
+    page.get_by_role("button", name="Eileen Collins").click()
+    page.locator("#summary", has_text="This example cannot be loaded").wait_for()
+    context.close()
 
 
 def test_photo_gets_a_card_and_downloads(page, tmp_path):
@@ -286,6 +304,43 @@ def test_many_photos_fill_a_table(page, tmp_path):
     assert rows[1]["age"] == rows[3]["age"] != "" and rows[0]["error"] == NOT_A_PICTURE
 
 
+def test_files_that_are_dropped_or_pasted_go_to_the_tab_that_is_open(page):
+    content = list(ASTRONAUT.read_bytes())
+    assert page.evaluate(DROP, [["a.jpg"], content]) is False
+    page.get_by_text(FACE_COUNT).wait_for()
+    page.get_by_role("tab", name="Many photos").click()
+    assert page.evaluate(DROP, [["b.jpg", "c.jpg"], content]) is False
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("2 pictures: 2 faces.").wait_for()
+    page.get_by_role("tab", name="Live").click()
+    assert page.evaluate(DROP, [["d.jpg"], content]) is False
+    page.evaluate(
+        DROP.replace("DragEvent('drop', {dataTransfer", "ClipboardEvent('paste', {clipboardData"), [["e.jpg"], content]
+    )
+    assert page.evaluate("document.getElementById('files').files.length") == 2
+
+
+def test_file_that_cannot_be_opened_any_more_gets_a_line(page, tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copyfile(ASTRONAUT, tmp_path / name)
+    page.get_by_role("tab", name="Many photos").click()
+    page.locator("#files").set_input_files([tmp_path / "a.jpg", tmp_path / "b.jpg"])
+    (tmp_path / "a.jpg").write_bytes(b"another content")
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("2 pictures: 1 face, 1 unreadable.").wait_for()
+    assert "cannot be opened any more" in page.locator(".rows tbody tr").first.inner_text()
+
+
+def test_zip64_archive_gets_a_sentence(page, tmp_path):
+    page.get_by_role("tab", name="Many photos").click()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(ASTRONAUT, "a.jpg")
+        archive.start_dir = 1 << 32
+    page.locator("#files").set_input_files(tmp_path / "a.zip")
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("This archive is of the kind zip64").wait_for()
+
+
 def test_many_photos_can_be_cancelled(page, tmp_path):
     with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
         for index in range(200):
@@ -337,6 +392,8 @@ def test_phone_needs_no_sideways_scrolling(browser, site, theme, tmp_path):
     text, card = (sum(int(value) for value in re.findall(r"\d+", colour)[:3]) for colour in colours)
     assert abs(text - card) > 300 and (text > card) == (theme == "dark")
     context.close()
+
+
 
 
 def test_no_file_names_another_site(root):
