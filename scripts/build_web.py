@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import numpy as np
@@ -39,9 +40,9 @@ RUNTIMES = {
     "webgpu": {"module": "ort.webgpu.bundle.min.mjs", "binary": "ort-wasm-simd-threaded.asyncify.wasm"},
     "wasm": {"module": "ort.wasm.bundle.min.mjs", "binary": "ort-wasm-simd-threaded.wasm"},
 }
-# Modules whose constants the page shares, by their last names.
 # Files that are loaded with their progress shown, and kept for offline use as far as a browser needs them.
 LARGE = ("yunet.onnx", "model.onnx", *(runtime["binary"] for runtime in RUNTIMES.values()))
+# Modules whose constants the page shares, by their last names.
 SHARED = (face_detection, image_formats, image_processing_agegender, pipeline_agegender)
 SHARED += (files_archives, pictures, archives, drawing, face_table, reading, tracking, wording)
 SHARED += (camera_tab, face_cards, files_tab, inference, photo_tab)
@@ -136,13 +137,13 @@ def make_settings(folder: str, output: Path) -> dict:
     }
 
 
-def make_check(file: Path, name: str, side: int | None, output: str, size: dict) -> dict:
 def describe_large(file: Path) -> dict:
     """Returns the size of a file, and its address, which changes with its content."""
     content = file.read_bytes()
     return {"size": len(content), "address": f"{file.name}?{hashlib.sha256(content).hexdigest()[:16]}"}
 
 
+def make_check(file: Path, name: str, side: int | None, output: str, size: dict) -> dict:
     """Returns what a network answers to waves, as network.js makes them."""
     shape = (1, 3, side or size["height"], side or size["width"])
     waves = (64 * np.sin(np.arange(np.prod(shape), dtype=np.float64))).astype(np.float32).reshape(shape)
@@ -196,8 +197,16 @@ def build(folder: str, onnx_file: Path, output: Path):
         ValueError: if npm is missing, or the image processor works in a way that the page does not know.
     """
     install_runtime()
-    (output / "components").mkdir(parents=True, exist_ok=True)
-    (output / "examples").mkdir(exist_ok=True)
+    with TemporaryDirectory() as parent:  # the page keeps and loads nothing but its own files
+        page = Path(parent) / "page"
+        write_files(folder, onnx_file, page)
+        shutil.copytree(page, output, dirs_exist_ok=True)
+
+
+def write_files(folder: str, onnx_file: Path, output: Path):
+    """Writes the page into a new folder."""
+    (output / "components").mkdir(parents=True)
+    (output / "examples").mkdir()
     for path in WEB.iterdir():
         if path.suffix in SUFFIXES:
             shutil.copyfile(path, output / path.name)
@@ -214,7 +223,7 @@ def build(folder: str, onnx_file: Path, output: Path):
     (output / "settings.js").write_text("".join(lines), encoding="utf-8")
     texts = {
         "title": theme.TITLE,
-        "description": theme.PAGE_DESCRIPTION.replace("are not kept", "stay in the browser"),
+        "description": f"{theme.SUMMARY} Photos stay in the browser.",
         "introduction": make_introduction(),
         "minutes": str(camera_tab.TIME_LIMIT // 60),
     }

@@ -17,7 +17,7 @@ from files.pictures import PhotoError
 from photos.face_table import make_face_rows, to_csv
 from photos.reading import DAMAGED, NOT_A_PICTURE, read_picture
 from tests.support.browser import ASTRONAUT, COUNT_FRAMES, open_camera
-from tests.support.web_page import KEEP, PLACE, encode, estimate, open_ready, serve
+from tests.support.web_page import KEEP, OLD_FILE, PLACE, encode, estimate, open_ready, serve
 
 
 pytestmark = pytest.mark.browser
@@ -394,6 +394,13 @@ def test_phone_needs_no_sideways_scrolling(browser, site, theme, tmp_path):
     context.close()
 
 
+def test_page_keeps_all_of_its_files_and_no_others(root):
+    page = root / PLACE
+    script = (page / "service_worker.js").read_text(encoding="utf-8")
+    _, files, large = (json.loads(text) for text in re.findall(r"^const [A-Z]+ = (.+);$", script, re.MULTILINE)[:3])
+    names = {path.relative_to(page).as_posix() for path in page.rglob("*") if path.is_file()}
+    kept = {name.partition("?")[0] for name in files + large}
+    assert kept == names - {OLD_FILE, "README.md", "service_worker.js"} | {"./"}
 
 
 def test_no_file_names_another_site(root):
