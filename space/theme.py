@@ -6,7 +6,8 @@ import gradio as gr
 
 
 TITLE = "Apparent age and gender"
-PAGE_DESCRIPTION = "How old a face looks, with a 90 % range, and the gender label it gets. Photos are not kept."
+SUMMARY = "How old a face looks, with a 90 % range, and the gender label it gets."
+PAGE_DESCRIPTION = f"{SUMMARY} Photos are not kept."
 INTRODUCTION = """
 # Apparent age and gender
 

@@ -37,9 +37,7 @@ async function fillTable(table, files) {
     }
     if (number !== run) return;
     if (performance.now() - shownAt >= SECONDS_BETWEEN_UPDATES * 1000) {
-      const done = index + 1;
-      find("files-summary").innerHTML =
-        `${describeProgress(done, photos.length)} <progress value="${done}" max="${photos.length}"></progress>`;
+      showProgress(index + 1, photos.length);
       show();
       shownAt = performance.now();
     }
@@ -50,9 +48,18 @@ async function fillTable(table, files) {
   end();
 }
 
+/** Shows how many files are done, apart from the summary, which screen readers announce. */
+function showProgress(done, total) {
+  const [text, bar] = find("progress").children;
+  find("progress").hidden = false;
+  text.textContent = describeProgress(done, total);
+  [bar.value, bar.max] = [done, total];
+}
+
 function end() {
   if (document.activeElement === find("cancel")) find("start").focus({preventScroll: true});
   find("cancel").disabled = true;
+  find("progress").hidden = true;
 }
 
 function makeLine(name, face, number) {
@@ -82,15 +89,16 @@ async function makeThumbnailOfFile(file) {
   return thumbnail;
 }
 
+/** Returns a function that takes files, as if they were chosen. */
 export function buildFilesTab() {
   const names = {range_name: wording.RANGE, at_least_name: face_cards.AT_LEAST_NAME};
   const table = mount(find("table"), files, names), input = find("files");
-  input.addEventListener("change", () => {
-    find("start").disabled = !input.files.length;
-  });
+  const enable = () => (find("start").disabled = !input.files.length);
+  input.addEventListener("change", enable);
   find("start").addEventListener("click", () => {
     table.value = null;
     find("cancel").disabled = false;
+    find("files-summary").textContent = "Reading the files…";
     fillTable(table, [...input.files]);
   });
   find("cancel").addEventListener("click", () => {
@@ -98,4 +106,8 @@ export function buildFilesTab() {
     find("files-summary").textContent = CANCELLED;
     end();
   });
+  return (files) => {
+    input.files = files;
+    enable();
+  };
 }
