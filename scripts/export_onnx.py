@@ -65,11 +65,12 @@ def export_onnx(model: AgeGenderModel):
     return proto
 
 
-def store_in_half(proto):
+def make_file(proto, model: AgeGenderModel) -> bytes:
     """
-    Stores kernels and matrices as float16, and the largest ones as int8 with a scale for each output.
+    Returns the content of an ONNX file, which names the weights and configuration of the model that `proto` was made from.
 
-    ONNX Runtime makes them float32 again when it reads the file.
+    Kernels and matrices are stored as float16, and the largest ones as int8 with a scale for each output. ONNX Runtime makes them
+    float32 again when it reads the file.
     """
     from onnx import TensorProto, helper, numpy_helper  # only here: nothing but this export needs it
 
@@ -89,6 +90,8 @@ def store_in_half(proto):
     nodes = [*casts, *proto.graph.node]
     proto.graph.ClearField("node")
     proto.graph.node.extend(nodes)
+    helper.set_model_props(proto, {"digest": model.compute_digest()})
+    return proto.SerializeToString()
 
 
 def quantize(model: AgeGenderModel, pixel_values: torch.Tensor):
@@ -154,10 +157,9 @@ def main():
         raise ValueError(f"{arguments.images} holds no face: give photos with faces, to compare the answers.")
     pixel_values = pipe.image_processor(crops).pixel_values
     proto = quantize(pipe.network, pixel_values) if arguments.quantized else export_onnx(pipe.model)
-    store_in_half(proto)
-    content = proto.SerializeToString()
+    content = make_file(proto, pipe.model)
     differences = find_differences(pipe.model, content, pixel_values)
-    if (differences["age"] or differences["gender"]) and not arguments.quantized:
+    if any(differences.values()) and not arguments.quantized:
         raise ValueError(
             f"The ONNX model answers otherwise than {arguments.model}: {differences}. Nothing was written."
         )
