@@ -140,11 +140,13 @@ class AgeGenderPipeline(ChunkPipeline):
     """
     Detects the faces in an image, aligns them to UTKFace's framing and estimates the apparent age and gender of each.
 
-    It answers with the weights that the model has when the pipeline is made: after further training, make another one.
+    It answers with the weights that the model has when the pipeline is made: after further training, make another one, for
+    `backend="onnx"` with another file.
 
     Args:
         backend (`str`, *optional*, defaults to `"torch"`):
-            `"onnx"` runs `onnx/model.onnx` of the model's folder or Hub repo in ONNX Runtime, which takes less time on a CPU.
+            `"onnx"` runs `onnx/model.onnx` of the model's folder or Hub repo in ONNX Runtime, which takes less time on a CPU; a
+            few ages and intervals differ by a year.
         kwargs:
             Those of [`~transformers.Pipeline`].
 

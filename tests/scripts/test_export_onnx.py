@@ -66,13 +66,18 @@ def test_kernels_are_stored_in_half_and_computed_in_float32(model, proto):
     assert len(content) < 0.75 * len(whole)
     assert not any(each.data_type == TensorProto.FLOAT and len(each.dims) > 1 for each in proto.graph.initializer)
     pixels = torch.randn(8, 3, model.config.image_size, model.config.image_size)
-    assert max(find_differences(model, content, pixels).values()) <= 1
+    differences = find_differences(model, content, pixels)
+    assert differences["gender"] == 0 and differences["most_years"] <= 1, differences
 
 
 def test_differences_are_counted(model, proto):
     pixels = torch.randn(4, 3, model.config.image_size, model.config.image_size)
-    other = make_model(seed=7).eval()
-    assert max(find_differences(other, proto.SerializeToString(), pixels).values()) > 0
+    other = make_model().eval()
+    other.config.age_interval_levels = [0.5]
+    assert find_differences(model, proto.SerializeToString(), pixels)["most_years"] == 0
+    differences = find_differences(other, proto.SerializeToString(), pixels)
+    assert differences.pop("age_interval") == 4 and differences.pop("most_years") > 0
+    assert not any(differences.values())
 
 
 def test_encoders_compute_in_8_bits_and_heads_do_not(model):
@@ -82,7 +87,7 @@ def test_encoders_compute_in_8_bits_and_heads_do_not(model):
     assert "QuantizeLinear" in operations and "Gemm" in operations
     kernels = [each for each in proto.graph.initializer if each.data_type == TensorProto.INT8 and len(each.dims) == 4]
     assert len(kernels) == operations.count("Conv")
-    assert find_differences(model, make_file(proto, model), pixels)["years"] < 3
+    assert find_differences(model, make_file(proto, model), pixels)["mean_years"] < 3
 
 
 def test_the_shipped_file_is_that_of_the_shipped_weights():
@@ -96,17 +101,21 @@ def test_the_shipped_file_is_that_of_the_shipped_weights():
     assert not any(differences.values()), differences
 
 
-@pytest.mark.parametrize("different", [None, "age", "age_interval", "gender"])
-def test_a_file_is_written_if_no_answer_differs(different, model, proto, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("different", "is_refused"),
+    [({}, False), ({"most_years": 1.0}, False), ({"most_years": 2.0}, True), ({"gender": 1}, True)],
+)
+def test_a_file_is_written_if_no_answer_differs_by_much(
+    different, is_refused, model, proto, tmp_path, monkeypatch, capsys
+):
     output = tmp_path / "onnx" / "model.onnx"
     monkeypatch.setattr(program, "export_onnx", lambda _: proto)
     model.save_pretrained(tmp_path / "model")
     AgeGenderImageProcessor.of_model(model.config).save_pretrained(tmp_path / "model")
-    differences = {name: int(name == different) for name in ("age", "age_interval", "years", "gender")}
-    monkeypatch.setattr(program, "find_differences", lambda *_: differences)
+    monkeypatch.setattr(program, "find_differences", lambda *_: {"gender": 0, "most_years": 0.0} | different)
     words = ["--model", tmp_path / "model", "--images", PORTRAITS / "mae-jemison.jpg", "--output", output]
     monkeypatch.setattr(sys, "argv", ["export_onnx", *map(str, words)])
-    if different:
+    if is_refused:
         with pytest.raises(ValueError, match="Nothing was written"):
             program.main()
         assert not output.exists()
