@@ -1,5 +1,7 @@
 """PyTorch AgeGender model: convolutional encoders side by side, an age head and a gender head."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -317,6 +319,15 @@ class AgeGenderModel(AgeGenderPreTrainedModel):
         for encoder, scale in zip(self.more_encoders, self.scales):
             features.append(encoder(resize(pixel_values, scale)))
         return self.feature_normalization(torch.cat(features, dim=-1)[..., None, None]).flatten(start_dim=1)
+
+    def compute_digest(self) -> str:
+        """Returns the SHA-256 of weights and configuration: models that share it give the same answers."""
+        fields = {*type(self.config).__annotations__, "id2label"}  # not those of transformers, such as its version
+        values = {name: value for name, value in self.config.to_diff_dict().items() if name in fields}
+        digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode() + tensor.cpu().float().numpy().tobytes())
+        return digest.hexdigest()
 
     def compute_loss(
         self,

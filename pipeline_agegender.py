@@ -107,17 +107,23 @@ def read_ahead(function: Callable, items: Iterable) -> Iterator:
 
 class OnnxNetwork:
     """
-    Runs the file `onnx/model.onnx` of a model's folder or Hub repo in ONNX Runtime, on the CPU.
+    Runs a file of `scripts.export_onnx`, by default `onnx/model.onnx` of the model's folder or Hub repo, on the CPU.
 
     Raises:
         ImportError: if onnxruntime is not installed.
         OSError: if the folder or repo lacks the file.
+        ValueError: if the file was not exported from this model, as it is now.
     """
 
-    def __init__(self, model: torch.nn.Module):
+    def __init__(self, model: torch.nn.Module, file: str | None = None):
         commit = getattr(model.config, "_commit_hash", None)  # of the weights, from the Hub
-        self.file = cached_file(model.name_or_path, "onnx/model.onnx", revision=commit)
+        self.file = file or cached_file(model.name_or_path, "onnx/model.onnx", revision=commit)
         self.session = open_session(self.file)
+        if self.session.get_modelmeta().custom_metadata_map.get("digest") != model.compute_digest():
+            raise ValueError(
+                f"{self.file} was not exported from these weights (in float32) and this configuration: save them and run `python -m "
+                f"scripts.export_onnx --model {model.name_or_path} --images my_photos --output {self.file} --overwrite`."
+            )
 
     def __getstate__(self) -> dict:
         return {"file": self.file}  # a session cannot be pickled
@@ -136,11 +142,13 @@ class AgeGenderPipeline(ChunkPipeline):
     """
     Detects the faces in an image, aligns them to UTKFace's framing and estimates the apparent age and gender of each.
 
-    It answers with the weights that the model has when the pipeline is made: after further training, make another one.
+    It answers with the weights that the model has when the pipeline is made: after further training, make another one, for
+    `backend="onnx"` with another file.
 
     Args:
         backend (`str`, *optional*, defaults to `"torch"`):
-            `"onnx"` runs `onnx/model.onnx` of the model's folder or Hub repo in ONNX Runtime, which takes less time on a CPU.
+            `"onnx"` runs `onnx/model.onnx` of the model's folder or Hub repo in ONNX Runtime, which takes less time on a CPU; a
+            few ages and intervals differ by a year.
         kwargs:
             Those of [`~transformers.Pipeline`].
 

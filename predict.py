@@ -103,10 +103,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def describe_run(arguments: argparse.Namespace, source: Source, pipe: AgeGenderPipeline, has_films: bool) -> dict:
     """Returns the settings that the rows depend on: photos, model and detection, but not the version of the code."""
-    digest = hashlib.sha256(pipe.model.config.to_json_string().encode())
-    digest.update(pipe.image_processor.to_json_string().encode())
-    for _, tensor in sorted(pipe.model.state_dict().items()):
-        digest.update(tensor.cpu().numpy().tobytes())
+    digest = hashlib.sha256((pipe.model.compute_digest() + pipe.image_processor.to_json_string()).encode())
     return {
         "data_dir": name_data(arguments.data_dir),
         "files": source.fingerprint(),

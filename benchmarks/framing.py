@@ -5,10 +5,11 @@ Validation images of UTKFace are rotated, scaled and pasted into larger images, 
 
     python -m benchmarks.framing --data_dir PATH --output framing.json
 
-Two parts need no model: the share of detected faces by size, and the landmarks that the detector finds on UTKFace's images,
-from which `face_detection.UTKFACE_TEMPLATE` is taken.
+Three parts need no model: the share of detected faces by size, alone or in crowds of thirty, and the landmarks that the detector
+finds on UTKFace's images, from which `face_detection.UTKFACE_TEMPLATE` is taken.
 
     python -m benchmarks.framing --data_dir PATH --by_size --output found_by_size.json
+    python -m benchmarks.framing --data_dir PATH --crowd --num_faces 90 --output found_in_crowds.json
     python -m benchmarks.framing --data_dir PATH --template
 
 A further part measures what other crops cost the network without detection.
@@ -34,6 +35,7 @@ from pipeline_agegender import AgeGenderPipeline, find_largest, is_framed
 
 
 FACE_SIDES = (24, 32, 40, 64, 100, 180, 300, 600)
+CROWD, CROWD_SIDES = 30, (32, 40, 64)
 MAXIMUM_ANGLE = 30
 CHUNK = 50
 # Minimum share of detected faces, maximum losses in years of error and in gender accuracy.
@@ -47,6 +49,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="Seed of the faces, positions and angles.")
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--by_size", action="store_true", help="Share of detected faces by size.")
+    part.add_argument("--crowd", action="store_true", help="The same for thirty faces in an image.")
     part.add_argument("--crops", action="store_true", help="Errors on other crops of the same faces.")
     part.add_argument("--template", action="store_true", help="Mean landmarks on UTKFace's images.")
     return parser.parse_args()
@@ -66,6 +69,24 @@ def draw_background(size: tuple[int, int], rng: np.random.Generator) -> Image.Im
     return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
 
 
+def paste_chips(
+    chips: list[Image.Image], side: int, angles: list[float], size: tuple[int, int], rng: np.random.Generator
+) -> tuple[Image.Image, list[tuple[float, float]]]:
+    """Pastes face crops into a larger image, as `paste_chip` does with one. Each lies in a cell of its own of a grid."""
+    picture, columns = draw_background(size, rng), math.ceil(math.sqrt(len(chips)))
+    width, height = size[0] // columns, size[1] // math.ceil(len(chips) / columns)
+    centres = []
+    for index, (chip, angle) in enumerate(zip(chips, angles, strict=True)):
+        turned = chip.convert("RGB").resize((side, side), Image.Resampling.LANCZOS).convert("RGBA")
+        # With an alpha channel, the corners of the rotated square stay transparent.
+        turned = turned.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+        left = index % columns * width + int(rng.integers(0, width - turned.width + 1))
+        top = index // columns * height + int(rng.integers(0, height - turned.height + 1))
+        picture.paste(turned, (left, top), turned)
+        centres.append((left + turned.width / 2, top + turned.height / 2))
+    return picture, centres
+
+
 def paste_chip(
     chip: Image.Image, side: int, angle: float, size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Image.Image, tuple[float, float]]:
@@ -81,14 +102,8 @@ def paste_chip(
     Returns:
         The image and the centre (x, y) of the crop in it, in pixels.
     """
-    picture = draw_background(size, rng)
-    turned = chip.convert("RGB").resize((side, side), Image.Resampling.LANCZOS).convert("RGBA")
-    # With an alpha channel, the corners of the rotated square stay transparent.
-    turned = turned.rotate(angle, Image.Resampling.BICUBIC, expand=True)
-    left = int(rng.integers(0, size[0] - turned.width + 1))
-    top = int(rng.integers(0, size[1] - turned.height + 1))
-    picture.paste(turned, (left, top), turned)
-    return picture, (left + turned.width / 2, top + turned.height / 2)
+    picture, (centre,) = paste_chips([chip], side, [angle], size, rng)
+    return picture, centre
 
 
 def find_nearest_face(centres: list[tuple[float, float]], target: tuple[float, float], side: int) -> int | None:
@@ -99,19 +114,20 @@ def find_nearest_face(centres: list[tuple[float, float]], target: tuple[float, f
     return distances.index(min(distances))
 
 
-def measure_by_size(chips: list[dict], seed: int) -> list[dict]:
-    """Returns the share of faces detected in images of 1280 x 960 pixels, by side of the crop in pixels."""
+def measure_by_size(chips: list[dict], seed: int, sides: tuple[int, ...], crowd: int = 1) -> list[dict]:
+    """Returns the share of faces detected by side of the crop in pixels, in images of 1280 x 960 pixels that show `crowd` of them."""
     detector, rng, rows = FaceDetector(), np.random.default_rng(seed), []
-    for side in FACE_SIDES:
+    for side in sides:
         row = {"side": side, "faces": len(chips)}
         for name, maximum in (("upright", 0), ("turned", MAXIMUM_ANGLE)):
             found = 0
-            for chip in chips:
-                angle = rng.uniform(-maximum, maximum)
-                picture, target = paste_chip(chip["image"], side, angle, (1280, 960), rng)
+            for start in range(0, len(chips), crowd):
+                images = [chip["image"] for chip in chips[start : start + crowd]]
+                angles = [rng.uniform(-maximum, maximum) for _ in images]
+                picture, targets = paste_chips(images, side, angles, (1280, 960), rng)
                 boxes = [face.box for face in detector.detect(picture)]
                 centres = [((box[0] + box[2]) / 2, (box[1] + box[3]) / 2) for box in boxes]
-                found += find_nearest_face(centres, target, side) is not None
+                found += sum(find_nearest_face(centres, target, side) is not None for target in targets)
             row[name] = found / len(chips)
         print(f"{side:4d} px: {row['upright']:.1%} upright, {row['turned']:.1%} turned", flush=True)
         rows.append(row)
@@ -272,19 +288,22 @@ def main():
     arguments = parse_arguments()
     chips = load_chips(arguments.data_dir, arguments.num_faces, arguments.seed)
     if arguments.by_size:
-        results = {"by_size": measure_by_size(chips, arguments.seed)}
+        results = {"by_size": measure_by_size(chips, arguments.seed, FACE_SIDES)}
+    elif arguments.crowd:
+        results = {"crowd": CROWD, "by_size": measure_by_size(chips, arguments.seed, CROWD_SIDES, CROWD)}
     elif arguments.template:
         results = measure_template(chips)
     elif arguments.crops:
         results = measure_crops(load_pipeline(arguments.model), chips, arguments.seed)
     else:
         results = compare(load_pipeline(arguments.model), chips, arguments.seed)
+    has_model = not (arguments.by_size or arguments.crowd or arguments.template)
     results = {
         "data_dir": name_data(arguments.data_dir),
         "seed": arguments.seed,
         "num_faces": len(chips),
         **results,
-        "weights_sha256": None if arguments.by_size or arguments.template else compute_weights_sha256(arguments.model),
+        "weights_sha256": compute_weights_sha256(arguments.model) if has_model else None,
         **describe_machine(),
     }
     report(results, arguments.output)

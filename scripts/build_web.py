@@ -26,8 +26,10 @@ from files import archives as files_archives
 from files import pictures
 from files.writing import OutputParser
 from hub.errors import run
+from hub.loading import load_model
 from image_processing_agegender import AgeGenderImageProcessor
 from photos import archives, drawing, face_table, reading, tracking, wording
+from pipeline_agegender import OnnxNetwork
 from space import camera_tab, face_cards, files_tab, inference, photo_tab, theme
 
 
@@ -107,24 +109,22 @@ def simplify(value):
     raise TypeError(value)
 
 
-def make_processor(folder: str) -> dict:
+def describe_processor(processor: AgeGenderImageProcessor) -> dict:
     """Returns what estimate.js needs of the image processor; raises ValueError if it prepares images in another way."""
-    processor = AgeGenderImageProcessor.from_pretrained(folder)
     if not (processor.do_resize and processor.do_rescale and processor.do_normalize):
-        raise ValueError(f"The image processor of {folder} must resize, rescale and normalize.")
+        raise ValueError("The image processor must resize, rescale and normalize.")
     if processor.resample not in RESAMPLINGS:
-        raise ValueError(f"The image processor of {folder} resizes by {processor.resample!r}, which resize.js lacks.")
+        raise ValueError(f"The image processor resizes by {processor.resample!r}, which resize.js lacks.")
     names = ("size", "resample", "rescale_factor", "image_mean", "image_std")
     return {name: processor.to_dict()[name] for name in names}
 
 
-def make_settings(folder: str, output: Path) -> dict:
+def make_settings(config: AgeGenderConfig, processor: dict, output: Path) -> dict:
     """Returns what settings.js exports; the networks lie in `output`."""
     detector = {name: value for name, value in vars(face_detection.FaceDetector()).items() if name[0] != "_"}
-    processor, constants = make_processor(folder), {}
+    constants = {}
     for module in SHARED:
         constants.setdefault(module.__name__.rpartition(".")[2], {}).update(read_constants(module))
-    config = AgeGenderConfig.from_pretrained(folder)
     return {
         **constants,
         "suffixes": sorted(image_formats.find_picture_suffixes()),
@@ -189,21 +189,24 @@ def build(folder: str, onnx_file: Path, output: Path):
     Writes the page.
 
     Args:
-        folder: Where config.json and preprocessor_config.json lie, or a Hub id.
-        onnx_file: The model that `scripts.export_onnx` wrote.
+        folder: A model folder or a Hub id.
+        onnx_file: What `scripts.export_onnx` wrote of this model.
         output: The folder to write. Files of the page that are there are replaced.
 
     Raises:
-        ValueError: if npm is missing, or the image processor works in a way that the page does not know.
+        ValueError: if npm is missing, if the ONNX file is not of this model, or if the image processor works in a way that the page
+            does not know.
     """
+    model, processor = load_model(folder)
+    OnnxNetwork(model, str(onnx_file))  # refuses a file of other weights
     install_runtime()
     with TemporaryDirectory() as parent:  # the page keeps and loads nothing but its own files
         page = Path(parent) / "page"
-        write_files(folder, onnx_file, page)
+        write_files(model.config, describe_processor(processor), onnx_file, page)
         shutil.copytree(page, output, dirs_exist_ok=True)
 
 
-def write_files(folder: str, onnx_file: Path, output: Path):
+def write_files(config: AgeGenderConfig, processor: dict, onnx_file: Path, output: Path):
     """Writes the page into a new folder."""
     (output / "components").mkdir(parents=True)
     (output / "examples").mkdir()
@@ -219,7 +222,8 @@ def write_files(folder: str, onnx_file: Path, output: Path):
         shutil.copyfile(photo_tab.ASSETS / name, output / "examples" / f"{index}.jpg")
     for name, script in COMPONENTS.items():
         (output / "components" / f"{name}.js").write_text(make_component(name, script), encoding="utf-8")
-    lines = (f"export const {name} = {json.dumps(value)};\n" for name, value in make_settings(folder, output).items())
+    settings = make_settings(config, processor, output)
+    lines = (f"export const {name} = {json.dumps(value)};\n" for name, value in settings.items())
     (output / "settings.js").write_text("".join(lines), encoding="utf-8")
     texts = {
         "title": theme.TITLE,
@@ -249,9 +253,7 @@ def write_service_worker(output: Path):
 
 def main():
     parser = OutputParser(description="Builds the page without a server.")
-    parser.add_argument(
-        "--model", default=".", help="Folder or Hub id of the model's configuration. Default: this folder."
-    )
+    parser.add_argument("--model", default=".", help="Folder or Hub id of an AgeGenderModel. Default: this folder.")
     parser.add_argument("--onnx", type=Path, default=Path("onnx/model.onnx"), help="Default: onnx/model.onnx.")
     parser.add_output(required=True, help="Folder to write, such as web/dist.")
     arguments = parser.parse_args()

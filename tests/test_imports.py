@@ -89,3 +89,10 @@ def test_file_that_travels_imports_siblings_both_ways(name):
         if isinstance(node, ast.ImportFrom) and node.module in MODEL_FILES:
             (relative if node.level else absolute).add((node.module, tuple(alias.name for alias in node.names)))
     assert relative == absolute
+
+
+def test_the_image_holds_what_the_page_imports():
+    """`.dockerignore` leaves out all that it does not name."""
+    named = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    rooms = {name.partition(".")[0] for name in ALLOWED["space"] - MODEL_FILES} | {"space"}
+    assert {f"!{room}" for room in rooms} <= {*named}

@@ -11,8 +11,8 @@ from torch import nn
 import face_detection
 from face_detection import open_session
 from image_processing_agegender import AgeGenderImageProcessor
-from pipeline_agegender import AgeGenderPipeline, fold_batch_norm
-from scripts.export_onnx import export_onnx, store_in_half
+from pipeline_agegender import AgeGenderPipeline, OnnxNetwork, fold_batch_norm
+from scripts.export_onnx import export_onnx, make_file
 from tests.model.test_pipeline import assert_same_faces
 from tests.support.models import make_model
 
@@ -24,10 +24,8 @@ def folder(tmp_path):
     AgeGenderPipeline(model=model, image_processor=AgeGenderImageProcessor.of_model(model.config)).save_pretrained(
         tmp_path
     )
-    proto = export_onnx(model.eval())
-    store_in_half(proto)
     (tmp_path / "onnx").mkdir()
-    (tmp_path / "onnx" / "model.onnx").write_bytes(proto.SerializeToString())
+    (tmp_path / "onnx" / "model.onnx").write_bytes(make_file(export_onnx(model.eval()), model))
     return tmp_path
 
 
@@ -88,6 +86,25 @@ def test_a_pickled_onnx_network_answers(folder):
     network = load(folder, backend="onnx").network
     pixels = torch.zeros(2, 3, 32, 32)
     torch.testing.assert_close(pickle.loads(pickle.dumps(network))(pixels).age, network(pixels).age)
+
+
+def calibrate(model):
+    model.config.age_interval_levels = [0.8]
+
+
+def train(model):
+    with torch.no_grad():
+        model.encoder.stages[0].blocks[0].layer.convolution.weight[0] += 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [calibrate, train, torch.nn.Module.bfloat16])
+def test_a_file_of_another_model_is_refused(folder, change):
+    model = type(make_model()).from_pretrained(folder)
+    OnnxNetwork(model)
+    change(model)
+    with pytest.raises(ValueError, match="python -m scripts.export_onnx --model"):
+        OnnxNetwork(model)
 
 
 def test_a_folder_without_the_file_is_an_error(tmp_path):

@@ -2,7 +2,9 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +15,7 @@ from face_detection import FaceDetector, find_weights, read_yunet
 from image_processing_agegender import UTKFACE_TEMPLATE, align_face
 
 
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
 # By eye, in pixels of the photo: eyes, nose, corners of the mouth.
 ASTRONAUT_LANDMARKS = np.array([(206, 103), (246, 105), (224, 126), (206, 141), (243, 145)])
 
@@ -220,6 +223,20 @@ def test_alignment_averages_what_it_scales_down():
 def test_alignment_refuses_landmarks_of_no_face(landmarks):
     with pytest.raises(ValueError, match="landmarks|outside"):
         align_face(Image.new("RGB", (100, 100)), landmarks)
+
+
+@pytest.mark.parametrize("name", ["astronaut.jpg", "portraits/group.jpg"])
+def test_onnx_runtime_finds_what_opencv_finds(detector, name):
+    """Without the second pass, as `cv2.FaceDetectorYN` has none."""
+    picture = Image.open(ASSETS / name).convert("RGB")
+    picture.thumbnail((620, 500))  # no multiples of 32
+    opencv = cv2.FaceDetectorYN.create(
+        str(find_weights()), "", picture.size, face_detection.CANDIDATE_THRESHOLD, face_detection.MAX_IOU
+    )
+    _, expected = opencv.detect(np.asarray(picture)[:, :, ::-1].copy())  # blue, green, red
+    found = detector._run(picture)
+    np.testing.assert_allclose(found[:, :14], expected[:, :14], atol=0.05)
+    np.testing.assert_allclose(found[:, 14], expected[:, 14], atol=0.001)
 
 
 def test_wrong_weights_are_refused(tmp_path):

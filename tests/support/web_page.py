@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline_agegender import AgeGenderPipeline
 from scripts.build_web import build, install_runtime
-from scripts.export_onnx import export_onnx, store_in_half
+from scripts.export_onnx import export_onnx, make_file
 
 
 PLACE = "some/place/"  # of the page on its site
@@ -37,9 +37,7 @@ def build_page(pipe: AgeGenderPipeline, folder: Path) -> Path:
         pytest.skip(f"onnxruntime-web is not installed in web/, and this fails: {error}")
     pipe.model.save_pretrained(folder / "model")
     pipe.image_processor.save_pretrained(folder / "model")
-    proto = export_onnx(pipe.model)
-    store_in_half(proto)
-    (folder / "model.onnx").write_bytes(proto.SerializeToString())
+    (folder / "model.onnx").write_bytes(make_file(export_onnx(pipe.model), pipe.model))
     (folder / "site" / PLACE).mkdir(parents=True)
     (folder / "site" / PLACE / OLD_FILE).write_text("of a former build", encoding="utf-8")
     build(str(folder / "model"), folder / "model.onnx", folder / "site" / PLACE)
