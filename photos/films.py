@@ -24,7 +24,7 @@ from photos.tracking import SIDES
 
 # What OpenCV can write and browsers play, with the most frames a second and pixels of the longer side that are written. VP9 takes
 # six times as long as VP8, since OpenCV 4.14 does not let its encoder hurry.
-CODECS = {".mp4": ("vp09", 15, 960), ".webm": ("VP80", 30, 1920)}
+CODECS = {".mp4": ("vp09", 10, 960), ".webm": ("VP80", 30, 1920)}
 # Where and with which bytes films begin. FFmpeg would also open playlists, which name other files.
 FILM_STARTS = {4: (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"), 0: (b"\x1a\x45\xdf\xa3",), 8: (b"AVI ",)}
 MAX_FRAME_PIXELS = 8192 * 4320

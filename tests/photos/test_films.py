@@ -146,7 +146,7 @@ def test_annotated_film_has_boxes_that_move_with_the_faces(tmp_path, suffix):
         assert abs(blue.min() - x) <= 4 and abs(blue.max() - x - 60) <= 4
 
 
-@pytest.mark.parametrize(("suffix", "rate", "width"), [(".mp4", 15, 960), (".webm", 30, 1920)])
+@pytest.mark.parametrize(("suffix", "rate", "width"), [(".mp4", 10, 960), (".webm", 30, 1920)])
 def test_annotated_film_is_limited(tmp_path, suffix, rate, width):
     source = write_film(tmp_path / "film.mp4", [Image.new("RGB", (2000, 64), "gray")] * 12, rate=60)
     with AnnotatedFilm(source, tmp_path / f"annotated{suffix}") as annotated:
