@@ -129,7 +129,7 @@ def test_floats_pass_without_rescaling(processor, noise):
     torch.testing.assert_close(pixel_values, processor(noise, return_tensors="pt").pixel_values, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("empty", [[], (), iter([])], ids=repr)
+@pytest.mark.parametrize("empty", [[], (), iter([])], ids=["list", "tuple", "iterator"])
 def test_no_image_is_refused(processor, empty):
     with pytest.raises(ValueError, match="no image to process"):
         processor(empty)
