@@ -20,4 +20,5 @@ app:
 	$(PYTHON) app.py
 
 web:
-	$(PYTHON) -m scripts.build_web --output web/dist --overwrite
+	rm -rf web/dist
+	$(PYTHON) -m scripts.build_web --output web/dist

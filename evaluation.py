@@ -33,7 +33,7 @@ from metrics.groups import describe_groups
 from metrics.prediction import compute_metrics, compute_predictions
 from metrics.report import write_report
 from metrics.results import compute_weights_sha256, describe_machine, name_count, name_data, write_json
-from metrics.tables import format_groups
+from metrics.tables import VALIDATION_NOTE, format_groups
 from modeling_agegender import AgeGenderModel
 
 
@@ -100,7 +100,7 @@ def report_metrics(arguments: argparse.Namespace, model: AgeGenderModel, predict
     print(format_metrics(values["metrics_of_interpolated_median"]))
     print(f"\n{format_groups(values['groups'])}\n")
     if arguments.split == "validation":
-        print("If its training calibrated this model on these images, half of them were used for that.")
+        print(VALIDATION_NOTE)
     return values
 
 

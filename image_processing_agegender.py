@@ -182,14 +182,14 @@ def compute_entropy(age_logits: torch.Tensor) -> torch.Tensor:
 
 
 def check_age_thresholds(age_thresholds: Iterable[int], num_age_classes: int) -> list[int]:
-    """Returns the ages as a list of `int`; raises ValueError if one is no whole number or no age of the model."""
+    """Returns the ages as a list of `int`, each once; raises ValueError if one is no whole number or no age of the model."""
     ages = list(age_thresholds) if isinstance(age_thresholds, Iterable) else [None]
     is_whole = all(isinstance(age, numbers.Integral) and not isinstance(age, bool) for age in ages)
     if not is_whole or not all(0 <= age < num_age_classes for age in ages):
         raise ValueError(
             f"age_thresholds must be a list of whole numbers from 0 to {num_age_classes - 1}, got {age_thresholds!r}."
         )
-    return [int(age) for age in ages]
+    return list(dict.fromkeys(map(int, ages)))
 
 
 def compute_age_at_least(age_logits: torch.Tensor, scale: float = 1.0, shift: float = 0.0) -> torch.Tensor:
@@ -262,6 +262,12 @@ def compute_age(age_logits: torch.Tensor, config: AgeGenderConfig) -> tuple[torc
     levels = (config.age_interval_ages, config.age_interval_levels)
     exponents = (config.age_interval_entropies, config.age_interval_exponents)
     return age, compute_age_interval(age_logits, age, *levels, *exponents)
+
+
+def select_age_at_least(age_logits: torch.Tensor, ages: Iterable[int], config: AgeGenderConfig) -> dict[int, float]:
+    """Returns the probability, by age, that a face with the scores `age_logits[0]` is labelled at least so old."""
+    at_least = compute_age_at_least(age_logits, config.age_at_least_scale, config.age_at_least_shift)[0].tolist()
+    return {age: at_least[age] for age in ages}
 
 
 def align_face(image: Image.Image, landmarks: np.ndarray, size: int = 200) -> Image.Image:

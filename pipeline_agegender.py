@@ -3,14 +3,14 @@
 try:
     from .configuration_agegender import TASK
     from .face_detection import SCORE_THRESHOLD, DetectedFace, FaceDetector, open_session
-    from .image_processing_agegender import align_face, check_age_thresholds, compute_age_at_least, fit_to_template
+    from .image_processing_agegender import align_face, check_age_thresholds, fit_to_template, select_age_at_least
     from .image_reading import find_name, find_reduction, is_several, read_each, to_rgb
 except ImportError:
     if __package__:  # remote code: the file is there, so this is an error in it, such as an old transformers
         raise
     from configuration_agegender import TASK
     from face_detection import SCORE_THRESHOLD, DetectedFace, FaceDetector, open_session
-    from image_processing_agegender import align_face, check_age_thresholds, compute_age_at_least, fit_to_template
+    from image_processing_agegender import align_face, check_age_thresholds, fit_to_template, select_age_at_least
     from image_reading import find_name, find_reduction, is_several, read_each, to_rgb
 
 import cmath
@@ -84,6 +84,8 @@ def fold_batch_norm(model: torch.nn.Module) -> torch.nn.Module:
         if isinstance(normalization, torch.nn.BatchNorm2d):
             layer.convolution = fuse_conv_bn_eval(layer.convolution, normalization)
             layer.normalization = torch.nn.Identity()
+            if hasattr(layer.activation, "inplace"):  # which autograd would refuse in some models
+                layer.activation.inplace = True
     return folded
 
 
@@ -386,9 +388,7 @@ class AgeGenderPipeline(ChunkPipeline):
             if return_age_distribution:
                 face["age_distribution"] = chunk["age_logits"][0].softmax(dim=-1).tolist()
             if age_thresholds:
-                calibration = (config.age_at_least_scale, config.age_at_least_shift)
-                at_least = compute_age_at_least(chunk["age_logits"], *calibration)[0].tolist()
-                face["age_at_least"] = {age: at_least[age] for age in age_thresholds}
+                face["age_at_least"] = select_age_at_least(chunk["age_logits"], age_thresholds, config)
             faces.append(face)
         return faces
 

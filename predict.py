@@ -16,7 +16,6 @@ import heapq
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
@@ -30,17 +29,17 @@ from tqdm.auto import tqdm
 from configuration_agegender import AgeGenderConfig
 from data.sources import READING_ERRORS, Entry, Source
 from files.pictures import PhotoError
-from files.writing import OutputParser
+from files.writing import EXISTS, OutputParser
 from hub.errors import run
 from hub.loading import load_pipeline
 from image_processing_agegender import check_age_thresholds
 from metrics.results import name_count, name_data
 from photos.face_table import make_face_rows, make_unreadable_row, name_threshold
-from photos.film_table import FILM_COLUMNS, FilmTable, make_frame_rows
-from photos.films import CODECS, AnnotatedFilm, count_slots, read_frames
+from photos.film_table import FILM_COLUMNS, make_frame_rows, open_film_table
+from photos.films import CODECS, count_slots, read_frames
 from photos.people import OPTIONS
 from photos.reading import read_picture
-from photos.table_parts import FACE_COLUMNS, WRITERS, Parts, replacing
+from photos.table_parts import FACE_COLUMNS, WRITERS, Parts
 from pipeline_agegender import BACKENDS, AgeGenderPipeline, read_ahead
 
 
@@ -119,7 +118,7 @@ def describe_run(arguments: argparse.Namespace, source: Source, pipe: AgeGenderP
 def count_pictures(entry: Entry, frames_per_second: float) -> int:
     """Returns how many pictures an entry holds: 1, or the frames to read of a film as the film says itself."""
     try:
-        return count_slots(entry.film, frames_per_second) if entry.film else 1
+        return count_slots(entry.film, frames_per_second, read_through=True) if entry.film else 1
     except PhotoError:  # which is reported when the film is read
         return 1
 
@@ -248,21 +247,18 @@ def show_progress(parts: Parts, progress: tqdm) -> bool:
 
 
 def merge(
-    parts: Parts, config: AgeGenderConfig, films: list[str], annotated_video: Path | None
+    parts: Parts,
+    config: AgeGenderConfig,
+    films: list[str],
+    people: Path,
+    annotated_video: Path | None,
+    thresholds: list[int],
 ) -> tuple[Counter, str]:
     """Merges the parts; returns their counts, and a sentence about the people of films."""
     if not films:
         return parts.merge(), ""
-    people = parts.output.with_suffix(f".people{parts.output.suffix}")
-    with ExitStack() as stack:
-        annotated = None
-        if annotated_video:
-            print(f"Writing {annotated_video}")
-            file = stack.enter_context(replacing(annotated_video, annotated_video.parent))
-            annotated = stack.enter_context(AnnotatedFilm(films[0], file))
-        table = FilmTable(config, people, annotated)
-        counts = parts.merge(table)
-    count = "1 person" if len(table.people) == 1 else f"{len(table.people):,} people"
+    counts = parts.merge(open_film_table(config, people, parts.folder, films[0], annotated_video, thresholds))
+    count = "1 person" if counts["people"] == 1 else f"{counts['people']:,} people"
     return counts, f"{name_count(len(films), 'film')}: {count} (see {people})."
 
 
@@ -292,9 +288,11 @@ def main():
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],
     )
     detect_faces = not arguments.no_detection
+    people = arguments.output.with_suffix(f".people{arguments.output.suffix}")
     with accelerator.main_process_first():
-        # The table and its parts may lie among the pictures.
-        source = Source(arguments.data_dir, labelled=False, left_out=arguments.output, films=True)
+        # The tables, their parts and the annotated film may lie among the pictures.
+        outputs = filter(None, (arguments.output, people, arguments.annotated_video))
+        source = Source(arguments.data_dir, labelled=False, left_out=outputs, films=True)
     rate, films, lengths = arguments.frames_per_second, [], []
     for entry in source.entries():
         lengths.append(count_pictures(entry, rate))
@@ -309,9 +307,12 @@ def main():
         arguments.model, arguments.revision, accelerator.device, detect_faces=detect_faces, backend=arguments.backend
     )
     thresholds = check_age_thresholds(arguments.age_thresholds or (), pipe.model.config.num_age_classes)
-    columns = (*FACE_COLUMNS, *dict.fromkeys(map(name_threshold, thresholds)), *(FILM_COLUMNS if films else ()))
+    columns = (*FACE_COLUMNS, *map(name_threshold, thresholds), *(FILM_COLUMNS if films else ()))
     settings = describe_run(arguments, source, pipe, bool(films))
     parts = Parts(arguments.output, total, arguments.pictures_per_part, settings, columns)
+    is_resumed = parts.folder.exists()  # and may have written the people
+    if films and people.exists() and not (is_resumed or arguments.overwrite):
+        raise ValueError(EXISTS.format(people, "--output"))
     with accelerator.main_process_first():
         numbers = parts.open(accelerator.is_main_process)
     accelerator.wait_for_everyone()  # all processes list the parts before one writes another
@@ -333,8 +334,8 @@ def main():
         while accelerator.is_main_process and not show_progress(parts, progress):
             time.sleep(0.5)
     if accelerator.is_main_process:
-        counts, people = merge(parts, pipe.model.config, films, arguments.annotated_video)
-        report(parts, counts, noun, (str(passed_over), people), progress)
+        counts, note = merge(parts, pipe.model.config, films, people, arguments.annotated_video, thresholds)
+        report(parts, counts, noun, (str(passed_over), note), progress)
     accelerator.end_training()
 
 

@@ -21,11 +21,11 @@ from benchmarks.framing import find_nearest_face, load_chips, paste_chip
 from benchmarks.reporting import make_parser, report
 from hub.errors import run
 from hub.loading import load_pipeline
+from image_processing_agegender import is_gender_sure
 from metrics.results import compute_weights_sha256, describe_machine, name_data
 
 
 PHOTO_SIZE = (480, 360)
-SURE = 0.7  # probability of the gender in the upright photo; below, a shift by a pixel can change it
 SIDES = (60, 220)  # of the crop, in pixels
 
 
@@ -79,7 +79,8 @@ def measure_angle(pipeline, photos: list, upright: list[dict], angle: int) -> di
         "found": len(pairs),
         "other_gender": sum(answer["gender"] != first["gender"] for answer, first in pairs),
         "other_gender_where_sure": sum(
-            answer["gender"] != first["gender"] and first["gender_score"] >= SURE for answer, first in pairs
+            answer["gender"] != first["gender"] and bool(is_gender_sure(first["age"], first["gender_score"]))
+            for answer, first in pairs
         ),
         "age_difference": float(np.mean(differences)) if differences else None,
         "age_off_by_more_than_5": sum(difference > 5 for difference in differences),

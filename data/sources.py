@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from copy import copy
 from functools import partial
@@ -85,7 +85,7 @@ class Source:
             pattern of paths of these as `photos/*.jpg`, or a Hub id.
         labelled: If False, accepts also Parquet files without ages, and passes over tables of labels.
         table: The splits of the data set at `data_dir`, if they are loaded already.
-        left_out: Prefix of paths to leave out, for instance of results that are written beside the images.
+        left_out: Prefixes of paths to leave out, for instance of results that are written beside the images.
         films: Whether films are entries too, with `film`. Those in archives are not.
 
     Attributes:
@@ -101,7 +101,7 @@ class Source:
         data_dir: str | Path,
         labelled: bool = True,
         table: datasets.DatasetDict | None = None,
-        left_out: Path | None = None,
+        left_out: Iterable[Path] = (),
         films: bool = False,
     ):
         path = expand_home(str(data_dir))
@@ -109,9 +109,8 @@ class Source:
         self.data_dir = str(Path(path).resolve()) if os.path.exists(path) else path
         self.table, self.has_splits = table, bool(table)
         self.root, found = ("", []) if table else find_files(self.data_dir)
-        if left_out is not None:
-            start = os.path.join(os.path.realpath(left_out.parent), left_out.name)
-            found = [file for file in found if not os.path.abspath(file.path).startswith(start)]
+        starts = tuple(os.path.join(os.path.realpath(path.parent), path.name) for path in left_out)
+        found = [file for file in found if not os.path.abspath(file.path).startswith(starts)]
         self.in_folder, self._archives, self._others = os.path.isdir(self.data_dir), set(), PassedOver()
         self.base = (self.root if os.path.isdir(self.root) else os.path.dirname(self.root)) or "."
         self.labelled, self.films, self.named, self._label_files = labelled, films, {"": NamedImages({}, ())}, []

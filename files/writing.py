@@ -5,6 +5,9 @@ import os
 from pathlib import Path
 
 
+EXISTS = "{} already exists: choose another {}, or replace it with --overwrite."
+
+
 class OutputParser(argparse.ArgumentParser):
     """
     A parser for programs that write files: it refuses an output that exists, unless `--overwrite` is given.
@@ -26,7 +29,7 @@ class OutputParser(argparse.ArgumentParser):
         for name in self._outputs:
             path = getattr(arguments, name)
             if path and not arguments.overwrite and (any(path.iterdir()) if path.is_dir() else path.exists()):
-                self.error(f"{path} already exists: choose another --{name}, or replace it with --overwrite.")
+                self.error(EXISTS.format(path, f"--{name}"))
         return arguments
 
 

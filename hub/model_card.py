@@ -6,18 +6,19 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hub.provenance import find_arguments, find_trainings, list_origins
 from metrics.results import (
     ADULT_AGES,
     WHOLE_YEARS,
     format_hardware,
     is_measured,
-    name_count,
     name_data,
     warn_of_few,
     write_json,
 )
 from metrics.tables import (
     DEPLOYERS,
+    VALIDATION_NOTE,
     format_markdown,
     make_error_table,
     make_group_tables,
@@ -81,44 +82,52 @@ def describe_start(model: str | None, config: Path | None = None) -> str:
     return f"`{name_data(model)}`. {description}".strip()
 
 
-def describe_data(results: dict) -> str:
-    """Describes the training images and the teachers."""
-    arguments = results["arguments"]
-    sizes = ", ".join(f"{count:,} {name}" for name, count in results["split_images"].items())
-    text = f"{arguments['data_dir']}, {sizes} images."
-    if results["extra_images"]:
-        text += f" Also {', '.join(arguments['extra_data'])}, {name_count(results['extra_images'], 'image')}."
-    if arguments["teacher"]:
-        text += f" Teachers: {', '.join(arguments['teacher'])}."
-    return text
+def describe_weights(results: dict) -> str:
+    """Describes which weights were measured."""
+    if results["arguments"]["num_train_epochs"]:
+        return f"the\nweights of epoch {results['best_epoch']}, selected on validation images"
+    return "weights that this\nlast step calibrated and did not train"
+
+
+def describe_encoders(config: dict) -> str:
+    """Describes the encoders of a network."""
+    number = 1 + len(config.get("more_encoders") or ())
+    return "one convolutional encoder" if number == 1 else f"{number} convolutional encoders side by side"
 
 
 def make_card_data(name: str, results: dict) -> ModelCardData:
-    """Returns the card's metadata with the results as `model-index`. Only Hub ids are data sets or base models."""
-    arguments = results["arguments"]
+    """
+    Returns the metadata of the card, and of the page's README, with the results as `model-index`.
+
+    Only Hub ids are data sets or base models. Figures are rounded as in the tables.
+    """
+    arguments, of_utkface = results["arguments"], results["is_utkface"]
     eval_results = [
         EvalResult(
             task_type="age-gender-estimation",
-            dataset_type="utkface" if results["is_utkface"] else "faces",
-            dataset_name=arguments["data_dir"],
+            task_name="Apparent age and gender",
+            dataset_type="utkface" if of_utkface else "faces",
+            dataset_name="UTKFace" if of_utkface else arguments["data_dir"],
             dataset_split=split,
             metric_type=key,
             metric_name=metric_name,
-            metric_value=metrics[key],
+            metric_value=round(metrics[key], 2 if key == "age_mae" else 3),
         )
         for split, metrics in results["metrics"].items()
         for key, metric_name in METRIC_NAMES.items()
         if is_measured(metrics[key])
     ]
+    data = find_arguments([results, *find_trainings(results)], "data_dir")
+    data += find_arguments(find_trainings(results), "extra_data")
     # No pipeline_tag: the Hub's code for image classification does not load this model.
     return ModelCardData(
         language="en",
         license="other",
-        license_name="non-commercial-research" if results["is_utkface"] else "terms-of-the-training-images",
-        license_link=HOME_PAGE if results["is_utkface"] else None,
+        license_name="apache-2.0-code-non-commercial-weights" if of_utkface else "terms-of-the-training-images",
+        license_link=HOME_PAGE if of_utkface else None,
         library_name="transformers",
-        tags=["age-estimation", "gender-classification", "face", "custom_code"],
-        datasets=[data for data in (arguments["data_dir"], *(arguments["extra_data"] or ())) if "/" in data] or None,
+        tags=["age-estimation", "gender-classification", "face", *["utkface"] * of_utkface, "custom_code"],
+        datasets=[name for name in data if "/" in name] or None,
         base_model=arguments["model"] if "/" in (arguments["model"] or "") else None,
         model_name=name,
         eval_results=eval_results,
@@ -130,22 +139,29 @@ def write_card(folder: Path, results: dict):
     name = results["arguments"]["hub_model_id"] or folder.resolve().name
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     split = list(results["metrics"])[-1]  # the test images where there are any
-    groups = (results.get("groups") or {}).get(split)
+    groups, images = (results.get("groups") or {}).get(split), results["metrics"][split]["num_images"]
     card = ModelCard.from_template(
         make_card_data(name, results),
         template_path=TEMPLATE,
         name=name,
         megabytes=round((folder / "model.safetensors").stat().st_size / 1e6, 1),
+        image_size=config["image_size"],
+        encoders=describe_encoders(config),
+        last_age=config["num_age_classes"] - 1,
+        sha256=results["weights_sha256"],
         unit=WHOLE_YEARS if config["age_statistic"] == "median" else "",
         results=format_markdown(make_result_table(results["metrics"])),
         errors=format_markdown(make_error_table(results["errors"]["validation"])),
+        evaluation=f"{images:,} {split} images of {results['arguments']['data_dir']}, which no training used.",
+        note=VALIDATION_NOTE if split == "validation" else "",
         split=split,
         group_tables=[(table.title, format_markdown(table)) for table in make_group_tables(groups)] if groups else [],
         sentences=" ".join(make_sentences(groups)) if groups else "",
         deployers=DEPLOYERS,
         warning=warn_of_few(results["metrics"]["validation"]["num_images"]),
         hardware=format_hardware(results["hardware"]),
-        data=describe_data(results),
-        **{key: results[key] for key in ("date", "best_epoch", "start", "is_utkface")},
+        origins=list_origins(results),
+        weights=describe_weights(results),
+        **{key: results[key] for key in ("date", "is_utkface")},
     )
     card.save(folder / "README.md")

@@ -76,10 +76,10 @@ def compute_reliability(predictions: dict[str, np.ndarray]) -> list[dict]:
         older = predictions["age_classes"][known] >= threshold
         numbers = find_bins(probabilities, THRESHOLD_BINS)
         bins = [
-            {"probability": round(float(probabilities[numbers == number].mean()), 4)}
+            {"probability": round(float(probabilities[numbers == number].mean()), 6)}
             | {"share": estimate_share(older[numbers == number])}
             for number in np.unique(numbers)
         ]
         rows.append({"threshold": threshold, "num_images": int(known.sum())})
-        rows[-1] |= {"calibration_error": round(error, 4), "bins": bins}
+        rows[-1] |= {"calibration_error": round(error, 6), "bins": bins}
     return rows

@@ -2,6 +2,7 @@
 
 import io
 import re
+from itertools import zip_longest
 from typing import NamedTuple
 
 import matplotlib
@@ -44,12 +45,13 @@ class Chart(NamedTuple):
     svg: str
 
 
-def make_figure():
-    """Makes an empty figure with axes for a chart."""
+def make_figure(rows: int = 1, columns: int = 1):
+    """Makes an empty figure, and its axes with common scales: one, or an array of several."""
     figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.add_subplot()
-    axes.grid(axis="y", color=INK, alpha=0.15)
-    axes.set_axisbelow(True)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True)
+    for each in figure.axes:
+        each.grid(axis="y", color=INK, alpha=0.15)
+        each.set_axisbelow(True)
     return figure, axes
 
 
@@ -124,15 +126,21 @@ def draw_curves(title: str, x_label: str, y_label: str, curves: dict[str, list[t
 
 
 def draw_reliability(title: str, reliability: list[dict]) -> str:
-    """Draws the share of faces that are so old against the probability, for each threshold."""
+    """Draws the share of faces that are so old against the probability, in axes of its own for each threshold."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = make_figure()
-        axes.plot([0, 100], [0, 100], color=INK, alpha=0.6, linestyle="--", linewidth=1)
-        for number, row in enumerate(reliability):
+        figure, grid = make_figure(2, -(-len(reliability) // 2))
+        for axes, row in zip_longest(grid.flat, reliability):
+            if not row:
+                axes.set_axis_off()
+                grid[0, -1].tick_params(labelbottom=True)  # of the chart above the gap
+                continue
+            axes.plot([0, 100], [0, 100], color=INK, alpha=0.6, linestyle="--", linewidth=1)
             points = [(100 * part["probability"], part["share"]) for part in row["bins"]]
-            draw_points(axes, points, 100, f"{row['threshold']} years", number, "-")
-        axes.set(xlabel="P(age ≥ T), %", ylabel="faces that are so old, %")
-        figure.legend(loc="outside upper center", ncols=3)
+            draw_points(axes, points, 100, "", 0, "-")
+            axes.set_title(f"T = {row['threshold']} years", fontsize="medium")
+            axes.set(xticks=(0, 50, 100), yticks=(0, 50, 100))
+        figure.supxlabel("P(age ≥ T), %", fontsize="medium")
+        figure.supylabel("faces that are so old, %", fontsize="medium")
         return write_svg(figure, title)
 
 

@@ -1,5 +1,6 @@
 """A report on a model as one HTML page that loads nothing: to attach to a decision, to print or to archive."""
 
+import shlex
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
@@ -8,6 +9,8 @@ from metrics.charts import make_age_charts, make_group_charts
 from metrics.results import format_hardware, warn_of_few
 from metrics.tables import (
     DEPLOYERS,
+    VALIDATION_NOTE,
+    make_bin_tables,
     make_error_table,
     make_group_table,
     make_group_tables,
@@ -17,6 +20,16 @@ from metrics.tables import (
 
 
 FILE_NAME = "report.html"
+# Arguments of evaluation.py on which the figures depend, and their defaults.
+SETTINGS = {"split_seed": None, "validation_share": None, "mixed_precision": "no"}
+
+
+def name_command(results: dict) -> str:
+    """Returns the command that writes a report with the same figures."""
+    settings = {name: results[name] for name in ("model", "data_dir", "split")}
+    settings |= {name: results[name] for name, default in SETTINGS.items() if results[name] != default}
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    return shlex.join(["python", "evaluation.py", *words, "--report", "report"])
 
 
 def write_report(folder: Path, results: dict) -> Path:
@@ -36,7 +49,7 @@ def write_report(folder: Path, results: dict) -> Path:
         "Hardware": format_hardware(results["hardware"]),
         "Precision": {"no": "fp32"}.get(results["mixed_precision"], results["mixed_precision"]),
         "Versions": ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
-        "Command": f"python evaluation.py --model {results['model']} --data_dir {results['data_dir']} --split {results['split']}",
+        "Command": name_command(results),
     }
     tables = [make_result_table({results["split"]: results["metrics"]}), make_error_table(results["errors"])]
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
@@ -44,11 +57,12 @@ def write_report(folder: Path, results: dict) -> Path:
         title="Apparent age and gender: what the model gets right and wrong",
         facts=facts,
         warning=warn_of_few(results["metrics"]["num_images"]),
+        split_note=VALIDATION_NOTE if results["split"] == "validation" else "",
         deployers=DEPLOYERS,
         charts=make_age_charts(groups, results["errors"]) + make_group_charts(groups),
         sentences=make_sentences(groups),
         tables=tables + make_group_tables(groups),
-        details=make_group_table(groups, "race", "gender", "ages"),
+        details=[make_group_table(groups, "race", "gender", "ages"), *make_bin_tables(groups)],
     )
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / FILE_NAME

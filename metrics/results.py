@@ -112,9 +112,9 @@ def format_value(value: float | None, style: str) -> str:
 
 
 def make_estimate(value: float, low: float = math.nan, high: float = math.nan) -> dict:
-    """Returns a figure with the ends of its interval, to four decimals; what is not known is None."""
+    """Returns a figure with the ends of its interval, to six decimals; what is not known is None."""
     figures = {"value": float(value), "low": float(low), "high": float(high)}
-    return {name: round(figure, 4) if math.isfinite(figure) else None for name, figure in figures.items()}
+    return {name: round(figure, 6) if math.isfinite(figure) else None for name, figure in figures.items()}
 
 
 def name_count(count: int, thing: str) -> str:

@@ -1,4 +1,4 @@
-"""Tables and sentences of a results JSON, the one source of the figures on screen, in the report, the card and the page."""
+"""Tables and sentences of a results JSON, the one source of the figures in the docs, the report, the card and the page."""
 
 from typing import NamedTuple
 
@@ -14,36 +14,46 @@ from metrics.results import (
 )
 
 
-METRIC_STYLES = {"age_mae": ".2f", "age_cs5": ".1%", "gender_accuracy": ".1%"}
-ERROR_STYLES = {
-    "num_images": ",",
-    "age_mae": ".2f",
-    "age_bias": "+.2f",
-    "gender_accuracy": ".1%",
-    "interval_coverage": ".1%",
-}
 RANGE = f"{100 * INTERVAL_COVERAGE:.0f} % range"
-# Statistics of a group: format and heading.
-STATISTICS = {
+# Metrics of a split, and errors at an age: format and heading.
+METRICS = {
+    "age_mae": (".2f", "mean age error (MAE), years"),
+    "age_cs5": (".1%", "within five years (CS@5)"),
+    "gender_accuracy": (".1%", "gender as labelled"),
+}
+ERRORS = {
+    "num_images": (",", "images"),
     "age_mae": (".2f", "MAE, years"),
     "age_bias": ("+.2f", "bias, years"),
     "gender_accuracy": (".1%", "gender as labelled"),
     "interval_coverage": (".1%", f"age in {RANGE}"),
+    "interval_width": (".1f", f"width of the {RANGE}, years"),
 }
+STATISTICS = {
+    name: ERRORS[name] for name in ("age_mae", "age_bias", "gender_accuracy", "interval_coverage")
+}  # of groups
+ADULTS, ADULT_SUFFIX = "{}–{}".format(*ADULT_AGES), "_{}_{}".format(*ADULT_AGES)
 FEATURE_NAMES = {"race": "race label", "gender": "gender label", "ages": "age"}
 RULE_NAMES = {
     "answer": "the age",
     "interval": f"the lower end of the {RANGE}",
-    "probability": f"P(age ≥ line) ≥ {LEAST_PROBABILITY:.0%}",
+    "probability": f"P(age ≥ line) ≥ {100 * LEAST_PROBABILITY:.0f} %",
 }
 BRACKETS = "In brackets: 95 % intervals."
+TELL_PEOPLE = (
+    "Tell the people whom the camera sees: under the EU AI Act (Regulation 2024/1689), sorting people by age or gender from "
+    "their faces can be biometric categorisation, of which they must be told (Art. 50(3))."
+)
 DEPLOYERS = (
-    "The model estimates apparent age: how old a face looks to others. It is no age-assurance system. ISO/IEC 27566-1 "
-    "describes such systems by their function, performance, privacy, security and acceptability; a model alone, with the "
-    "errors reported here, is at most a component of one.",
-    "Under the EU AI Act (Regulation 2024/1689), sorting people by age or gender from their faces can be biometric "
-    "categorisation: deployers must then tell the people whom the camera sees (Art. 50(3)).",
+    "The model estimates apparent age: how old a face looks. It is no age-assurance system. ISO/IEC 27566-1 describes such "
+    "systems by function, performance, privacy, security and acceptability; a model with the errors reported here is at most a part "
+    "of one.",
+    TELL_PEOPLE,
     "Make no decisions about people with it: neither access nor refusal, neither price nor treatment.",
+)
+VALIDATION_NOTE = (
+    "Validation images choose the epoch of a training, half of them calibrate its weights, and all of them chose the shipped "
+    "weights: expect a little less on other images."
 )
 
 
@@ -56,13 +66,18 @@ class Table(NamedTuple):
     note: str = ""
 
 
+def format_figure(value: float | None, style: str) -> str:
+    """Returns a figure as a table cell, with a blank before a percent sign, a dash if it has no value."""
+    return format_value(value, style).replace("%", " %")
+
+
 def format_estimate(estimate: dict | None, style: str) -> str:
-    """Returns a figure with its interval, as in `2.98 (2.80 to 3.15)`, and the count of a share, as in `3 of 20: 15.0% (…)`."""
+    """Returns a figure with its interval, as in `2.98 (2.80 to 3.15)`, and the count of a share, as in `3 of 20: 15.0 % (…)`."""
     if not estimate or not is_measured(estimate["value"]):
         return "–"
-    text = format(estimate["value"], style)
+    text = format_figure(estimate["value"], style)
     if is_measured(estimate["low"]):
-        text += f" ({format(estimate['low'], style)} to {format(estimate['high'], style)})"
+        text += f" ({format_figure(estimate['low'], style)} to {format_figure(estimate['high'], style)})"
     return f"{estimate['count']:,} of {estimate['num_images']:,}: {text}" if "count" in estimate else text
 
 
@@ -89,29 +104,30 @@ def find_bands(groups: dict | None, errors: dict) -> list[dict]:
     ]
 
 
-def make_result_cells(metrics: dict) -> list[str]:
-    """Returns a split's number of images and its metrics, for all ages and for adults."""
-    suffixes = ("", "_{}_{}".format(*ADULT_AGES))
-    keys = [(key + suffix, style) for suffix in suffixes for key, style in METRIC_STYLES.items()]
-    return [f"{metrics['num_images']:,}", *(format_value(metrics[key], style) for key, style in keys)]
+def make_metric_cells(metrics: dict, suffix: str = "") -> list[str]:
+    """Returns the metrics for all ages, with the suffix of `ADULT_SUFFIX` for adults."""
+    return [format_figure(metrics.get(key + suffix), style) for key, (style, _) in METRICS.items()]
 
 
 def make_result_table(metrics: dict[str, dict]) -> Table:
-    """Makes the table of the metrics by split."""
-    adults = "at {}–{} years: ".format(*ADULT_AGES)
-    header = ["split", "images", "age MAE, years", "CS@5", "gender accuracy", f"{adults}MAE", "CS@5", "gender"]
-    rows = [[split, *make_result_cells(values)] for split, values in metrics.items()]
-    return Table("Accuracy", header, rows, "CS@5 is the share of ages with an error of at most five years.")
+    """Makes the table of the metrics by split, for all ages and for adults."""
+    header = ["split", "ages", "images", *(heading for _, heading in METRICS.values())]
+    rows = [
+        [split, ages, format_figure(values.get(f"num_images{suffix}"), ","), *make_metric_cells(values, suffix)]
+        for split, values in metrics.items()
+        for ages, suffix in (("all", ""), (ADULTS, ADULT_SUFFIX))
+    ]
+    return Table("Accuracy", header, rows)
 
 
 def make_error_table(errors: dict) -> Table:
     """Makes the table of the errors by labelled age."""
-    header = ["age", "images", "MAE", "bias", "gender", f"in {RANGE}"]
     rows = [
-        [row["ages"], *(format_value(row[key], style) for key, style in ERROR_STYLES.items())]
-        for row in errors["by_age"]
+        [row["ages"], *(format_figure(row.get(key), style) for key, (style, _) in ERRORS.items())]
+        for row in errors.get("by_age") or []
     ]
-    return Table("Errors by age", header, rows)
+    note = "Bias: above zero the age is too high on average, below too low."
+    return Table("Errors by age", ["age", *(heading for _, heading in ERRORS.values())], rows, note)
 
 
 def make_group_table(groups: dict, *features: str) -> Table:
@@ -147,11 +163,27 @@ def make_rule_table(groups: dict) -> Table:
 def make_reliability_table(groups: dict) -> Table:
     """Makes the table of the calibration error of P(age ≥ T)."""
     rows = [
-        [f"{row['threshold']} years", f"{row['num_images']:,}", f"{row['calibration_error']:.1%}"]
+        [f"{row['threshold']} years", f"{row['num_images']:,}", format_figure(row["calibration_error"], ".1%")]
         for row in groups["reliability"]
     ]
     note = "ECE: how far P(age ≥ T) is from the share of faces that are so old, on average over ten bins."
     return Table("Probability of an age", ["T", "images", "ECE of P(age ≥ T)"], rows, note)
+
+
+def make_bin_tables(groups: dict) -> list[Table]:
+    """Makes the table of the bins of P(age ≥ T) for each threshold."""
+    return [
+        Table(
+            f"P(age ≥ {row['threshold']}) and the share of faces that are so old",
+            [f"mean P(age ≥ {row['threshold']}) in the bin", "labelled at least so old"],
+            [
+                [format_figure(part["probability"], ".1%"), format_estimate(part["share"], ".1%")]
+                for part in row["bins"]
+            ],
+            BRACKETS,
+        )
+        for row in groups["reliability"]
+    ]
 
 
 def make_sure_gender_table(groups: dict) -> Table:
@@ -159,6 +191,7 @@ def make_sure_gender_table(groups: dict) -> Table:
     names = {"sure": "sure", "right_where_sure": "as labelled where sure", "right_where_unsure": "where unsure"}
     rows = [[row["ages"], *(format_estimate(row[name], ".1%") for name in names)] for row in groups["sure_genders"]]
     lines = f"{SURE_GENDER:.0%}, or {SURE_GENDER_OF_SMALL_CHILD:.0%} at an estimated age below {SMALL_CHILD_AGE} years"
+    lines = lines.replace("%", " %")
     note = f"Sure: a probability of at least {lines}. The page calls other genders unsure. {BRACKETS}"
     return Table("Genders that are sure, by age", ["age", *names.values()], rows, note)
 
@@ -181,17 +214,24 @@ def describe_teenagers(groups: dict) -> str:
     return f"The age lies within {found['ages']} years for {within} of those labelled so, and for {adults} of adults."
 
 
+def find_rule(groups: dict, line: int, rule: str) -> dict | None:
+    """Returns the errors of a rule, None if nobody is labelled 13–17 years."""
+    rows = (row for row in groups["rules"] if (row["line"], row["rule"]) == (line, rule))
+    return next((row for row in rows if row["false_adults"]["13–17"]["num_images"]), None)
+
+
 def describe_false_adults(groups: dict) -> str:
-    """Describes how many minors the age passes for adults, "" if there are none."""
-    for row in groups["rules"]:
-        found = row["false_adults"]["13–17"]
-        if (row["line"], row["rule"]) == (ADULT_AGE, "answer") and found["num_images"]:
-            low, high = (f"{100 * found[end]:.0f}" for end in ("low", "high"))
-            return (
-                f"The model reads {found['count']:,} of {found['num_images']:,} faces labelled 13–17 years as {ADULT_AGE} or older, "
-                f"{low} to {high} of 100 by the 95 % interval: it is no check of anyone's age."
-            )
-    return ""
+    """Describes how many minors pass for adults by their age and by their probability, "" if there are none."""
+    answer, probable = (find_rule(groups, ADULT_AGE, rule) for rule in ("answer", "probability"))
+    if not answer or not probable:
+        return ""
+    found, other = (row["false_adults"]["13–17"] for row in (answer, probable))
+    low, high = (f"{100 * found[end]:.0f}" for end in ("low", "high"))
+    return (
+        f"The model reads {found['count']:,} of {found['num_images']:,} faces labelled 13–17 years as {ADULT_AGE} or older, "
+        f"{low} to {high} of 100 by the 95 % interval. Asking for P(age ≥ {ADULT_AGE}) ≥ {100 * LEAST_PROBABILITY:.0f} % still "
+        f"passes {other['count']:,} of them. It is no check of anyone's age."
+    )
 
 
 def describe_person(groups: dict, gender: str, ages: str) -> str:
@@ -220,6 +260,15 @@ def describe_person(groups: dict, gender: str, ages: str) -> str:
     ):
         if is_measured(row[name]["value"]):
             lines.append(f"{start} {100 * row[name]['value']:.0f} of 100 such faces{tell(row[name], 100, '.0f')}.")
+    sure = next((each["sure"] for each in groups.get("sure_genders") or () if each["ages"] == ages), None)
+    if sure and sure["num_images"]:
+        number = sure["num_images"] - sure["count"]
+        lines.append(
+            f"The page calls the gender **unsure** for {number:,} of {name_count(sure['num_images'], 'face')} of both genders at {ages} years."
+        )
+    first, last = map(int, ages.split("–"))
+    if first <= 17 and last >= 13 and (minors := describe_false_adults(groups)):
+        lines.append(minors)
     intro = (
         f"Measured on {name_count(count, 'photo')} of faces labelled {gender}, {ages} years, that no training used:"
     )
@@ -243,12 +292,12 @@ def format_markdown(table: Table) -> str:
     return "\n".join([*lines, *(["", table.note] if table.note else [])])
 
 
-def fill_tables(page: str, groups: dict) -> str:
-    """Returns a Markdown page with the tables of the groups, each between `<!-- TITLE -->` and the next `<!-- end -->`."""
-    for table in make_group_tables(groups):
-        head, mark, rest = page.partition(f"<!-- {table.title} -->\n")
+def fill_marks(page: str, texts: dict[str, str]) -> str:
+    """Returns a Markdown page with texts by their titles, each between `<!-- TITLE -->` and the next `<!-- end -->`."""
+    for title, text in texts.items():
+        head, mark, rest = page.partition(f"<!-- {title} -->\n")
         if mark:
-            page = f"{head}{mark}\n{format_markdown(table)}\n\n{rest[rest.index('<!-- end -->') :]}"
+            page = f"{head}{mark}{text}\n\n{rest[rest.index('<!-- end -->') :]}"
     return page
 
 

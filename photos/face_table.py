@@ -46,7 +46,7 @@ def make_face_rows(file: str, faces: list[dict]) -> list[dict]:
             "gender_score": round(face["gender_score"], 4),
             **face["box"],
             "detection_score": face["detection_score"] and round(face["detection_score"], 4),
-            **{name_threshold(age): round(share, 4) for age, share in face.get("age_at_least", {}).items()},
+            **round_at_least(face),
         }
         for number, face in enumerate(faces, start=1)
     ]
@@ -56,6 +56,11 @@ def make_face_rows(file: str, faces: list[dict]) -> list[dict]:
 def name_threshold(age: int) -> str:
     """Returns the column of the probability of being at least an age."""
     return f"age_at_least_{age}"
+
+
+def round_at_least(face: dict) -> dict:
+    """Returns the probabilities of a face or person of being at least some ages as cells; none without `age_at_least`."""
+    return {name_threshold(age): round(share, 4) for age, share in face.get("age_at_least", {}).items()}
 
 
 def make_unreadable_row(file: str, error: ValueError) -> dict:

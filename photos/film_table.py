@@ -1,10 +1,13 @@
 """Completes the rows of films in a table of faces: tracks, smoothed numbers, and a table of the people."""
 
+import glob
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 
 from configuration_agegender import AgeGenderConfig
-from photos.face_table import make_face_rows
+from photos.face_table import make_face_rows, name_threshold, round_at_least
 from photos.films import AnnotatedFilm
 from photos.people import People, compute_weight
 from photos.table_parts import WRITERS, replacing
@@ -67,7 +70,7 @@ def round_numbers(face: dict, start: str = "") -> dict:
     low, high = face["age_interval"]
     numbers = {"age": round(face["age"], 1), "age_low": round(low, 1), "age_high": round(high, 1)}
     numbers |= {"gender": face["gender"], "gender_score": round(face["gender_score"], 4)}
-    return {start + name: value for name, value in numbers.items()}
+    return {start + name: value for name, value in (numbers | round_at_least(face)).items()}
 
 
 class FilmTable:
@@ -76,15 +79,17 @@ class FilmTable:
 
     Args:
         config: Configuration of the model.
-        output: The table of people to write, .parquet or .csv.
         annotated: The annotated film to write, if there is only one film.
+        age_thresholds: As for the pipeline; each gives people a column.
 
     Attributes:
-        people: The rows of `PEOPLE_COLUMNS` of the films whose frames are all there.
+        people: The rows of `PEOPLE_COLUMNS` of the films that have ended.
     """
 
-    def __init__(self, config: AgeGenderConfig, output: Path, annotated: AnnotatedFilm | None = None):
-        self.config, self.output, self.annotated = config, output, annotated
+    def __init__(
+        self, config: AgeGenderConfig, annotated: AnnotatedFilm | None = None, age_thresholds: Sequence[int] = ()
+    ):
+        self.config, self.annotated, self.age_thresholds = config, annotated, age_thresholds
         self.people, self._file, self._following = [], None, None
 
     def complete(self, rows: list[dict]):
@@ -93,8 +98,8 @@ class FilmTable:
             if time is None:
                 continue
             if file != self._file:
-                self._end_film()
-                self._file, self._following = file, People(self.config)
+                self.end_film()
+                self._file, self._following = file, People(self.config, self.age_thresholds)
             frame = [row for row in found if row["face"] is not None]
             faces = self._following.update([read_face(row) for row in frame], time)
             for row, face in zip(frame, faces):
@@ -102,15 +107,8 @@ class FilmTable:
             if self.annotated is not None:
                 self.annotated.add(time, faces)
 
-    def write(self):
-        """Writes the table of people. Call it after all rows."""
-        self._end_film()
-        with replacing(self.output, self.output.parent) as file:
-            with WRITERS[self.output.suffix.lower()](file, PEOPLE_COLUMNS) as write:
-                write(self.people)
-
-    def _end_film(self):
-        """Describes the people of the film that has ended."""
+    def end_film(self):
+        """Describes the people of a film after its last row."""
         if self._following is None:
             return
         for person in self._following.describe():
@@ -119,3 +117,38 @@ class FilmTable:
         if self.annotated is not None:
             self.annotated.finish()
         self._following = None
+
+
+@contextmanager
+def open_film_table(
+    config: AgeGenderConfig,
+    output: Path,
+    folder: Path,
+    film: str,
+    annotated_video: Path | None,
+    age_thresholds: Sequence[int] = (),
+) -> Iterator[FilmTable]:
+    """
+    Yields a `FilmTable`, and writes its people and the annotated film at the end.
+
+    Args:
+        output: The table of people, .parquet or .csv.
+        folder: Holds that table until it is whole.
+        film: Path of the film to annotate.
+        annotated_video: The annotated film, None for none.
+        age_thresholds: As for the pipeline; each gives people a column.
+    """
+    with ExitStack() as stack:
+        annotated = None
+        if annotated_video is not None:
+            annotated_video.parent.mkdir(parents=True, exist_ok=True)
+            for left in annotated_video.parent.glob(f".*.partial.{glob.escape(annotated_video.name)}"):
+                left.unlink()  # a run that was killed left it
+            file = stack.enter_context(replacing(annotated_video, annotated_video.parent))
+            annotated = stack.enter_context(AnnotatedFilm(film, file, show_progress=True))
+        table = FilmTable(config, annotated, age_thresholds)
+        yield table
+        table.end_film()
+        columns = (*PEOPLE_COLUMNS, *map(name_threshold, age_thresholds))
+        with replacing(output, folder) as file, WRITERS[output.suffix.lower()](file, columns) as write:
+            write(table.people)

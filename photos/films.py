@@ -1,18 +1,19 @@
 """Reads the frames of films, and writes films with boxes and numbers. Sound is left out."""
 
 import os
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from tqdm.auto import tqdm
 
 
-# Read when OpenCV opens its first film. Notes on damaged frames would tear the progress bar, and VP9 is 5 times as fast.
+# Read when OpenCV opens its first film: notes on damaged frames would tear the progress bar.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "8")
-os.environ.setdefault("OPENCV_FFMPEG_WRITER_OPTIONS", "deadline;realtime|cpu-used;8")
 
 import cv2
 
@@ -21,15 +22,17 @@ from photos.drawing import draw_faces
 from photos.tracking import SIDES
 
 
-# What OpenCV can write and browsers play.
-CODECS = {".mp4": "vp09", ".webm": "VP80"}
+# What OpenCV can write and browsers play, with the most frames a second and pixels of the longer side that are written. VP9 takes
+# six times as long as VP8, since OpenCV 4.14 does not let its encoder hurry.
+CODECS = {".mp4": ("vp09", 15, 960), ".webm": ("VP80", 30, 1920)}
 # Where and with which bytes films begin. FFmpeg would also open playlists, which name other files.
 FILM_STARTS = {4: (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"), 0: (b"\x1a\x45\xdf\xa3",), 8: (b"AVI ",)}
 MAX_FRAME_PIXELS = 8192 * 4320
-# A film has ended early if less than this share of its frames was read. Containers state the number of frames, or guess it.
+# A film has ended early if less than this share of its frames and of its seconds was read. Of an uneven film, containers only
+# guess the number of frames.
 LEAST_SHARE = 0.9
+MAX_BOXES = 100  # parts of an MP4 among which its header is looked for
 MAX_PAUSE = 60  # seconds for which a written film repeats a frame; longer pauses are wrong times
-MAX_RATE = 30  # frames a second of a written film
 
 NOT_A_FILM = "This file cannot be read as a film: choose an MP4, MOV, WebM, MKV or AVI file."
 NO_FRAME = "This film is damaged, cut off or of a kind that cannot be read: no frame of it was found."
@@ -70,15 +73,50 @@ def open_film(path: str | Path) -> cv2.VideoCapture:
     return film
 
 
-def find_length(film: cv2.VideoCapture) -> float:
+def find_length(film: cv2.VideoCapture, path: str | Path) -> float:
     """Returns the seconds that a film lasts as it says itself, 0 if it does not."""
     frames, rate = film.get(cv2.CAP_PROP_FRAME_COUNT), film.get(cv2.CAP_PROP_FPS)
-    return frames / rate if frames > 0 and rate > 0 else 0.0
+    length = frames / rate if frames > 0 and rate > 0 else 0.0
+    return min(length, read_shown_length(path) or length)
 
 
-def count_slots(path: str | Path, frames_per_second: float) -> int:
-    """Returns how many frames are read at this rate as the film says itself, at least 1. Raises PhotoError as `open_film`."""
-    return max(1, round(find_length(open_film(path)) * frames_per_second))
+def read_shown_length(path: str | Path) -> float:
+    """
+    Returns the seconds that an MP4 or MOV lasts by its header, 0 if it has none.
+
+    A film that was trimmed on a phone still holds all frames, and its header tells which to show. OpenCV counts them all.
+    """
+    with open(path, "rb") as file:
+        place, end = 0, os.path.getsize(path)
+        for _ in range(MAX_BOXES):
+            if place + 16 > end:
+                break
+            file.seek(place)
+            size, kind, large_size = struct.unpack(">I4sQ", file.read(16))
+            if kind == b"moov":  # begins with `mvhd`: its version, two dates, units a second, units
+                header = file.read(32).ljust(32, b"\0")
+                rate, units = struct.unpack_from(*((">IQ", header, 20) if header[0] else (">II", header, 12)))
+                return units / rate if rate else 0.0
+            place += large_size if size == 1 else size
+    return 0.0
+
+
+def count_slots(path: str | Path, frames_per_second: float, read_through: bool = False) -> int:
+    """
+    Returns how many frames are read at this rate as the film says itself, at least 1.
+
+    Args:
+        read_through: Reads a film that does not say how long it is, as browsers record them. Its number is 1 otherwise.
+
+    Raises:
+        PhotoError: as `open_film`.
+    """
+    film = open_film(path)
+    length = find_length(film, path)
+    if not length and read_through:
+        while film.grab():
+            length = max(length, film.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    return max(1, round(length * frames_per_second))
 
 
 def read_frames(
@@ -107,8 +145,9 @@ def read_frames(
                 yield Frame(slot, time, Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)))
     if not count:
         raise PhotoError(NO_FRAME)
-    if count < LEAST_SHARE * film.get(cv2.CAP_PROP_FRAME_COUNT):
-        raise PhotoError(ENDED_EARLY.format(time, find_length(film)))
+    length = find_length(film, path)
+    if count < LEAST_SHARE * film.get(cv2.CAP_PROP_FRAME_COUNT) and time < LEAST_SHARE * length:
+        raise PhotoError(ENDED_EARLY.format(time, length))
 
 
 class AnnotatedFilm:
@@ -117,20 +156,30 @@ class AnnotatedFilm:
 
     Args:
         source: The film.
-        output: The film to write, .mp4 (VP9) or .webm (VP8, in a quarter of the time).
-        max_rate: Frames a second, if the film does not have fewer.
-        max_side: Pixels of the longer side, if the film does not have fewer.
+        output: The film to write, .mp4 (VP9) or .webm (VP8).
+        max_rate: Frames a second, if the film does not have fewer. Default: as in `CODECS`.
+        max_side: Pixels of the longer side, if the film does not have fewer. Default: likewise.
+        show_progress: Shows a bar with the time left.
 
     Raises:
         PhotoError: as `open_film`.
         ValueError: if OpenCV cannot write such a film.
     """
 
-    def __init__(self, source: str | Path, output: Path, max_rate: float = MAX_RATE, max_side: int = 1920):
-        rate = open_film(source).get(cv2.CAP_PROP_FPS)
+    def __init__(
+        self,
+        source: str | Path,
+        output: Path,
+        max_rate: float | None = None,
+        max_side: int | None = None,
+        show_progress: bool = False,
+    ):
+        self.codec, most, largest = CODECS[output.suffix.lower()]
+        rate, max_rate = open_film(source).get(cv2.CAP_PROP_FPS), max_rate or most
         self.rate = min(rate if rate > 0 else max_rate, max_rate)
-        self.output, self.max_side, self._writer = output, max_side, None
-        self._frames = read_frames(source, self.rate)
+        self.output, self.max_side, self._writer = output, max_side or largest, None
+        bar = {"desc": "Annotating", "unit": " frames", "total": count_slots(source, self.rate)}
+        self._frames = iter(tqdm(read_frames(source, self.rate), **bar, disable=not show_progress))
         self._waiting, self._last = next(self._frames, None), None
         self._time, self._faces = 0.0, []
 
@@ -178,7 +227,8 @@ class AnnotatedFilm:
         if factor < 1:
             picture = picture.resize([max(1, round(side * factor)) for side in picture.size], reducing_gap=2.0)
             faces = [face | {"box": {side: value * factor for side, value in face["box"].items()}} for face in faces]
-        self._last, self._last_slot = np.asarray(draw_faces(picture, faces))[:, :, ::-1], frame.slot
+        self._last = cv2.cvtColor(np.asarray(draw_faces(picture, faces)), cv2.COLOR_RGB2BGR)
+        self._last_slot = frame.slot
         try:
             self._waiting = next(self._frames, None)
         except PhotoError:  # a film that ends early, as whoever reads it learns too
@@ -189,13 +239,11 @@ class AnnotatedFilm:
         height, width = self._last.shape[:2]
         if self._writer is None:
             self._size = (width, height)
-            codec = cv2.VideoWriter_fourcc(*CODECS[self.output.suffix.lower()])
+            codec = cv2.VideoWriter_fourcc(*self.codec)
             self._writer = cv2.VideoWriter(str(self.output), cv2.CAP_FFMPEG, codec, self.rate, self._size)
             if not self._writer.isOpened():
                 raise ValueError(CANNOT_WRITE.format(self.output))
-        pixels = np.ascontiguousarray(
-            self._last if (width, height) == self._size else cv2.resize(self._last, self._size)
-        )
+        pixels = self._last if (width, height) == self._size else cv2.resize(self._last, self._size)
         for _ in range(count):
             self._writer.write(pixels)
 

@@ -1,11 +1,13 @@
 """Follows the people of a film and averages what its frames say about each."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from PIL import Image
 
 from configuration_agegender import AgeGenderConfig
-from image_processing_agegender import compute_age
+from image_processing_agegender import compute_age, select_age_at_least
 from photos.tracking import FaceTracker
 
 
@@ -40,10 +42,12 @@ class People:
 
     Args:
         config: Configuration of the model.
+        age_thresholds: As for the pipeline.
     """
 
-    def __init__(self, config: AgeGenderConfig):
-        self.config, self._tracker, self._people = config, FaceTracker(), {}
+    def __init__(self, config: AgeGenderConfig, age_thresholds: Sequence[int] = ()):
+        self.config, self.age_thresholds = config, age_thresholds
+        self._tracker, self._people = FaceTracker(), {}
 
     def update(self, faces: list[dict], time: float) -> list[dict]:
         """
@@ -76,20 +80,23 @@ class People:
         Returns a dict for each person so far, in the order of their first frames.
 
         Each has `track`, `time_from` and `time_to` (seconds of the first and last frame), `frames` (their number), `age`,
-        `age_interval` (years), `gender`, `gender_score`, and `crop`, the aligned face of the frame that weighs most, if the faces
-        had crops.
+        `age_interval` (years), `gender`, `gender_score`, `crop`, the aligned face of the frame that weighs most, if the faces
+        had crops, and with age thresholds `age_at_least`, as in the pipeline.
         """
         return [self._describe(person) for person in self._people.values()]
 
     def _describe(self, person: dict) -> dict:
         _, *probabilities, first = (person["sums"] / person["sums"][0]).tolist()
-        age, interval = compute_age(torch.tensor([probabilities]).clamp(min=LEAST_PROBABILITY).log(), self.config)
+        age_logits = torch.tensor([probabilities]).clamp(min=LEAST_PROBABILITY).log()
+        age, interval = compute_age(age_logits, self.config)
         kept: dict[str, float | int | Image.Image | None] = {
             name: person[name] for name in ("track", "time_from", "time_to", "frames", "crop")
         }
+        at_least = select_age_at_least(age_logits, self.age_thresholds, self.config)
         return kept | {
             "age": age.item(),
             "age_interval": interval[0].tolist(),
             "gender": self.config.id2label[0 if first >= 0.5 else 1],
             "gender_score": max(first, 1 - first),
+            **({"age_at_least": at_least} if at_least else {}),
         }

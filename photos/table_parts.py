@@ -5,7 +5,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,8 +25,8 @@ ROWS_PER_GROUP = 10_000
 @contextmanager
 def replacing(file: Path, folder: Path) -> Iterator[Path]:
     """Yields a path in a folder to write to and renames it to `file` at the end, so a kill leaves no half file."""
-    # OpenCV needs the ending of a film. The name must not begin as those of finished parts do.
-    partial = folder / f"{os.getpid()}.partial.{file.name}"
+    # Hidden, as what a kill leaves is no film to label; OpenCV needs the ending of one.
+    partial = folder / f".{os.getpid()}.partial.{file.name}"
     try:
         yield partial
         flush_to_disk(partial)
@@ -139,16 +139,16 @@ class Parts:
             )
         return part["rows"]
 
-    def merge(self, films=None) -> Counter[str]:
+    def merge(self, films: AbstractContextManager = nullcontext()) -> Counter[str]:
         """
         Writes the table of all faces and, if there are any, the list of unreadable pictures; then deletes the parts.
 
         Args:
-            films: The `FilmTable` that completes the rows of films and writes a table beside this one.
+            films: Yields the `FilmTable` that completes the rows of films, and at the end writes what lies beside this table.
 
         Returns:
-            The numbers of `pictures` and `faces`, and of the pictures `without_face`, `unreadable` and with `more_pages` than
-            the first.
+            The numbers of `pictures` and `faces`, of the pictures `without_face`, `unreadable` and with `more_pages` than
+            the first, and of the `people` of films.
         """
         counts = Counter()
         # The table is renamed last: once it exists, the parts are not needed. What a kill leaves goes with their folder.
@@ -157,12 +157,13 @@ class Parts:
             replacing(self.unreadable, self.folder) as unreadable,
             WRITERS[self.output.suffix.lower()](table, self.columns) as write_faces,
             open_csv(unreadable, ("file", "error")) as write_unreadable,
+            films as film_table,
         ):
             waiting = []
             for number in sorted(self.find_done()):
                 rows = self.read(number)
-                if films is not None:
-                    films.complete(rows)
+                if film_table is not None:
+                    film_table.complete(rows)
                 faces = [row for row in rows if row["face"] is not None]
                 errors = [row for row in rows if row["error"] is not None]
                 write_unreadable(errors)
@@ -176,8 +177,7 @@ class Parts:
                 counts.update(pictures=pictures, faces=len(faces), without_face=no_face)
                 counts.update(unreadable=len(errors), more_pages=more_pages)
             write_faces(waiting)
-            if films is not None:
-                films.write()
+        counts["people"] = 0 if film_table is None else len(film_table.people)
         if not counts["unreadable"]:
             self.unreadable.unlink()
         shutil.rmtree(self.folder)

@@ -1,12 +1,12 @@
 """
 Lists the images whose labels predictions of other images, or near-duplicates, contradict.
 
-    pip install cleanlab==2.9.0
-    python -m scripts.audit_labels --data_dir my_faces --output_dir audit
+    pip install cleanlab==2.9.0     # brings scikit-learn
+    python -m scripts.audit_labels --data_dir my_faces --model . --output_dir audit
 
 The predictions are out of fold: simple classifiers on a network's features, fitted to the other images. The network must not
 have been trained on these labels. For UTKFace, on which the shipped weights were trained, give public weights, such as
-`--model runs/reproduce/public` (see docs/training.md).
+`--model runs/reproduce/start_faceres` (see docs/training.md).
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -35,11 +35,10 @@ SHEET_IMAGES = 100
 
 
 def predict_out_of_fold(
-    estimator, features: np.ndarray, labels: np.ndarray, groups: np.ndarray, **options
+    estimator, folds, features: np.ndarray, labels: np.ndarray, groups: np.ndarray, **options
 ) -> np.ndarray:
     """Returns predictions for labelled images from fits to the others, without their near-duplicates; NaN without a label."""
     known = np.isfinite(labels)
-    folds = GroupKFold(min(FOLDS, len(np.unique(groups[known]))))
     values = cross_val_predict(
         make_pipeline(StandardScaler(), estimator),
         features[known],
@@ -66,7 +65,7 @@ def audit(table: pd.DataFrame, features: np.ndarray) -> pd.DataFrame:
         lowest of the label qualities that cleanlab gives age and gender, 0 to 1.
 
     Raises:
-        ValueError: if fewer than two groups of images have an age, or one gender has none.
+        ValueError: if fewer than two groups of images have an age, or either gender.
     """
     from cleanlab.filter import find_label_issues  # only here: it takes seconds to import
     from cleanlab.rank import get_label_quality_scores
@@ -74,12 +73,18 @@ def audit(table: pd.DataFrame, features: np.ndarray) -> pd.DataFrame:
 
     table, groups = table.copy(), table["group"].to_numpy()
     ages, genders = table["age"].to_numpy(float), table["gender"].to_numpy(float)
-    if len(np.unique(groups[np.isfinite(ages)])) < 2 or {0.0, 1.0} - set(genders):
-        raise ValueError("An audit needs labelled ages of two images or more, and labelled genders of both kinds.")
     aged, gendered = np.isfinite(ages), np.isfinite(genders)
-    table["predicted_age"] = predict_out_of_fold(RidgeCV(np.logspace(0, 5, 6)), features, ages, groups).round(1)
-    classifier = LogisticRegression(C=0.01, max_iter=300)
-    probabilities = predict_out_of_fold(classifier, features, genders, groups, method="predict_proba")
+    num_aged, *num_gendered = (len(np.unique(groups[rows])) for rows in (aged, genders == 0, genders == 1))
+    if min(num_aged, *num_gendered) < 2:
+        raise ValueError(
+            "An audit needs labelled ages of two images or more, and two images or more of each gender. Near-duplicates count as "
+            "one image."
+        )
+    regression, folds = RidgeCV(np.logspace(0, 5, 6)), GroupKFold(min(FOLDS, num_aged))
+    table["predicted_age"] = predict_out_of_fold(regression, folds, features, ages, groups).round(1)
+    # Both genders are in each fold, or else a fit to the others might see only one.
+    classifier, folds = LogisticRegression(C=0.01, max_iter=300), StratifiedGroupKFold(min(FOLDS, *num_gendered))
+    probabilities = predict_out_of_fold(classifier, folds, features, genders, groups, method="predict_proba")
     table["predicted_gender"] = [
         GENDERS[row.argmax()] if known else None for row, known in zip(probabilities, gendered)
     ]
@@ -119,7 +124,9 @@ def main():
     parser = OutputParser(description="Lists the images whose labels predictions or near-duplicates contradict.")
     parser.add_argument("--data_dir", required=True, help="Folder, archive, table (CSV, Parquet) or data set id.")
     parser.add_argument(
-        "--model", default=".", help="Network whose features are taken: a folder or Hub id. Default: ."
+        "--model",
+        required=True,
+        help="Network whose features are taken, not trained on these labels: a folder or Hub id.",
     )
     parser.add_output("--output_dir", required=True, help="Folder for labels.csv and contact_sheet.jpg.")
     arguments = parser.parse_args()

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import numpy as np
@@ -41,6 +42,8 @@ RUNTIMES = {
     "webgpu": {"module": "ort.webgpu.bundle.min.mjs", "binary": "ort-wasm-simd-threaded.asyncify.wasm"},
     "wasm": {"module": "ort.wasm.bundle.min.mjs", "binary": "ort-wasm-simd-threaded.wasm"},
 }
+# Files that are loaded with their progress shown, and kept for offline use as far as a browser needs them.
+LARGE = ("yunet.onnx", "model.onnx", *(runtime["binary"] for runtime in RUNTIMES.values()))
 # Modules whose constants the page shares, by their last names.
 SHARED = (face_detection, image_formats, image_processing_agegender, pipeline_agegender)
 SHARED += (files_archives, pictures, archives, drawing, face_table, reading, tracking, wording)
@@ -119,11 +122,9 @@ def describe_processor(processor: AgeGenderImageProcessor) -> dict:
 def make_settings(config: AgeGenderConfig, processor: dict, output: Path) -> dict:
     """Returns what settings.js exports; the networks lie in `output`."""
     detector = {name: value for name, value in vars(face_detection.FaceDetector()).items() if name[0] != "_"}
-    sizes, constants = {}, {}
+    constants = {}
     for module in SHARED:
         constants.setdefault(module.__name__.rpartition(".")[2], {}).update(read_constants(module))
-    for name in ("yunet.onnx", "model.onnx", *(runtime["binary"] for runtime in RUNTIMES.values())):
-        sizes[name] = (output / name).stat().st_size
     return {
         **constants,
         "suffixes": sorted(image_formats.find_picture_suffixes()),
@@ -131,9 +132,15 @@ def make_settings(config: AgeGenderConfig, processor: dict, output: Path) -> dic
         "processor": processor,
         "detector": detector,
         "runtimes": RUNTIMES,
-        "sizes": sizes,
+        "large": {name: describe_large(output / name) for name in LARGE},
         "checks": {name: make_check(output / name, *check, processor["size"]) for name, check in CHECKS.items()},
     }
+
+
+def describe_large(file: Path) -> dict:
+    """Returns the size of a file, and its address, which changes with its content."""
+    content = file.read_bytes()
+    return {"size": len(content), "address": f"{file.name}?{hashlib.sha256(content).hexdigest()[:16]}"}
 
 
 def make_check(file: Path, name: str, side: int | None, output: str, size: dict) -> dict:
@@ -193,8 +200,16 @@ def build(folder: str, onnx_file: Path, output: Path):
     model, processor = load_model(folder)
     OnnxNetwork(model, str(onnx_file))  # refuses a file of other weights
     install_runtime()
-    (output / "components").mkdir(parents=True, exist_ok=True)
-    (output / "examples").mkdir(exist_ok=True)
+    with TemporaryDirectory() as parent:  # the page keeps and loads nothing but its own files
+        page = Path(parent) / "page"
+        write_files(model.config, describe_processor(processor), onnx_file, page)
+        shutil.copytree(page, output, dirs_exist_ok=True)
+
+
+def write_files(config: AgeGenderConfig, processor: dict, onnx_file: Path, output: Path):
+    """Writes the page into a new folder."""
+    (output / "components").mkdir(parents=True)
+    (output / "examples").mkdir()
     for path in WEB.iterdir():
         if path.suffix in SUFFIXES:
             shutil.copyfile(path, output / path.name)
@@ -207,12 +222,12 @@ def build(folder: str, onnx_file: Path, output: Path):
         shutil.copyfile(photo_tab.ASSETS / name, output / "examples" / f"{index}.jpg")
     for name, script in COMPONENTS.items():
         (output / "components" / f"{name}.js").write_text(make_component(name, script), encoding="utf-8")
-    settings = make_settings(model.config, describe_processor(processor), output)
+    settings = make_settings(config, processor, output)
     lines = (f"export const {name} = {json.dumps(value)};\n" for name, value in settings.items())
     (output / "settings.js").write_text("".join(lines), encoding="utf-8")
     texts = {
         "title": theme.TITLE,
-        "description": theme.PAGE_DESCRIPTION.replace("are not kept", "stay in the browser"),
+        "description": f"{theme.SUMMARY} Photos stay in the browser.",
         "introduction": make_introduction(),
         "minutes": str(camera_tab.TIME_LIMIT // 60),
     }
@@ -223,15 +238,16 @@ def build(folder: str, onnx_file: Path, output: Path):
 
 
 def write_service_worker(output: Path):
-    """Writes the names of the files that it keeps at once into the service worker, and what identifies this build."""
+    """Writes the names of the files that it keeps into the service worker, and what identifies this build."""
     paths = sorted(path for path in output.rglob("*") if path.is_file() and path.name != "service_worker.js")
     version = hashlib.sha256()
     for path in paths:
         version.update(path.read_bytes())
-    large = {"model.onnx", "README.md", *(name for runtime in RUNTIMES.values() for name in runtime.values())}
-    files = ["./", *(path.relative_to(output).as_posix() for path in paths if path.name not in large)]
+    files = ["./", *(path.relative_to(output).as_posix() for path in paths if path.name not in {"README.md", *LARGE})]
+    large = [describe_large(output / name)["address"] for name in LARGE]
     script = (WEB / "service_worker.js").read_text(encoding="utf-8")
-    head = f"const VERSION = {version.hexdigest()[:16]!r}, FILES = {json.dumps(files)};\n"
+    constants = {"VERSION": version.hexdigest()[:16], "FILES": files, "LARGE": large}
+    head = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in constants.items())
     (output / "service_worker.js").write_text(head + script, encoding="utf-8")
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hub.errors import run
+from hub.model_card import write_card
 from metrics.results import write_json
 
 
@@ -162,6 +163,17 @@ def run_steps(steps: tuple[Step, ...], output_dir: Path, words: dict[str, list[s
                 print(f"  {place}: {describe_training(results[file.parent.name])}", flush=True)
 
 
+def describe_steps(output_dir: Path) -> Path:
+    """Writes what all trainings gave into results and card of the model to ship; returns its folder."""
+    folder = output_dir / SHIPPED
+    results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    results[STEPS_FIELD] = read_results(output_dir)
+    shutil.copy(output_dir / "resnet29" / "curves.png", folder)  # of the training that took longest
+    write_card(folder, results)
+    write_json(folder / RESULTS, results)
+    return folder
+
+
 def main():
     parser = argparse.ArgumentParser(description="Makes the shipped weights from public ones.", allow_abbrev=False)
     parser.add_argument("--data_dir", required=True, help="UTKFace: folder, archive, Parquet folder or data set id.")
@@ -187,11 +199,7 @@ def main():
         ],
     }
     run_steps(STEPS, arguments.output_dir, words)
-    file = arguments.output_dir / SHIPPED / RESULTS
-    results = json.loads(file.read_text(encoding="utf-8"))
-    write_json(file, results | {STEPS_FIELD: read_results(arguments.output_dir)})
-    shutil.copy(arguments.output_dir / "resnet29" / "curves.png", file.parent)  # of the training that took longest
-    print(f"{file.parent} holds the model.")
+    print(f"{describe_steps(arguments.output_dir)} holds the model.")
 
 
 if __name__ == "__main__":

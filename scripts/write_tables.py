@@ -1,27 +1,130 @@
 """
-Writes the tables of groups into docs/results.md, from the results of evaluation.py.
+Writes tables and texts from results into README.md and docs, between marks: `<!-- TITLE -->` and the next `<!-- end -->`.
 
-    python -m scripts.write_tables --results benchmarks/evaluation_validation.json
+    python -m scripts.write_tables
+
+The figures of the shipped weights are those of `train_results.json`, as on the page and the model card. The rows for comparison are from
+`benchmarks/evaluation_….json`.
 """
 
 import argparse
 import json
+import textwrap
 from pathlib import Path
 
 from hub.errors import run
-from metrics.tables import fill_tables
+from metrics.tables import (
+    ADULT_SUFFIX,
+    ADULTS,
+    DEPLOYERS,
+    ERRORS,
+    RANGE,
+    Table,
+    fill_marks,
+    format_figure,
+    format_markdown,
+    make_group_tables,
+    make_metric_cells,
+)
 
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/results.md", "docs/deployment.md")
+SHIPPED = "train_results.json"
+WIDTH = 140  # characters of a line of text
+# Rows: text, file in benchmarks/ and the name of the metrics in it; None for the shipped weights.
+README_ROWS = (
+    ("**shipped**", None, "metrics"),
+    ("the former weights", "before", "metrics"),
+    ("a ResNet-29 alone, half of the average", "resnet", "metrics"),
+)
+PAGE_ROWS = (
+    ("shipped, all {} validation images", None, "metrics"),
+    (
+        "shipped, without images whose near-duplicates have other labels ({} images)",
+        "validation",
+        "metrics_where_duplicates_agree",
+    ),
+    (
+        "shipped, ages in fractions of years (`age_statistic` `interpolated_median`)",
+        "validation",
+        "metrics_of_interpolated_median",
+    ),
+    ("the former weights (commit 5956c75)", "before", "metrics"),
+    ("one half of the average: the ResNet-29 (`second`)", "resnet", "metrics"),
+    ("the other half: heads on the public MobileNet-v1 (`frozen`)", "frozen", "metrics"),
+)
+COMPARED = (
+    "age_mae",
+    "age_bias",
+    "gender_accuracy",
+)  # errors by age that are shown beside those of the former weights
+
+
+def read_shipped() -> dict:
+    """Returns the metrics, errors and groups of the shipped weights on the validation images."""
+    training = json.loads((ROOT / SHIPPED).read_text(encoding="utf-8"))
+    return {name: training[name]["validation"] for name in ("metrics", "errors", "groups")}
+
+
+def read_evaluation(name: str) -> dict:
+    """Returns the results of `evaluation.py` by the end of their file's name."""
+    return json.loads((ROOT / "benchmarks" / f"evaluation_{name}.json").read_text(encoding="utf-8"))
+
+
+def make_comparison_table(title: str, head: str, rows: tuple) -> Table:
+    """Makes a table of metrics with a row for each weights; `rows` as `PAGE_ROWS`."""
+    headings = ("MAE", "CS@5", "gender")
+    header = [head, *headings, f"at {ADULTS} years: {headings[0]}", *headings[1:]]
+    found = []
+    for text, file, key in rows:
+        metrics = (read_evaluation(file) if file else read_shipped())[key]
+        cells = [make_metric_cells(metrics, suffix) for suffix in ("", ADULT_SUFFIX)]
+        found.append(
+            [
+                text.format(f"{metrics['num_images']:,}"),
+                *(cell for mae, *more in cells for cell in (f"{mae} years", *more)),
+            ]
+        )
+    return Table(title, header, found)
+
+
+def make_age_table() -> Table:
+    """Makes the table of the errors by age of the shipped weights beside those of the former ones."""
+    errors, before = read_shipped()["errors"], read_evaluation("before")["errors"]["by_age"]
+    header = ["age", "images", "MAE", "before", "bias", "before", "gender", "before", f"in {RANGE}", "width"]
+    rows = []
+    for row, former in zip(errors["by_age"], before, strict=True):
+        cells = [format_figure(each[key], ERRORS[key][0]) for key in COMPARED for each in (row, former)]
+        coverage = f"{format_figure(row['interval_coverage'], '.1%')} ± {100 * row['interval_standard_error']:.1f}"
+        rows.append([row["ages"], f"{row['num_images']:,}", *cells, coverage, f"{row['interval_width']:.1f}"])
+    means = [sum(row["age_mae"] for row in by_age[1:]) / (len(by_age) - 1) for by_age in (errors["by_age"], before)]
+    rows.append(["mean of the nine bands", "", *(f"{mean:.2f}" for mean in means), *[""] * 6])
+    return Table("Errors by age", header, rows)
+
+
+def make_texts(page: str) -> dict[str, str]:
+    """Returns the texts for a page by the titles in their marks."""
+    shipped = read_shipped()
+    images = f"{shipped['metrics']['num_images']:,}"
+    tables = [*make_group_tables(shipped["groups"]), make_age_table()]
+    if page == "README.md":
+        tables.append(make_comparison_table("Accuracy", f"weights, {images} validation images", README_ROWS))
+    else:
+        tables.append(make_comparison_table("Accuracy", "weights, images", PAGE_ROWS))
+    lines = (textwrap.fill(f"- {text}", WIDTH, subsequent_indent="  ") for text in DEPLOYERS)
+    return {table.title: format_markdown(table) for table in tables} | {"For deployers": "\n".join(lines)}
+
+
+def fill_page(name: str) -> str:
+    """Returns a page with the texts between its marks."""
+    return fill_marks((ROOT / name).read_text(encoding="utf-8"), make_texts(name))
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Writes the tables of groups into docs/results.md.")
-    parser.add_argument("--results", type=Path, required=True, help="JSON file that evaluation.py wrote.")
-    groups = json.loads(parser.parse_args().results.read_text(encoding="utf-8")).get("groups")
-    if not groups:
-        raise ValueError("The results have no groups: measure again with `python evaluation.py --output FILE`.")
-    PAGE.write_text(fill_tables(PAGE.read_text(encoding="utf-8"), groups), encoding="utf-8")
+    argparse.ArgumentParser(description="Writes tables and texts from results into README.md and docs.").parse_args()
+    for name in PAGES:
+        (ROOT / name).write_text(fill_page(name), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -52,8 +52,9 @@ FILM_DESCRIPTION = (
     f"Reads {FRAMES_PER_SECOND} frames a second of a film, of its first {MAX_SECONDS} seconds, and follows its people. Returns the "
     "film with a box and a label for each face, without sound; a list with a dict for each person: track (its number), time_from "
     "and time_to (seconds), frames (their number), age (years), age_interval (90 % range), gender, gender_score "
-    f"({SCORE_DESCRIPTION}); and a list with a dict for each frame: time (seconds) and faces, a list with a dict for each face: "
-    "track, box (pixels), detection_score, and the averages of its latest frames: age, age_interval, gender, gender_score."
+    f"({SCORE_DESCRIPTION}) and, with age_thresholds, age_at_least (as for photos); and a list with a dict for each frame: time "
+    "(seconds) and faces, a list with a dict for each face: track, box (pixels), detection_score, with age_thresholds "
+    "age_at_least in this frame, and the averages of its latest frames: age, age_interval, gender, gender_score."
 )
 # What each endpoint takes, for its description and for the answer to a call with anything else.
 UPLOADED = 'handle_file("photo.jpg") in Python, or else {"path": PATH} with a PATH that /gradio_api/upload returned'
@@ -67,6 +68,9 @@ HOW_TO_CALL = {
 }
 # A portrait of Eileen Collins (NASA, public domain), one of the page's examples.
 EXAMPLE_ADDRESS = "https://raw.githubusercontent.com/scikit-image/scikit-image/v0.25.2/skimage/data/astronaut.png"
+
+
+AtLeast = NotRequired[Annotated[dict[str, float], Field(description="probability of being at least that age")]]
 
 
 class Box(TypedDict):
@@ -87,7 +91,7 @@ class FaceAnswer(TypedDict):
     gender_score: Annotated[float, Field(description=SCORE_DESCRIPTION)]
     box: Annotated[Box, Field(description="pixels of the upright photo in its own size")]
     detection_score: float | None
-    age_at_least: NotRequired[Annotated[dict[str, float], Field(description="probability of being at least that age")]]
+    age_at_least: AtLeast
 
 
 class FileAnswer(TypedDict):
@@ -123,6 +127,7 @@ class PersonAnswer(TypedDict):
     age_interval: Annotated[tuple[float, float], Field(description="90 % range, years")]
     gender: str
     gender_score: Annotated[float, Field(description=SCORE_DESCRIPTION)]
+    age_at_least: AtLeast
 
 
 def describe_type(component: gr.components.Component, schema: dict | None = None, example: object = None):
@@ -185,8 +190,9 @@ def build_endpoints(pipe: AgeGenderPipeline):
         check("predict_files", sources, sources and len(sources) == len(files))
         return answer_files(pipe, sources, check_thresholds(age_thresholds))
 
-    def predict_video(video):
-        return answer_film(pipe, check("predict_video", video, find_upload(video) and video))
+    def predict_video(video, age_thresholds=None):
+        upload = check("predict_video", video, find_upload(video) and video)
+        return answer_film(pipe, upload, check_thresholds(age_thresholds))
 
     of_upload, of_address = map(
         PHOTO_DESCRIPTION.format, ("an uploaded photo", "the photo at a public http or https address")
@@ -196,7 +202,7 @@ def build_endpoints(pipe: AgeGenderPipeline):
         (predict_url, [address, thresholds], [annotated, faces], of_address, ADDRESS_QUEUE),
         (predict, [photo, thresholds], [annotated, faces], of_upload, QUEUE),
         (predict_files, [paths, thresholds], answers, FILES_DESCRIPTION, FILES_QUEUE),
-        (predict_video, [film], [annotated_film, people, frames], FILM_DESCRIPTION, FILM_QUEUE),
+        (predict_video, [film, thresholds], [annotated_film, people, frames], FILM_DESCRIPTION, FILM_QUEUE),
     ):
         description = f"{HOW_TO_CALL[function.__name__]} {description}"
         gr.on([], function, inputs, outputs, preprocess=False, api_description=description, concurrency_id=queue)

@@ -88,6 +88,7 @@ function draw(frame, faces) {
 
 watch('value', () => {
   const answer = props.value;
+  if (stream && answer?.failed) return stop(answer.failed);
   if (!stream || !answer?.faces || !waiting.includes(answer.number)) return;
   waiting = waiting.filter((other) => other > answer.number);
   draw(frames[answer.number % frames.length], answer.faces);

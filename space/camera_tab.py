@@ -15,6 +15,7 @@ import gradio as gr
 from PIL import Image
 
 from face_detection import FaceDetector
+from metrics.tables import TELL_PEOPLE
 from photos.drawing import BOX_COLOUR
 from photos.fetching import fetch, is_data
 from photos.reading import read_picture
@@ -34,7 +35,7 @@ ANSWER_TIMEOUT = 10  # seconds after which a frame counts as lost
 
 HELP = (
     "Switch on the camera to see each face with its apparent age, averaged over the last second or so. The frames go to "
-    f"the server, which keeps none of them. The camera is switched off after {TIME_LIMIT // 60} minutes."
+    f"the server, which keeps none of them. The camera is switched off after {TIME_LIMIT // 60} minutes. {TELL_PEOPLE}"
 )
 
 

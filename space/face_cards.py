@@ -5,13 +5,18 @@ import json
 
 from PIL import Image
 
+from configuration_agegender import AgeGenderConfig
 from image_reading import find_reduction
+from metrics.results import AGE_THRESHOLDS
 from photos.drawing import draw_faces
-from photos.face_table import make_face_rows, to_csv
+from photos.face_table import COLUMNS, make_face_rows, name_threshold, to_csv
 from photos.wording import describe_gender, describe_interval, name_face
 from space.uploads import save_picture
 
 
+THRESHOLD = 18  # years, where the slider stands at first, and of which the tables tell the probability
+AT_LEAST_NAME = f"{THRESHOLD} or older"
+CSV_COLUMNS = (*COLUMNS, *map(name_threshold, AGE_THRESHOLDS))
 CARD_CROP_SIDE = 112  # pixels
 CROWD = 12  # faces beyond which a table comes before the cards
 PLOT_WIDTH, PLOT_HEIGHT, PLOT_FOOT = 202, 44, 14
@@ -25,14 +30,14 @@ def make_answer(picture: Image.Image, faces: list[dict]) -> dict:
 
     Args:
         picture: RGB picture.
-        faces: Dicts of the pipeline with `crop`, `age_distribution` and the `age_at_least` of all ages, and with boxes in pixels of the file, of which
-            `picture` may be a reduction.
+        faces: Dicts of the pipeline with `crop`, `age_distribution` and the `age_at_least` of all ages, and with boxes in
+            pixels of the file, of which `picture` may be a reduction.
 
     Returns:
         The value for face_cards.html. Crops are files, so that they are deleted with the uploads; the links hold the tables.
     """
     numbers = [{name: value for name, value in face.items() if name != "crop"} for face in faces]
-    links = make_link("faces.csv", "text/csv", "Save as CSV", to_csv(make_face_rows("photo", faces)))
+    links = make_link("faces.csv", "text/csv", "Save as CSV", to_csv(make_face_rows("photo", faces), CSV_COLUMNS))
     links += make_link("faces.json", "application/json", "Save as JSON", json.dumps(numbers, indent=2))
     size = [find_reduction(picture) * side for side in picture.size]
     drawn = draw_faces(picture, faces)
@@ -47,6 +52,23 @@ def make_answer(picture: Image.Image, faces: list[dict]) -> dict:
     }
 
 
+def find_thresholds(config: AgeGenderConfig) -> list[int]:
+    """Returns the ages of `CSV_COLUMNS` that a model has."""
+    return [age for age in AGE_THRESHOLDS if age < config.num_age_classes]
+
+
+def describe_probability(probability: float) -> str:
+    """Returns a probability that is never certain: `97 %`, `over 99 %` or `under 1 %`."""
+    percent = f"{100 * probability:.0f} %"
+    return {"100 %": "over 99 %", "0 %": "under 1 %"}.get(percent, percent)
+
+
+def describe_at_least(face: dict) -> str:
+    """Returns the probability that a face or person is at least `THRESHOLD` years old; "" if the model has no such age."""
+    probability = face.get("age_at_least", {}).get(THRESHOLD)
+    return "" if probability is None else describe_probability(probability)
+
+
 def make_card(number: int, face: dict, width: int, height: int) -> dict:
     """Returns the values of a face in face_cards.html; `width` and `height` are those of the file, in pixels."""
     xmin, ymin, xmax, ymax = face["box"].values()
@@ -59,7 +81,7 @@ def make_card(number: int, face: dict, width: int, height: int) -> dict:
         "age": round(face["age"]),
         "range": describe_interval(*face["age_interval"]),
         "gender": describe_gender(face),
-        "at_least": " ".join(f"{100 * probability:.0f}" for probability in face["age_at_least"].values()),
+        "at_least": ",".join(map(describe_probability, face["age_at_least"].values())),
         "plot": draw_distribution(face["age_distribution"], *face["age_interval"]),
     }
 

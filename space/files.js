@@ -18,12 +18,13 @@ function addLine(body, line) {
   for (const textContent of [line.name.slice(0, -12), line.name.slice(-12)]) add(name, 'span', {textContent});
   if (line.face) add(heading, 'span', {className: 'face', textContent: `face ${line.face}`});
   if (line.text) {
-    add(row, 'td', {colSpan: 3, className: line.failed ? 'failed' : '', textContent: line.text});
+    add(row, 'td', {colSpan: 4, className: line.failed ? 'failed' : '', textContent: line.text});
     return;
   }
   // A phone has no room for the heading of the table, so its words stand in the line.
   add(add(row, 'td', {textContent: line.age}), 'i', {textContent: ' years'});
   add(row, 'td', {textContent: line.range}).insertAdjacentHTML('afterbegin', `<i>${props.range_name} </i>`);
+  add(row, 'td', {textContent: line.at_least}).insertAdjacentHTML('afterbegin', `<i>${props.at_least_name}: </i>`);
   add(row, 'td', {textContent: line.gender});
 }
 

@@ -15,7 +15,7 @@ from photos.archives import Note, count_pictures, read_pictures
 from photos.face_table import make_face_rows, make_unreadable_row, to_csv
 from photos.wording import RANGE, describe_counts, describe_gender, describe_interval
 from pipeline_agegender import AgeGenderPipeline
-from space.face_cards import make_link
+from space.face_cards import AT_LEAST_NAME, CSV_COLUMNS, describe_at_least, find_thresholds, make_link
 from space.inference import FILES_QUEUE, find_faces, find_upload
 from space.theme import read_component
 
@@ -46,7 +46,7 @@ def fill_table(pipe: AgeGenderPipeline, files: list[dict] | None) -> Iterator[tu
             is_note = isinstance(picture, Note)
             (notes if is_note else failures).append({"name": name, "text": str(picture), "failed": not is_note})
         else:
-            faces = find_faces(pipe, picture, return_crops=True)
+            faces = find_faces(pipe, picture, return_crops=True, age_thresholds=find_thresholds(pipe.model.config))
             rows += make_face_rows(name, faces)
             found += make_lines(name, faces)
             if not faces:
@@ -65,7 +65,7 @@ def show_progress(done: int, total: int) -> str:
 
 def make_table(rows: list[dict], *groups: list[dict]) -> dict:
     """Returns what files.js shows: lines in groups, which only grow, and a link to all rows as CSV."""
-    return {"groups": groups, "download": make_link("faces.csv", "text/csv", "Save as CSV", to_csv(rows))}
+    return {"groups": groups, "download": make_link("faces.csv", "text/csv", "Save as CSV", to_csv(rows, CSV_COLUMNS))}
 
 
 def make_lines(name: str, faces: list[dict]) -> list[dict]:
@@ -77,6 +77,7 @@ def make_lines(name: str, faces: list[dict]) -> list[dict]:
             "image": make_thumbnail(face["crop"]),
             "age": f"{face['age']:.0f}",
             "range": describe_interval(*face["age_interval"]),
+            "at_least": describe_at_least(face),
             "gender": describe_gender(face),
         }
         for number, face in enumerate(faces, start=1)
@@ -116,7 +117,7 @@ def build_run(
         cancel = gr.Button("Cancel", interactive=False, elem_id=f"cancel{suffix}")
     component, (before, cancelled) = read_component(name), words
     summary = gr.HTML(before, css_template=component["css_template"], elem_classes="announced")
-    answer = gr.HTML(**component, range_name=RANGE, **arguments)
+    answer = gr.HTML(**component, range_name=RANGE, at_least_name=AT_LEAST_NAME, **arguments)
     private = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
     files.change(lambda files: gr.update(interactive=bool(files)), files, start, preprocess=False, **private)
     starting = start.click(lambda: (gr.update(interactive=True), None), None, [cancel, answer], **private)

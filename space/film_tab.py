@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from photos.films import AnnotatedFilm, count_slots, read_frames
 from photos.people import OPTIONS, People, compute_weight
 from photos.wording import describe_gender, describe_interval
 from pipeline_agegender import AgeGenderPipeline
+from space.face_cards import describe_at_least, find_thresholds
 from space.files_tab import CANCELLED, SECONDS_BETWEEN_UPDATES, build_run, make_thumbnail
-from space.inference import FILM_QUEUE, find_faces, find_upload
+from space.inference import FILM_QUEUE, find_faces, find_upload, name_ages
 from space.uploads import find_own_folder, make_file
 
 
@@ -40,6 +41,7 @@ class FilmReader:
 
     Args:
         source: Path of the film.
+        age_thresholds: As for the pipeline.
 
     Attributes:
         total: Number of frames to read, as the film says itself.
@@ -53,10 +55,10 @@ class FilmReader:
         PhotoError: if it cannot be read.
     """
 
-    def __init__(self, pipe: AgeGenderPipeline, source: Path):
-        self.pipe, self.source = pipe, source
+    def __init__(self, pipe: AgeGenderPipeline, source: Path, age_thresholds: Sequence[int] = ()):
+        self.pipe, self.source, self.age_thresholds = pipe, source, age_thresholds
         self.total = min(count_slots(source, FRAMES_PER_SECOND), MAX_SECONDS * FRAMES_PER_SECOND)
-        self.frames, self.note, self._people = [], "", People(pipe.model.config)
+        self.frames, self.note, self._people = [], "", People(pipe.model.config, age_thresholds)
         find_own_folder().mkdir(exist_ok=True)  # programs that tidy up may have deleted it
         self.film = Path(tempfile.mkdtemp(dir=find_own_folder()), "annotated.webm")
 
@@ -72,7 +74,7 @@ class FilmReader:
                     if frame.time > MAX_SECONDS:
                         self.note = TOO_LONG
                         return
-                    faces = find_faces(self.pipe, frame.picture, **OPTIONS)
+                    faces = find_faces(self.pipe, frame.picture, age_thresholds=self.age_thresholds, **OPTIONS)
                     faces = [face | {"weight": compute_weight(face)} for face in faces]
                     faces = self._people.update(faces, frame.time)
                     faces = [{name: value for name, value in face.items() if name not in NOT_SENT} for face in faces]
@@ -86,37 +88,41 @@ class FilmReader:
             annotated.finish()
 
 
-def open_reader(pipe: AgeGenderPipeline, upload: object) -> FilmReader:
+def open_reader(pipe: AgeGenderPipeline, upload: object, age_thresholds: Sequence[int]) -> FilmReader:
     """Opens an uploaded film; raises gr.Error with a sentence for the visitor if it cannot be read."""
     path = find_upload(upload)
     try:
         if path is None:
             raise PhotoError(NO_FILM)
-        return FilmReader(pipe, path)
+        return FilmReader(pipe, path, age_thresholds)
     except PhotoError as error:
         raise gr.Error(str(error), print_exception=False) from error
 
 
-def answer_film(pipe: AgeGenderPipeline, upload: object) -> tuple[str, list[dict], list[dict]]:
-    """Reads a whole film; returns the path of the annotated film, the people without `crop`, and the frames."""
-    reader = open_reader(pipe, upload)
+def answer_film(
+    pipe: AgeGenderPipeline, upload: object, age_thresholds: Sequence[int] = ()
+) -> tuple[str, list[dict], list[dict]]:
+    """Reads a whole film; returns the path of the annotated film, the people without `crop`, and the frames, for JSON."""
+    reader = open_reader(pipe, upload, age_thresholds)
     try:
         for _ in reader.read():
             pass
     except PhotoError as error:
         raise gr.Error(str(error), print_exception=False) from error
     people = [{name: value for name, value in person.items() if name != "crop"} for person in reader.people]
-    return str(reader.film), people, reader.frames
+    frames = [frame | {"faces": name_ages(frame["faces"])} for frame in reader.frames]
+    return str(reader.film), name_ages(people), frames
 
 
 def fill_tab(pipe: AgeGenderPipeline, upload: object) -> Iterator[tuple[str, dict]]:
     """Yields a sentence and the people so far, at the end with the annotated film and a chart."""
-    reader, shown_at = open_reader(pipe, upload), -math.inf
+    reader, shown_at = open_reader(pipe, upload, find_thresholds(pipe.model.config)), -math.inf
     try:
         for done, _ in enumerate(reader.read(), start=1):
             if time.monotonic() - shown_at >= SECONDS_BETWEEN_UPDATES:
-                progress = f"<progress value='{done}' max='{reader.total}'></progress>"
-                yield f"{done:,} of {name_count(reader.total, 'frame')} {progress}", make_answer(reader.people)
+                total = max(done, reader.total)  # films that a browser recorded do not tell their length
+                progress = f"<progress value='{done}' max='{total}'></progress>"
+                yield f"{done:,} of {name_count(total, 'frame')} {progress}", make_answer(reader.people)
                 shown_at = time.monotonic()
     except PhotoError as error:
         raise gr.Error(str(error), print_exception=False) from error
@@ -141,6 +147,7 @@ def make_answer(people: list[dict]) -> dict:
             "image": make_thumbnail(person["crop"]),
             "age": f"{person['age']:.0f}",
             "range": describe_interval(*person["age_interval"]),
+            "at_least": describe_at_least(person),
             "gender": describe_gender(person),
             "time": f"{format_time(person['time_from'])}–{format_time(person['time_to'])}",
         }

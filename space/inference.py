@@ -61,13 +61,19 @@ def find_faces(pipe: AgeGenderPipeline, picture: Image.Image, **options) -> list
         return pipe([picture], batch_size=BATCH_SIZE, **options)[0]
 
 
+def name_ages(answers: list[dict]) -> list[dict]:
+    """Returns copies of faces or people in whose `age_at_least` the ages are text, as JSON has them."""
+    return [
+        answer | {"age_at_least": {str(age): probability for age, probability in answer["age_at_least"].items()}}
+        if "age_at_least" in answer
+        else answer
+        for answer in answers
+    ]
+
+
 def answer_picture(pipe: AgeGenderPipeline, picture: Image.Image, age_thresholds: list[int] | None) -> list[dict]:
-    """Finds the faces of a picture as `find_faces`; the keys of `age_at_least` are text, as JSON has them."""
-    faces = find_faces(pipe, picture, age_thresholds=age_thresholds)
-    for face in faces:
-        if "age_at_least" in face:
-            face["age_at_least"] = {str(age): probability for age, probability in face["age_at_least"].items()}
-    return faces
+    """Finds the faces of a picture as `find_faces`, for JSON."""
+    return name_ages(find_faces(pipe, picture, age_thresholds=age_thresholds))
 
 
 def answer_photo(

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import gradio as gr
 
+from hub.provenance import find_trainings
 from metrics.charts import Chart, make_age_charts
 from metrics.results import GENDERS
 from metrics.tables import (
+    DEPLOYERS,
     describe_person,
     find_groups,
     format_markdown,
+    make_error_table,
     make_group_table,
     make_rule_table,
     make_sure_gender_table,
@@ -21,11 +24,8 @@ from space.model_facts import (
     describe_metrics,
     describe_training_data,
     describe_use,
-    find_trainings,
     is_utkface,
     make_curve_frame,
-    make_error_frame,
-    make_table,
     read_json,
 )
 
@@ -117,24 +117,25 @@ def build_model_tab(model: str, revision: str | None = None):
     metrics, errors, groups = (
         (training.get(key) or {}).get("validation") or {} for key in ("metrics", "errors", "groups")
     )
-    frame, history = make_error_frame(errors), find_trainings(training)[0].get("history") or []
+    history = find_trainings(training)[0].get("history") or []
+    table = make_error_table(errors)
     if groups and find_groups(groups, "gender", "ages"):
         build_person(groups)
-    gr.Markdown(f"## How well it does\n\n{describe_metrics(metrics, age_statistic)}")
-    gr.Markdown(f"## Limits\n\n{describe_limits(frame, is_utkface(model), groups)}")
-    gr.Markdown("## Where it errs" + ("" if len(frame) else "\n\nThere are no errors by age beside these weights."))
+    gr.Markdown(f"## How well it does\n\n{describe_metrics(metrics, age_statistic)}", elem_classes="figures")
+    gr.Markdown(f"## Limits\n\n{describe_limits(errors, is_utkface(model), groups)}")
+    gr.Markdown("\n".join(["## Before you use it on others", "", *(f"- {text}" for text in DEPLOYERS)]))
+    gr.Markdown("## Where it errs" + ("" if table.rows else "\n\nThere are no errors by age beside these weights."))
     if groups:
         gr.Markdown("The bars are 95 % intervals: how far a figure could be off by the choice of the photos.")
     if charts := make_age_charts(groups, errors):
         build_charts(charts)
-    if len(frame):
-        with gr.Accordion("The same as a table", open=False):
-            gr.Dataframe(make_table(frame), label="Errors by labelled age", interactive=False, max_height=500)
+    tables = [table]
     if groups:
-        for table in (make_rule_table(groups), make_sure_gender_table(groups), make_group_table(groups, "race")):
-            if table.rows:
-                with gr.Accordion(table.title, open=False):
-                    gr.Markdown(format_markdown(table))
+        tables += [make_rule_table(groups), make_sure_gender_table(groups), make_group_table(groups, "race")]
+    for table in tables:
+        if table.rows:
+            with gr.Accordion(table.title, open=False):
+                gr.Markdown(format_markdown(table), elem_classes="figures")
     gr.Markdown(f"## What it learnt from\n\n{describe_training_data(training)}")
     gr.Markdown(f"## In your code\n\n{describe_use(model, revision)}")
     gr.Markdown(f"## How it was trained\n\n{describe_curves(training)}")

@@ -8,7 +8,7 @@ import gradio as gr
 
 from image_reading import is_data
 from pipeline_agegender import AgeGenderPipeline
-from space.face_cards import make_answer
+from space.face_cards import THRESHOLD, make_answer
 from space.inference import ADDRESS_QUEUE, QUEUE, find_faces, read_source
 from space.theme import read_component
 from space.uploads import find_own_folder, make_file
@@ -38,16 +38,15 @@ SCROLL = """
   if (top < 0 || top > 0.4 * window.innerHeight) answer.scrollIntoView({behavior: "smooth"});
 """
 SCROLL_AT_START = f"(...values) => {{ if (values[0]) setTimeout(() => {{ {SCROLL} }}, 100); return values; }}"
-FIRST_THRESHOLD = 18  # years, where the slider stands at first
 LISTEN_TO_ANSWER = f"""
-let threshold = {FIRST_THRESHOLD};
+let threshold = {THRESHOLD};
 const showThreshold = () => {{
   const slider = element.querySelector("input");
   if (!slider) return;
   slider.value = threshold; // at most the last age
   element.querySelector(".threshold span").textContent = slider.value;
   for (const it of element.querySelectorAll("[data-at-least]")) {{
-    it.textContent = `${{slider.value}} or older: ${{it.dataset.atLeast.split(" ")[slider.value]}} %`;
+    it.textContent = `${{slider.value}} or older: ${{it.dataset.atLeast.split(",")[slider.value]}}`;
   }}
 }};
 element.addEventListener("input", ({{target}}) => {{

@@ -6,7 +6,8 @@ import gradio as gr
 
 
 TITLE = "Apparent age and gender"
-PAGE_DESCRIPTION = "How old a face looks, with a 90 % range, and the gender label it gets. Photos are not kept."
+SUMMARY = "How old a face looks, with a 90 % range, and the gender label it gets."
+PAGE_DESCRIPTION = f"{SUMMARY} Photos are not kept."
 INTRODUCTION = """
 # Apparent age and gender
 
@@ -43,7 +44,7 @@ THEME = gr.themes.Default(
     input_placeholder_color_dark="*neutral_400",
 )
 # The charts of the data are drawn on white, with a legend where Gradio's buttons would lie. The tab for one photo shows its
-# answer once there is one or it is waited for. Gradio splits selectors at commas, those in brackets too.
+# answer once there is one or it is waited for. Tables of figures are scrolled on a phone, where cells would break within words. Gradio splits selectors at commas, those in brackets too.
 CSS = """
 .dark .chart img { filter: invert(0.9) hue-rotate(180deg) } .chart img { margin-top: 2rem }
 #answer:not(:has(.pending)):not(:has(.announced p)):not(:has(.picture)) { display: none }
@@ -53,6 +54,8 @@ CSS = """
 #photo img { max-height: 380px; object-fit: contain }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 1.5rem }
 .charts figure { margin: 0 }
+.figures table { display: block; overflow-x: auto; border: 0; padding: 0 }
+.figures th, .figures td { min-width: 5em; word-break: normal; overflow-wrap: normal }
 @media (max-width: 480px) { .tab-container button { padding-inline: 0.5rem } }
 """
 

@@ -1,12 +1,13 @@
 // Reads the photos in files and zip archives, as photos/archives.py does.
 
 import {archives, pictures, suffixes} from "./settings.js";
-import {findFormat, isReadable} from "./reading.js";
+import {findFormat, isReadable, readStart} from "./reading.js";
 
 const {ENCRYPTED, UNKNOWN_PACKING, NESTED, NOT_A_ZIP, OTHER_ARCHIVE, NO_MEMBERS, TOO_MUCH_DATA} = archives;
 const {ARCHIVE_NAME, MAX_MEMBER_BYTES} = archives, {SYSTEM_FILES, SYSTEM_FOLDERS} = pictures;
-const END = 0x06054b50, MEMBER = 0x02014b50, END_SIZE = 22, MAX_COMMENT = 65535;
+const END = 0x06054b50, MEMBER = 0x02014b50, END_SIZE = 22, MAX_COMMENT = 65535, ELSEWHERE = 0xffffffff;
 const STORED = 0, DEFLATED = 8; // the methods that browsers unpack
+const ZIP64 = "This archive is of the kind zip64, which is not read here: pack the photos in zip archives of at most 4 GB.";
 
 /** Says something about an archive itself; its photos have been read. */
 export class Note extends Error {}
@@ -15,12 +16,16 @@ export class Note extends Error {}
 export async function expandArchives(files) {
   const photos = [];
   for (const file of files) {
-    const start = String.fromCharCode(...new Uint8Array(await file.slice(0, 4).arrayBuffer()));
-    if (/^PK(\x03\x04|\x05\x06|\x07\x08)/.test(start)) photos.push(...(await expandZip(file)));
-    else if ((await findFormat(file)) === "archive") photos.push({name: file.name, read: refuse(OTHER_ARCHIVE)});
-    else photos.push({name: file.name, read: async () => file});
+    const {name} = file;
+    photos.push(...(await expand(file).catch((error) => [{name, read: refuse(error.message)}])));
   }
   return photos;
+}
+
+async function expand(file) {
+  const {name} = file, start = await readStart(file);
+  if (/^PK(\x03\x04|\x05\x06|\x07\x08)/.test(start)) return expandZip(file);
+  return [{name, read: (await findFormat(file)) === "archive" ? refuse(OTHER_ARCHIVE) : async () => file}];
 }
 
 const refuse = (reason, Kind = Error) => async () => {
@@ -36,8 +41,8 @@ async function expandZip(file) {
       else if (new RegExp(ARCHIVE_NAME, "i").test(member.name)) photos.push({name: member.name, read: refuse(NESTED)});
       else passedOver.push(member.name);
     }
-  } catch {
-    return [{name: file.name, read: refuse(NOT_A_ZIP)}];
+  } catch (error) {
+    return [{name: file.name, read: refuse(error instanceof RangeError ? NOT_A_ZIP : error.message)}];
   }
   if (passedOver.length) {
     const count = passedOver.length, others = count === 1 ? "1 other file was" : `${count.toLocaleString("en")} other files were`;
@@ -56,12 +61,13 @@ async function isPicture({name, read}) {
   return read().then(isReadable, () => true);
 }
 
-/** Lists the files of a zip archive; throws if it is broken. */
+/** Lists the files of a zip archive; throws a RangeError if it is broken. */
 async function listMembers(file) {
   const tail = new DataView(await file.slice(-END_SIZE - MAX_COMMENT).arrayBuffer());
   let end = tail.byteLength - END_SIZE;
   while (tail.getUint32(end, true) !== END) end--; // throws before the first byte
   const size = tail.getUint32(end + 12, true), offset = tail.getUint32(end + 16, true);
+  if (offset === ELSEWHERE) throw new Error(ZIP64);
   const directory = new DataView(await file.slice(offset, offset + size).arrayBuffer()), members = [];
   for (let place = 0; place < directory.byteLength; ) {
     const short = (index) => directory.getUint16(place + index, true);

@@ -33,7 +33,11 @@ export function buildCameraTab() {
   const props = {side: FRAME_SIDE, colour: BOX_COLOUR, ...limits};
   const live = mount(document.getElementById("live"), camera, props, async () => {
     const {number, frame} = live.value;
-    const faces = tracker.update(await estimate(decodeData(frame), {quick: true}));
-    live.value = {number, faces: faces.map(describeTrack)};
+    try {
+      const faces = tracker.update(await estimate(decodeData(frame), {quick: true}));
+      live.value = {number, faces: faces.map(describeTrack)};
+    } catch ({message}) {
+      live.value = {number, failed: message};
+    }
   });
 }

@@ -1,25 +1,52 @@
 // The page's side of worker.js.
 
 import {openPicture} from "./reading.js";
+import {model} from "./settings.js";
 
-const NO_NETWORK = "The networks cannot be loaded: open this page again when you are online.";
+const NO_MODEL = "The model cannot be loaded: open this page again when you are online.";
+const ENDED = "The work on this photo broke off: try again, or with a smaller copy of it.";
+// A worker that starts at a blob: address obeys the page's security policy, which forbids to send anything to another site.
+const START = new Blob([`import ${JSON.stringify(new URL("worker.js", import.meta.url))};`], {type: "text/javascript"});
 
-let queue = Promise.resolve(), worker, receive, settle;
-/** A promise of what computes, "webgpu" or "wasm", once the networks are loaded. */
-export const ready = new Promise((resolve, reject) => {
-  settle = {resolve, reject: (message) => reject(new Error(NO_NETWORK, {cause: message}))};
-});
+let queue = Promise.resolve(), worker = null, ready, receive = () => {};
 
-/** Loads the networks; `onProgress` is called with the bytes that have come and those that are to come. */
-export function load(onProgress) {
-  worker = new Worker(new URL("worker.js", import.meta.url), {type: "module"});
-  worker.onerror = ({message}) => settle.reject(message);
-  worker.onmessage = ({data}) => {
-    if (data.progress) onProgress(...data.progress);
-    else if (data.ready) settle.resolve(data.ready);
-    else if (data.broken) settle.reject(data.broken);
-    else receive(data);
-  };
+/**
+ * Starts the worker, which loads the model.
+ *
+ * @param onProgress Called with the bytes that have come and those that are to come.
+ * @returns A promise of what computes, "webgpu" or "wasm", once the model is loaded.
+ */
+export function load(onProgress = () => {}) {
+  worker = new Worker(URL.createObjectURL(START), {type: "module"});
+  ready = new Promise((resolve, reject) => {
+    const refuse = (cause) => reject(new Error(NO_MODEL, {cause}));
+    worker.onmessage = ({data}) => {
+      if (data.progress) onProgress(...data.progress);
+      else if (data.ready) resolve(data.ready);
+      else if (data.broken) refuse(data.broken);
+      else receive(data);
+    };
+    worker.onerror = ({message}) => {
+      stop();
+      refuse(message);
+      receive({failed: ENDED});
+    };
+  });
+  return ready;
+}
+
+/** Ends a worker that failed, for which memory or a lost GPU may be the reason. The next photo starts another one. */
+function stop() {
+  worker?.terminate();
+  worker = null;
+}
+
+/** Throws an error if an age is no whole number or no age of the model. */
+function checkAgeThresholds(ages) {
+  const isAge = (age) => Number.isInteger(age) && age >= 0 && age < model.num_age_classes;
+  if (Array.isArray(ages) && ages.every(isAge)) return;
+  const last = model.num_age_classes - 1;
+  throw new Error(`age_thresholds must be a list of whole numbers from 0 to ${last}, got ${JSON.stringify(ages)}.`);
 }
 
 /**
@@ -32,15 +59,19 @@ export function load(onProgress) {
  */
 export function estimate(blob, options = {}) {
   const answer = queue.then(async () => {
-    await ready;
+    checkAgeThresholds(options.age_thresholds ?? []);
     const {image, size, reduced, error} = await openPicture(blob);
     URL.revokeObjectURL(image.src);
+    if (!worker) load();
+    await ready;
     const {faces, failed} = await new Promise((resolve) => {
       receive = resolve;
       worker.postMessage({blob, size, reduced, options});
     });
     if (faces) return faces;
-    throw failed ? new Error(failed) : error;
+    if (!failed) throw error;
+    stop();
+    throw new Error(failed);
   });
   queue = answer.catch(() => {});
   return answer;

@@ -61,14 +61,6 @@ function computeAgeAtLeast(distribution) {
   });
 }
 
-/** Throws an error if an age is no whole number or no age of the model. */
-function checkAgeThresholds(ages) {
-  const isAge = (age) => Number.isInteger(age) && age >= 0 && age < model.num_age_classes;
-  if (Array.isArray(ages) && ages.every(isAge)) return;
-  const last = model.num_age_classes - 1;
-  throw new Error(`age_thresholds must be a list of whole numbers from 0 to ${last}, got ${JSON.stringify(ages)}.`);
-}
-
 /** Estimates the age and gender of each face of a photo. */
 export class Estimator {
   constructor(yunet, network) {
@@ -84,9 +76,8 @@ export class Estimator {
    * @returns The pipeline's list of dicts.
    */
   async estimate(photo, size, options = {}) {
-    const {detect_faces = true, threshold, max_faces, return_crops, return_age_distribution, quick} = options, found = [];
-    const age_thresholds = options.age_thresholds ?? [];
-    checkAgeThresholds(age_thresholds);
+    const {detect_faces = true, threshold, max_faces, return_crops, return_age_distribution, age_thresholds, quick} = options;
+    const found = [];
     if (!detect_faces) {
       found.push({crop: photo, box: [0, 0, photo.width, photo.height], score: null});
     } else {
@@ -105,7 +96,7 @@ export class Estimator {
       const face = {...answer, box: {xmin, ymin, xmax, ymax}, detection_score: score};
       if (return_crops) face.crop = detect_faces ? crop : resize(crop, [CROP_SIDE, CROP_SIDE], processor.resample);
       if (return_age_distribution) face.age_distribution = age_distribution;
-      if (age_thresholds.length) {
+      if (age_thresholds?.length) {
         const atLeast = computeAgeAtLeast(age_distribution);
         face.age_at_least = Object.fromEntries(age_thresholds.map((age) => [age, atLeast[age]]));
       }

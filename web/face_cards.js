@@ -5,7 +5,7 @@ import {drawFaces} from "./drawing.js";
 import {makeFaceRows, toCsv} from "./tables.js";
 import {describeGender, describeInterval, nameFace} from "./wording.js";
 
-const {CROWD, PLOT_WIDTH, PLOT_HEIGHT, PLOT_FOOT, TICKS} = face_cards;
+const {CROWD, THRESHOLD, PLOT_WIDTH, PLOT_HEIGHT, PLOT_FOOT, TICKS} = face_cards;
 
 /** Returns the value for face_cards.html. Pictures are blob: addresses; revoke them with `forget`. */
 export async function makeAnswer(image, faces) {
@@ -42,9 +42,21 @@ async function makeCard(number, face, width, height) {
     age: face.age.toFixed(0),
     range: describeInterval(face.age_interval),
     gender: describeGender(face),
-    at_least: Object.values(face.age_at_least).map((probability) => (100 * probability).toFixed(0)).join(" "),
+    at_least: Object.values(face.age_at_least).map(describeProbability).join(","),
     plot: drawDistribution(face.age_distribution, ...face.age_interval),
   };
+}
+
+/** Returns a probability that is never certain: `97 %`, `over 99 %` or `under 1 %`. */
+function describeProbability(probability) {
+  const percent = `${(100 * probability).toFixed(0)} %`;
+  return {"100 %": "over 99 %", "0 %": "under 1 %"}[percent] ?? percent;
+}
+
+/** Returns the probability that a face is at least `THRESHOLD` years old; "" if the model has no such age. */
+export function describeAtLeast({age_at_least}) {
+  const probability = age_at_least?.[THRESHOLD];
+  return probability === undefined ? "" : describeProbability(probability);
 }
 
 /** Draws pixels of the worker. */

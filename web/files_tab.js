@@ -1,16 +1,17 @@
 // The tab for many photos, as space/files_tab.py builds it: a table that grows with each photo.
 
-import {files_tab, wording} from "./settings.js";
+import {face_cards, files_tab, model, wording} from "./settings.js";
 import * as files from "./components/files.js";
 import {expandArchives, Note} from "./archives.js";
 import {estimate} from "./client.js";
 import {mount} from "./component.js";
-import {makeLink, toCanvas} from "./face_cards.js";
+import {describeAtLeast, makeLink, toCanvas} from "./face_cards.js";
 import {openPicture} from "./reading.js";
 import {makeFaceRows, makeUnreadableRow, toCsv} from "./tables.js";
 import {describeCounts, describeGender, describeInterval, describeProgress} from "./wording.js";
 
 const {CANCELLED, NO_FACE, SECONDS_BETWEEN_UPDATES, THUMBNAIL_SIDE} = files_tab;
+const age_thresholds = face_cards.AGE_THRESHOLDS.filter((age) => age < model.num_age_classes);
 const find = (id) => document.getElementById(id);
 let run = 0; // the number of the run that fills the table
 
@@ -24,7 +25,7 @@ async function fillTable(table, files) {
   });
   for (const [index, {name, read}] of photos.entries()) {
     try {
-      const photo = await read(), faces = await estimate(photo, {return_crops: true});
+      const photo = await read(), faces = await estimate(photo, {return_crops: true, age_thresholds});
       if (number !== run) return;
       rows.push(...makeFaceRows(name, faces));
       found.push(...faces.map((face, place) => makeLine(name, face, faces.length > 1 ? place + 1 : null)));
@@ -36,9 +37,7 @@ async function fillTable(table, files) {
     }
     if (number !== run) return;
     if (performance.now() - shownAt >= SECONDS_BETWEEN_UPDATES * 1000) {
-      const done = index + 1;
-      find("files-summary").innerHTML =
-        `${describeProgress(done, photos.length)} <progress value="${done}" max="${photos.length}"></progress>`;
+      showProgress(index + 1, photos.length);
       show();
       shownAt = performance.now();
     }
@@ -49,9 +48,18 @@ async function fillTable(table, files) {
   end();
 }
 
+/** Shows how many files are done, apart from the summary, which screen readers announce. */
+function showProgress(done, total) {
+  const [text, bar] = find("progress").children;
+  find("progress").hidden = false;
+  text.textContent = describeProgress(done, total);
+  [bar.value, bar.max] = [done, total];
+}
+
 function end() {
   if (document.activeElement === find("cancel")) find("start").focus({preventScroll: true});
   find("cancel").disabled = true;
+  find("progress").hidden = true;
 }
 
 function makeLine(name, face, number) {
@@ -61,6 +69,7 @@ function makeLine(name, face, number) {
     image: makeThumbnail(toCanvas(face.crop), face.crop.width, face.crop.height),
     age: face.age.toFixed(0),
     range: describeInterval(face.age_interval),
+    at_least: describeAtLeast(face),
     gender: describeGender(face),
   };
 }
@@ -80,14 +89,16 @@ async function makeThumbnailOfFile(file) {
   return thumbnail;
 }
 
+/** Returns a function that takes files, as if they were chosen. */
 export function buildFilesTab() {
-  const table = mount(find("table"), files, {range_name: wording.RANGE}), input = find("files");
-  input.addEventListener("change", () => {
-    find("start").disabled = !input.files.length;
-  });
+  const names = {range_name: wording.RANGE, at_least_name: face_cards.AT_LEAST_NAME};
+  const table = mount(find("table"), files, names), input = find("files");
+  const enable = () => (find("start").disabled = !input.files.length);
+  input.addEventListener("change", enable);
   find("start").addEventListener("click", () => {
     table.value = null;
     find("cancel").disabled = false;
+    find("files-summary").textContent = "Reading the files…";
     fillTable(table, [...input.files]);
   });
   find("cancel").addEventListener("click", () => {
@@ -95,4 +106,8 @@ export function buildFilesTab() {
     find("files-summary").textContent = CANCELLED;
     end();
   });
+  return (files) => {
+    input.files = files;
+    enable();
+  };
 }

@@ -1,7 +1,8 @@
 // Runs ONNX files with onnxruntime-web: on the GPU where there is WebGPU and it answers right, else in WebAssembly.
 
-import {checks, runtimes, sizes} from "./settings.js";
+import {checks, large, runtimes} from "./settings.js";
 
+const KEPT = `${new URL("./", import.meta.url)} large`; // the cache of large files; service_worker.js tidies it
 const MAX_ERROR = 0.02; // of scores; another GPU changes their fifth digit, a broken driver the first
 
 /**
@@ -31,7 +32,7 @@ async function findGpu() {
 
 async function loadWith(provider, files, onProgress) {
   const {module, binary} = runtimes[provider], all = [binary, ...files];
-  const total = all.reduce((sum, file) => sum + sizes[file], 0);
+  const total = all.reduce((sum, file) => sum + large[file].size, 0);
   let done = 0;
   const count = (bytes) => onProgress((done += bytes), total);
   const ort = await import(`./${module}`);
@@ -42,17 +43,19 @@ async function loadWith(provider, files, onProgress) {
   const options = {executionProviders: [provider], logSeverityLevel: 3}, networks = [];
   for (const [index, content] of contents.entries()) {
     const session = await ort.InferenceSession.create(content, options);
-    networks.push(new Network(ort, session, provider));
+    networks.push(new Network(files[index], ort, session, provider));
     if (provider === "webgpu") await check(networks[index], checks[files[index]]);
   }
   return networks;
 }
 
-/** Reads a file of this site, and counts its bytes as they come. */
+/** Reads a file of this site, keeps it for the next time, and counts its bytes as they come. */
 async function load(file, count) {
-  const response = await fetch(file);
+  const {address, size} = large[file], url = new URL(address, import.meta.url);
+  const cache = await self.caches?.open(KEPT).catch(() => null); // some browsers refuse
+  const kept = await cache?.match(url), response = kept ?? (await fetch(url));
   if (!response.ok) throw new Error(`${file} cannot be loaded (${response.status}).`);
-  const content = new Uint8Array(sizes[file]), reader = response.body.getReader();
+  const content = new Uint8Array(size), reader = response.body.getReader();
   let place = 0;
   for (let part = await reader.read(); !part.done; part = await reader.read()) {
     content.set(part.value, place);
@@ -60,6 +63,7 @@ async function load(file, count) {
     count(part.value.length);
   }
   if (place !== content.length) throw new Error(`${file} is cut off.`);
+  if (!kept) await cache?.put(url, new Response(content)).catch(() => {}); // the disk may be full
   return content;
 }
 
@@ -67,17 +71,28 @@ async function load(file, count) {
 async function check(network, {input, shape, output, values}) {
   const length = shape.reduce((one, other) => one * other);
   const waves = Float32Array.from({length}, (_, index) => 64 * Math.sin(index));
-  const answer = (await network.run({[input]: [waves, shape]}))[output];
+  const answer = (await network.compute({[input]: [waves, shape]}))[output];
   if (!values.every((value, index) => Math.abs(value - answer[index]) <= MAX_ERROR)) throw new Error("It answers otherwise.");
 }
 
 class Network {
-  constructor(ort, session, provider) {
-    Object.assign(this, {ort, session, provider});
+  constructor(file, ort, session, provider) {
+    Object.assign(this, {file, ort, session, provider});
   }
 
-  /** Takes the values and the shape of each input; returns the values of each output. */
+  /** Takes the values and the shape of each input; returns the values of each output. Goes over to WebAssembly if the GPU fails. */
   async run(inputs) {
+    try {
+      return await this.compute(inputs);
+    } catch (error) {
+      if (this.provider === "wasm") throw error;
+      // A GPU may lack memory, or be lost while the machine sleeps.
+      Object.assign(this, ...(await loadWith("wasm", [this.file], () => {})));
+      return this.compute(inputs);
+    }
+  }
+
+  async compute(inputs) {
     const {Tensor} = this.ort, named = Object.entries(inputs);
     const tensors = named.map(([name, [values, shape]]) => [name, new Tensor("float32", values, shape)]);
     const outputs = await this.session.run(Object.fromEntries(tensors));

@@ -1,39 +1,22 @@
-// The page: its tabs, the loading of the networks, and `window.ageGender` for tests and other pages.
+// The page: its tabs, the loading of the model, and `window.ageGender` for tests and the console.
 
-import {estimate, load, ready} from "./client.js";
+import {estimate, load} from "./client.js";
 import {buildCameraTab} from "./camera_tab.js";
 import {buildFilesTab} from "./files_tab.js";
 import {buildPhotoTab} from "./photo_tab.js";
 
-const WAIT = 5000; // milliseconds for the service worker, which some browsers refuse
-
-/** Starts the service worker; resolves when it keeps what the page loads. */
-async function keepFiles() {
-  const {serviceWorker} = navigator;
-  await serviceWorker?.register("service_worker.js"); // also looks for a new version of the page
-  if (!serviceWorker || serviceWorker.controller) return;
-  await new Promise((resolve) => {
-    serviceWorker.addEventListener("controllerchange", resolve, {once: true});
-    setTimeout(resolve, WAIT);
+/** Loads the model and shows how much of it has come; screen readers announce only a failure. */
+function showLoading() {
+  const loading = document.getElementById("loading"), [status, text, bar] = loading.children;
+  const ready = load((done, total) => {
+    [bar.value, bar.max] = [done, total];
+    text.textContent = `${Math.round(done / 1e6)} of ${Math.round(total / 1e6)} MB`;
   });
-}
-
-function showProgress(done, total) {
-  const bar = document.querySelector("#loading progress");
-  [bar.value, bar.max] = [done, total];
-  document.querySelector("#loading span").textContent = `${Math.round(done / 1e6)} of ${Math.round(total / 1e6)} MB`;
-}
-
-async function start() {
-  const loading = document.getElementById("loading");
-  await keepFiles().catch(() => {}); // without it, the page works online
-  load(showProgress);
-  try {
-    document.documentElement.dataset.provider = await ready;
-    loading.hidden = true;
-  } catch (error) {
-    loading.textContent = error.message;
-  }
+  ready.then(() => (loading.hidden = true), ({message}) => {
+    status.textContent = message;
+    [text, bar].forEach((element) => element.remove());
+  });
+  return ready;
 }
 
 function buildTabs() {
@@ -55,9 +38,24 @@ function buildTabs() {
   });
 }
 
+/** Gives files that are dropped or pasted anywhere on the page to the tab that is open, if it takes files. */
+function takeFiles(takers) {
+  const take = ({files}) => {
+    const taker = takers[document.querySelector("[role=tabpanel]:not([hidden])").id];
+    if (files.length && taker) taker(files);
+  };
+  for (const name of ["dragover", "dragleave", "drop"]) {
+    document.addEventListener(name, (event) => {
+      event.preventDefault(); // or the browser would open the file in place of the page
+      document.body.classList.toggle("over", name === "dragover");
+      if (name === "drop") take(event.dataTransfer);
+    });
+  }
+  document.addEventListener("paste", ({clipboardData}) => take(clipboardData));
+}
+
 buildTabs();
-buildPhotoTab();
-buildFilesTab();
+takeFiles({photo: buildPhotoTab(), many: buildFilesTab()});
 buildCameraTab();
-start();
-window.ageGender = {ready, estimate};
+window.ageGender = {ready: showLoading(), estimate};
+navigator.serviceWorker?.register("service_worker.js").catch(() => {}); // without it, the page works online

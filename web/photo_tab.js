@@ -14,16 +14,19 @@ let shown = null, asked = 0; // the photo that is shown, and the number of the l
 const countFaces = (count) =>
   count === 0 ? NO_FACE : count === 1 ? "1 face was found." : `${count} faces were found, numbered row by row.`;
 
-/** Answers a photo, unless the visitor has chosen another one meanwhile. */
-async function answer(faces, blob, takesWhole = false) {
-  const number = ++asked, summary = find("summary"), whole = find("whole");
-  const image = Object.assign(new Image(), {src: URL.createObjectURL(blob)});
+/** Answers a photo, or one that is still to come, unless the visitor has chosen another one meanwhile. */
+async function answer(faces, coming, takesWhole = false) {
+  const number = ++asked, summary = find("summary"), whole = find("whole"), image = new Image();
   find("answer").hidden = false;
   find("answer").classList.add("pending");
   whole.hidden = true;
   scrollToAnswer();
   let sentence = "", value = null, canBeWhole = false;
   try {
+    const blob = await coming;
+    if (number !== asked) return;
+    if (blob !== shown) show(blob);
+    image.src = URL.createObjectURL(blob);
     const options = {detect_faces: !takesWhole, return_crops: true, return_age_distribution: true};
     options.age_thresholds = Array.from({length: model.num_age_classes}, (_, age) => age); // for the slider
     const found = await estimate(blob, options);
@@ -62,31 +65,25 @@ function show(blob) {
   else preview.removeAttribute("src");
 }
 
+async function loadExample(address) {
+  const response = await fetch(address).catch(() => null);
+  if (!response?.ok) throw new Error("This example cannot be loaded: try again when you are online.");
+  return response.blob();
+}
+
+/** Returns a function that takes files: it answers the first. */
 export function buildPhotoTab() {
-  const faces = mount(find("faces"), cards), input = find("photo-file"), drop = find("drop");
-  const choose = (blob) => {
-    if (!blob) return;
-    show(blob);
-    answer(faces, blob);
-  };
+  const faces = mount(find("faces"), cards), input = find("photo-file");
   const value = Object.values(EXAMPLES).map((caption, index) => ({file: {url: `examples/${index}.jpg`}, caption}));
   mount(find("examples"), examples, {value});
-  find("examples").addEventListener("click", async ({target}) => {
+  find("examples").addEventListener("click", ({target}) => {
     const index = [...find("examples").querySelectorAll("button")].indexOf(target.closest("button"));
-    if (index >= 0) choose(await (await fetch(value[index].file.url)).blob());
+    if (index >= 0) answer(faces, loadExample(value[index].file.url));
   });
   input.addEventListener("change", () => {
-    choose(input.files[0]);
+    if (input.files.length) answer(faces, input.files[0]);
     input.value = ""; // so that the same file can be chosen again
   });
-  for (const name of ["dragover", "dragleave", "drop"]) {
-    drop.addEventListener(name, (event) => {
-      event.preventDefault();
-      drop.classList.toggle("over", name === "dragover");
-      if (name === "drop") choose(event.dataTransfer.files[0]);
-    });
-  }
-  document.addEventListener("paste", ({clipboardData}) => choose(clipboardData.files[0]));
   find("whole").addEventListener("click", () => answer(faces, shown, true));
   find("remove").addEventListener("click", () => {
     asked += 1;
@@ -95,4 +92,5 @@ export function buildPhotoTab() {
     faces.value = null;
     find("answer").hidden = true;
   });
+  return ([file]) => answer(faces, file);
 }

@@ -3,6 +3,7 @@
 import {image_formats, reading} from "./settings.js";
 
 const {SIGNATURES, READABLE, MAX_PIXELS, START_BYTES} = image_formats, {SENTENCES} = reading;
+const GONE = "This file cannot be opened any more: choose it again.";
 const PATTERNS = Object.entries(SIGNATURES).map(([name, pattern]) => {
   const flags = pattern.startsWith("(?i)") ? "is" : "s"; // that of Python's re.DOTALL
   return [name, new RegExp(`^(?:${pattern.replace("(?i)", "")})`, flags)];
@@ -17,10 +18,17 @@ export class PhotoError extends Error {
   }
 }
 
+/** Returns the first bytes of a file as characters; throws an error if it was changed or deleted after it was chosen. */
+export async function readStart(blob) {
+  const bytes = await blob.slice(0, START_BYTES).arrayBuffer().catch(() => {
+    throw new Error(GONE);
+  });
+  return Array.from(new Uint8Array(bytes), (byte) => String.fromCharCode(byte)).join("");
+}
+
 /** Returns the name of the format that a file has by its first bytes, for instance "JPEG" or "video". */
 export async function findFormat(blob) {
-  const bytes = new Uint8Array(await blob.slice(0, START_BYTES).arrayBuffer());
-  const start = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+  const start = await readStart(blob);
   return PATTERNS.find(([, pattern]) => pattern.test(start))?.[0];
 }
 

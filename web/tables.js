@@ -1,8 +1,11 @@
 // Makes rows of a table from faces, and CSV from rows, as photos/face_table.py does.
 
-import {face_table} from "./settings.js";
+import {face_cards} from "./settings.js";
 
-const {COLUMNS} = face_table;
+const {CSV_COLUMNS} = face_cards;
+
+const roundAtLeast = ({age_at_least = {}}) =>
+  Object.fromEntries(Object.entries(age_at_least).map(([age, share]) => [`age_at_least_${age}`, round(share, 4)]));
 
 export function makeFaceRows(file, faces) {
   const rows = faces.map((face, index) => ({
@@ -15,6 +18,7 @@ export function makeFaceRows(file, faces) {
     gender_score: round(face.gender_score, 4),
     ...face.box,
     detection_score: face.detection_score && round(face.detection_score, 4),
+    ...roundAtLeast(face),
   }));
   return rows.length ? rows : [{file}];
 }
@@ -29,8 +33,8 @@ function round(value, digits) {
 
 export function toCsv(rows) {
   const makeCell = (row, column) => quote(column === "file" ? quoteFormula(row.file) : row[column] ?? "");
-  const lines = rows.map((row) => COLUMNS.map((column) => makeCell(row, column)));
-  return [COLUMNS, ...lines].map((cells) => `${cells.join(",")}\n`).join("");
+  const lines = rows.map((row) => CSV_COLUMNS.map((column) => makeCell(row, column)));
+  return [CSV_COLUMNS, ...lines].map((cells) => `${cells.join(",")}\n`).join("");
 }
 
 const quote = (value) => (/[",\r\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value));

@@ -19,6 +19,7 @@ from data.utkface import load_utkface
 from image_processing_agegender import AgeGenderImageProcessor
 from metrics.calibration import CALIBRATED_FIELDS
 from metrics.prediction import compute_metrics, compute_weighted_loss, evaluate_model
+from metrics.tables import VALIDATION_NOTE
 from modeling_agegender import AgeGenderModel
 from tests.support.models import make_config
 from tests.support.processes import run_here
@@ -121,6 +122,7 @@ def test_both_ranges_are_printed_and_written(run_evaluation, model_folder, capsy
     assert f"all ages: age MAE {metrics['age_mae']:.2f} years" in printed
     assert f"21–60 years: age MAE {metrics['age_mae_21_60']:.2f} years" in printed
     assert results["split"] == "validation" and metrics["num_images"] == 3
+    assert VALIDATION_NOTE in printed
     weights = (model_folder / "model.safetensors").read_bytes()
     assert results["weights_sha256"] == hashlib.sha256(weights).hexdigest()
     assert {"model", "data_dir", "seconds", "date", "hardware", "versions"} <= set(results)
@@ -129,7 +131,8 @@ def test_both_ranges_are_printed_and_written(run_evaluation, model_folder, capsy
 def test_groups_and_report_are_written(run_evaluation, tmp_path, capsys):
     report = tmp_path / "report"
     results = run_evaluation("--report", str(report), split="train")
-    assert f"Wrote {report / 'report.html'}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"Wrote {report / 'report.html'}" in printed and VALIDATION_NOTE not in printed
     rows = results["groups"]["by_group"]
     assert rows[0]["num_images"] == results["metrics"]["num_images"] == 27
     assert rows[0]["age_mae"]["value"] == pytest.approx(results["metrics"]["age_mae"], abs=1e-4)

@@ -7,6 +7,7 @@ import pytest
 
 from metrics.charts import Chart, make_age_charts, make_group_charts
 from metrics.report import write_report
+from metrics.tables import VALIDATION_NOTE, format_estimate, make_bin_tables
 from tests.support.groups import make_groups
 
 
@@ -16,6 +17,8 @@ RESULTS = {
     "weights_sha256": "abc123",
     "data_dir": "faces.zip",
     "split": "validation",
+    "split_seed": 7,
+    "validation_share": None,
     "mixed_precision": "no",
     "metrics": METRICS | {f"{key}_21_60": value for key, value in METRICS.items()},
     "errors": {
@@ -62,14 +65,37 @@ def test_page_names_what_the_figures_depend_on(page):
 def test_page_has_tables_charts_and_what_deployers_must_know(page, charts):
     assert page.count("<svg") == len(charts) and all(chart.svg in page for chart in charts)
     for text in (
+        "30 of 340: 8.8 %",
+        "66.5 %",
         "By race label and gender label and age",
-        "30 of 340: 8.8%",
-        "66.5%",
+        "P(age ≥ 18) and the share of faces that are so old",
+        VALIDATION_NOTE,
         "Art. 50(3)",
         "ISO/IEC 27566-1",
     ):
         assert text in page, text
     assert "prefers-color-scheme: dark" in page
+    assert page.count("<details>") == 1 + len(RESULTS["groups"]["reliability"])
+
+
+def test_page_names_the_whole_command(page, tmp_path):
+    """Defaults are left out."""
+    command = "python evaluation.py --model &#39;runs/&lt;b&gt;&#39; --data_dir faces.zip --split validation --split_seed 7 --report report"
+    assert command in page
+    changes = {"split": "test", "split_seed": None, "validation_share": 0.2, "mixed_precision": "bf16", "model": "."}
+    other = write_report(tmp_path, RESULTS | changes).read_text(encoding="utf-8")
+    assert "--split test --validation_share 0.2 --mixed_precision bf16 --report report" in other
+    assert VALIDATION_NOTE not in other
+
+
+def test_each_threshold_has_axes_and_a_table_of_its_own(charts):
+    groups = RESULTS["groups"]
+    for row, table in zip(groups["reliability"], make_bin_tables(groups), strict=True):
+        assert f"T = {row['threshold']} years" in charts[-1].svg
+        assert table.rows[3] == [
+            f"{100 * row['bins'][3]['probability']:.1f} %", format_estimate(row["bins"][3]["share"], ".1%"),
+        ]  # fmt: skip
+        assert len(table.rows) == len(row["bins"])
 
 
 def test_charts_are_svg_in_the_colour_of_the_page(charts):

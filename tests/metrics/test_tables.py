@@ -7,10 +7,11 @@ from metrics.tables import (
     describe_person,
     describe_teenagers,
     describe_young_adults,
-    fill_tables,
+    fill_marks,
     find_bands,
     find_group,
     format_estimate,
+    format_figure,
     format_groups,
     format_markdown,
     make_group_table,
@@ -24,9 +25,10 @@ GROUPS = make_groups()
 
 def test_estimates_as_text():
     assert format_estimate({"value": 2.977, "low": 2.8, "high": 3.15}, ".2f") == "2.98 (2.80 to 3.15)"
-    assert format_estimate({"value": 0.15, "low": None, "high": None}, ".1%") == "15.0%"
+    assert format_estimate({"value": 0.15, "low": None, "high": None}, ".1%") == "15.0 %"
     share = {"count": 3, "num_images": 20, "value": 0.15, "low": 0.05, "high": 0.36}
-    assert format_estimate(share, ".1%") == "3 of 20: 15.0% (5.0% to 36.0%)"
+    assert format_estimate(share, ".1%") == "3 of 20: 15.0 % (5.0 % to 36.0 %)"
+    assert [format_figure(value, ".1%") for value in (0.5, None)] == ["50.0 %", "–"]
     assert format_estimate(None, ".1%") == "–" == format_estimate({"value": None, "low": None, "high": None}, ".2f")
 
 
@@ -42,6 +44,16 @@ def test_sentences_to_a_person_carry_the_figures(gender, ages, side):
     assert f"Measured on {row['num_images']} photos of faces labelled {gender}, {ages} years" in text
     low, high = row["age_bias"]["low"], row["age_bias"]["high"]
     assert ("neither clearly" in text) == (low <= 0 <= high)
+    sure = next(row["sure"] for row in GROUPS["sure_genders"] if row["ages"] == ages)
+    assert (
+        f"**unsure** for {sure['num_images'] - sure['count']} of {sure['num_images']} faces of both genders at {ages} years"
+        in text
+    )
+
+
+@pytest.mark.parametrize("ages", ["4–12", "13–20", "21–30"])
+def test_only_people_of_13_to_20_hear_how_many_minors_pass_for_adults(ages):
+    assert (describe_false_adults(GROUPS) in describe_person(GROUPS, "male", ages)) == (ages == "13–20")
 
 
 def test_a_person_hears_that_a_group_is_too_small():
@@ -51,13 +63,13 @@ def test_a_person_hears_that_a_group_is_too_small():
 
 def test_sentences_carry_the_counts():
     assert (
-        "The model reads 30 of 70 faces labelled 13–17 years as 18 or older, 42 to 44 of 100"
-        in describe_false_adults(GROUPS)
+        "The model reads 30 of 70 faces labelled 13–17 years as 18 or older, 42 to 44 of 100 by the 95 % interval. "
+        "Asking for P(age ≥ 18) ≥ 95 % still passes 22 of them." in describe_false_adults(GROUPS)
     )
     assert "2.75 (2.45 to 3.05) years as the mean of both genders (3.00 (2.60 to 3.40) male" in describe_young_adults(
         GROUPS
     )
-    assert "within 13–16 years for 20 of 50: 40.0%" in describe_teenagers(GROUPS)
+    assert "within 13–16 years for 20 of 50: 40.0 %" in describe_teenagers(GROUPS)
 
 
 def test_tables_show_each_group_and_rule():
@@ -65,17 +77,21 @@ def test_tables_show_each_group_and_rule():
     assert table.header[:3] == ["race label", "gender label", "images"] and len(table.rows) == 6
     assert make_group_table({"by_group": []}, "race").rows == []
     rules = make_rule_table(GROUPS)
-    assert len(rules.rows) == 6 and rules.rows[0][2].startswith("30 of 340: 8.8%")
+    assert len(rules.rows) == 6 and rules.rows[0][2].startswith("30 of 340: 8.8 %")
     lines = format_markdown(rules).splitlines()
     assert lines[1] == "|---" * 6 + "|" and lines[2].startswith("| 18 years | the age, if at least the line | 30 of")
     text = format_groups(GROUPS)
     assert all(word in text for word in ("By race label and gender label:", "Lines at an age:", "30 of 340", "ECE"))
 
 
-def test_a_page_gets_the_tables_that_it_has_marks_for():
-    mark, text = "<!-- Lines at an age -->\n", format_markdown(make_rule_table(GROUPS))
-    page = fill_tables(f"Before.\n\n{mark}old\n<!-- end -->\n\nAfter.\n", GROUPS)
-    assert page == f"Before.\n\n{mark}\n{text}\n\n<!-- end -->\n\nAfter.\n" == fill_tables(page, GROUPS)
+def test_a_page_gets_the_texts_that_it_has_marks_for():
+    mark, texts = (
+        "<!-- Lines at an age -->\n",
+        {"Other": "no", "Lines at an age": format_markdown(make_rule_table(GROUPS))},
+    )
+    page = fill_marks(f"Before.\n\n{mark}old\n<!-- end -->\n\nAfter.\n", texts)
+    filled = f"Before.\n\n{mark}{texts['Lines at an age']}\n\n<!-- end -->\n\nAfter.\n"
+    assert page == filled == fill_marks(page, texts)
 
 
 def test_without_groups_bands_have_no_intervals():

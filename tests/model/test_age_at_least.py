@@ -23,7 +23,7 @@ def make_pipeline(estimator, **options) -> AgeGenderPipeline:
 
 
 def test_pipeline_returns_the_sum_of_the_distribution_from_each_age_on(estimate):
-    face = estimate(age_thresholds=(25, np.int64(0), 18, 100), return_age_distribution=True)
+    face = estimate(age_thresholds=(25, np.int64(0), 18, 25, 100), return_age_distribution=True)
     assert list(face)[-2:] == ["age_distribution", "age_at_least"]
     assert list(face["age_at_least"]) == [25, 0, 18, 100]
     for age, probability in face["age_at_least"].items():

@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +11,7 @@ from PIL import Image
 from files.pictures import PhotoError
 from photos import films
 from photos.films import AnnotatedFilm, count_slots, read_frames
-from tests.support.films import replace_box, turn, vary_rate, write_film
+from tests.support.films import replace_box, trim, turn, vary_rate, write_film
 from tests.support.models import make_face
 
 
@@ -51,6 +52,34 @@ def test_times_of_an_uneven_film_are_its_own(tmp_path):
     file = write_film(tmp_path / "film.mp4", make_pictures(20), rate=10)
     vary_rate(file, [(10, 1), (5, 4), (5, 2)])  # tenths of a second
     assert read_times(file) == [0, 0.2, 0.4, 0.6, 0.8, 1, 1.4, 1.8, 2.2, 2.6, 3, 3.2, 3.4, 3.6, 3.8]
+
+
+def test_trimmed_film_is_whole(tmp_path):
+    file = write_film(tmp_path / "film.mp4", make_pictures(20), rate=10)
+    trim(file, 0.5)
+    frames = list(read_frames(file, 10))
+    assert len(frames) == count_slots(file, 10) == 15
+    assert abs(frames[0].picture.getpixel((120, 70))[0] - 8 * 5) < 8
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mkv"])
+def test_uneven_film_whose_frames_are_guessed_is_whole(tmp_path, suffix):
+    """It says that each frame lasts a twentieth of a second, as if it held 40."""
+    file = write_film(tmp_path / f"film{suffix}", make_pictures(20), rate=10)
+    content, known = file.read_bytes(), b"\x23\xe3\x83\x84"
+    assert known + struct.pack(">I", 10**8) in content
+    file.write_bytes(content.replace(known + struct.pack(">I", 10**8), known + struct.pack(">I", 5 * 10**7)))
+    assert cv2.VideoCapture(str(file)).get(cv2.CAP_PROP_FRAME_COUNT) == pytest.approx(40, abs=2)
+    assert len(read_times(file, 10)) == 20
+
+
+def test_film_that_does_not_tell_its_length_is_read_through(tmp_path):
+    file = write_film(tmp_path / "film.webm", make_pictures(20), rate=10)
+    content = file.read_bytes()
+    start = content.index(b"\x44\x89\x88")  # its length, of eight bytes
+    file.write_bytes(content[:start] + b"\xec\x89" + content[start + 2 :])  # a void of nine
+    assert (count_slots(file, 10), count_slots(file, 10, read_through=True)) == (1, 19)
+    assert len(read_times(file, 10)) == 20
 
 
 def move_header_forward(content: bytes) -> bytes:
@@ -115,6 +144,15 @@ def test_annotated_film_has_boxes_that_move_with_the_faces(tmp_path, suffix):
         row = np.asarray(frames[frame].picture).astype(int)[90]
         blue = np.flatnonzero(row[:, 2] - row[:, 0] > 60)
         assert abs(blue.min() - x) <= 4 and abs(blue.max() - x - 60) <= 4
+
+
+@pytest.mark.parametrize(("suffix", "rate", "width"), [(".mp4", 15, 960), (".webm", 30, 1920)])
+def test_annotated_film_is_limited(tmp_path, suffix, rate, width):
+    source = write_film(tmp_path / "film.mp4", [Image.new("RGB", (2000, 64), "gray")] * 12, rate=60)
+    with AnnotatedFilm(source, tmp_path / f"annotated{suffix}") as annotated:
+        annotated.finish()
+    film = films.open_film(tmp_path / f"annotated{suffix}")
+    assert round(film.get(cv2.CAP_PROP_FPS)) == rate and film.get(cv2.CAP_PROP_FRAME_WIDTH) == width
 
 
 def test_annotated_film_keeps_the_times_of_an_uneven_one_and_is_scaled_down(tmp_path):

@@ -29,8 +29,18 @@ def test_person_is_the_weighted_mean_of_its_frames():
     [person] = people.describe()
     assert person["age"] == pytest.approx(35, abs=0.01)
     assert (person["track"], person["frames"], person["time_from"], person["time_to"]) == (1, 4, 0, 0.6)
+    assert "age_at_least" not in person
     low, high = person["age_interval"]
     assert low < 35 < high and high - low > 15  # frames that disagree make it wide
+
+
+def test_probability_of_being_at_least_an_age_is_that_of_the_mean_distribution():
+    people = People(make_config(age_at_least_scale=2.0, age_at_least_shift=0.5), [18, 40])
+    for step, (age, weight) in enumerate(((30, 3), (50, 1))):
+        people.update([face_of(age, weight)], step / 5)
+    [person] = people.describe()
+    # A quarter of the mean lies about 50 years, the rest about 30.
+    assert person["age_at_least"] == pytest.approx({18: 1, 40: 1 / (1 + 3**2 * np.exp(-0.5))}, abs=0.01)
 
 
 def test_gender_is_the_likelier_one_on_average():

@@ -1,9 +1,5 @@
 """Labelling many pictures: no row is lost or doubled by interruptions, and parts of other runs are refused."""
 
-import json
-import os
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,18 +8,19 @@ import pytest
 import predict
 from photos.table_parts import Parts
 from tests.support.picture_sources import write_folder
-from tests.support.predictions import BROKEN, assert_same_rows, list_unreadable, make_command, read_rows
+from tests.support.predictions import (
+    BROKEN,
+    assert_same_rows,
+    list_unreadable,
+    make_command,
+    read_rows,
+    run_killed,
+    start_python,
+)
 from tests.support.training import ROOT
 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache", "fresh_accelerate_state")
-
-
-def start_python(*words: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500
-    )
 
 
 @pytest.mark.processes
@@ -36,33 +33,6 @@ def test_two_processes_give_the_rows_of_one(model_folder, folder, expected, tmp_
     assert ended.stdout.count("6 pictures: 5 faces") == 1 and "6/6" in ended.stderr
 
 
-# Runs the command once for each moment, in a process that kills itself at that call of a function.
-KILLED = """
-import json, os, shutil, signal, sys
-from pathlib import Path
-import predict
-
-def kill_at(module, name, call):
-    replaced, calls = getattr(module, name), []
-    def count(*arguments, **options):
-        calls.append(name)
-        if len(calls) == call:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return replaced(*arguments, **options)
-    setattr(module, name, count)
-
-folder, moments, sys.argv = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
-for module, name, call in moments:
-    child = os.fork()
-    if child == 0:
-        kill_at(sys.modules[module], name, call)
-        predict.main()
-        os._exit(0)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(json.dumps([code, {file.name: file.stat().st_mtime_ns for file in folder.glob("part-*.json")}]))
-"""
-
-
 @pytest.mark.processes
 def test_kills_lose_and_double_no_row(model_folder, folder, expected, run_predict, tmp_path):
     """Within a part, before a part and the table are renamed, and before the parts are deleted."""
@@ -70,10 +40,7 @@ def test_kills_lose_and_double_no_row(model_folder, folder, expected, run_predic
     words = ("--pictures_per_part", "2", "--per_device_eval_batch_size", "1")
     moments = [("predict", "read_entry", 6), ("os", "fsync", 1), ("os", "fsync", 4), ("shutil", "rmtree", 1)]
     command = make_command(model_folder, folder, output, *words)
-    ended = start_python("-c", KILLED, f"{output}.parts", json.dumps(moments), *command)
-    assert ended.returncode == 0, ended.stderr
-    codes, parts = zip(*map(json.loads, ended.stdout.splitlines()))
-    assert codes == (-9, -9, -9, -9)
+    parts = run_killed(moments, output, command)
     assert [len(found) for found in parts] == [1, 1, 3, 3]
     # No part is written again.
     assert all(earlier.items() <= later.items() for earlier, later in pairwise(parts))

@@ -298,7 +298,16 @@ def test_endpoints_are_described(endpoints):
     assert types.pop("/predict_video")[0] == "filepath"
     assert types == {"/predict_url": ["filepath", faces], "/predict": ["filepath", faces], "/predict_files": [files]}
     parameters = [parameter["parameter_name"] for about in endpoints.values() for parameter in about["parameters"]]
-    assert parameters == ["url", "age_thresholds", "image", "age_thresholds", "files", "age_thresholds", "video"]
+    assert parameters == [
+        "url",
+        "age_thresholds",
+        "image",
+        "age_thresholds",
+        "files",
+        "age_thresholds",
+        "video",
+        "age_thresholds",
+    ]
     assert all("age_interval" in about["description"] for about in endpoints.values())
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 import app
 from photos.reading import DAMAGED
+from space.face_cards import describe_probability
 from space.inference import ONE_AT_A_TIME
 from space.theme import PAGE_DESCRIPTION
 from tests.support.browser import (
@@ -95,12 +96,12 @@ def test_slider_chooses_the_age_of_which_the_cards_tell_the_probability(page, tm
     page.locator(".card").wait_for()
     at_least = json.loads(save_link(page, "Save as JSON", tmp_path).read_text())[0]["age_at_least"]
     assert list(map(int, at_least)) == list(range(101))
-    assert found.inner_text() == f"18 or older: {100 * at_least['18']:.0f} %"
+    assert found.inner_text() == f"18 or older: {describe_probability(at_least['18'])}"
     monkeypatch.setattr("space.photo_tab.find_faces", lambda *_: pytest.fail("the network runs again"))
     page.get_by_label("Probability of being at least 18 years old").focus()
     for _ in range(7):
         page.keyboard.press("ArrowRight")
-    assert found.inner_text() == f"25 or older: {100 * at_least['25']:.0f} %"
+    assert found.inner_text() == f"25 or older: {describe_probability(at_least['25'])}"
     monkeypatch.undo()
     # The next photo is read at the same age.
     page.get_by_role("button", name="All four in one picture").click()
@@ -312,6 +313,8 @@ def test_many_photos_fill_a_table(page, tmp_path):
     lines = page.locator(".rows tbody tr")
     assert lines.count() == 9 and "notes.jpg" in lines.first.inner_text() and lines.last.locator("img").is_visible()
     rows = list(csv.DictReader(save_link(page, "Save as CSV", tmp_path).open()))
+    share = describe_probability(float(rows[1]["age_at_least_18"]))
+    assert page.locator(".rows th").filter(has_text="18 or older").is_visible() and share in lines.last.inner_text()
     assert len(rows) == 9 and sum(row["gender"] == "female" for row in rows) == 8
 
 

@@ -44,6 +44,10 @@ def test_answer_to_a_frame(estimator, photo, monkeypatch):
     assert answer["line"].endswith(f"90 % range {low:.0f}–{high:.0f}, {describe_gender(face)}")
 
 
+def test_visitors_are_asked_to_tell_those_whom_the_camera_sees():
+    assert "Tell the people whom the camera sees" in camera_tab.HELP and "Art. 50(3)" in camera_tab.HELP
+
+
 def test_gender_near_one_half_is_unsure():
     answer = camera_tab.describe_track(make_face(0, 0, 80, 80) | {"gender_score": 0.59, "track": 1})
     assert answer["label"] == "1: unsure, 31"

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from space.face_cards import CARD_CROP_SIDE, draw_distribution, make_answer
-from tests.support.models import AT_LEAST, make_face
+from space.face_cards import CARD_CROP_SIDE, describe_at_least, draw_distribution, find_thresholds, make_answer
+from tests.support.models import AT_LEAST, make_config, make_face
 
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -35,7 +35,13 @@ def test_card_says_age_interval_and_gender():
 
 def test_card_holds_the_probabilities_of_all_ages_for_the_slider():
     answer = make_answer(PICTURE, [make_shown_face(age_at_least={0: 1.0, 1: 0.996, 2: 0.5, 3: 0.004})])
-    assert answer["last_age"] == 3 and answer["cards"][0]["at_least"] == "100 100 50 0"
+    assert answer["last_age"] == 3 and answer["cards"][0]["at_least"] == "over 99 %,over 99 %,50 %,under 1 %"
+
+
+def test_model_without_an_age_tells_no_probability_of_it():
+    assert find_thresholds(make_config(num_age_classes=20)) == [13, 16, 18]
+    assert describe_at_least(make_shown_face(age_at_least={13: 0.9, 16: 0.8})) == ""
+    assert describe_at_least(make_face(0, 0, 9, 9)) == ""
 
 
 def test_card_is_unsure_near_one_half():
@@ -73,6 +79,9 @@ def test_links_save_the_numbers_without_the_crops():
         for name, content in re.findall(r"download='([^']+)' href='data:[^;]+;base64,([^']+)'", links)
     }
     assert saved["faces.csv"].count("\n") == 3
+    header, row, _ = (line.split(",") for line in saved["faces.csv"].splitlines())
+    assert header[-5:] == [f"age_at_least_{age}" for age in (13, 16, 18, 21, 25)]
+    assert row[-5:] == [str(round(AT_LEAST[age], 4)) for age in (13, 16, 18, 21, 25)]
     numbers = json.loads(saved["faces.json"])
     assert [face["age"] for face in numbers] == [31.4, 50.0] and "crop" not in numbers[0]
     assert numbers[0]["age_distribution"] == DISTRIBUTION

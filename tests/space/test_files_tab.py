@@ -1,6 +1,7 @@
 """The tab for many photos, without a server."""
 
 import base64
+import csv
 import io
 import re
 import zipfile
@@ -13,7 +14,7 @@ import app
 from photos.reading import NOT_A_PICTURE
 from photos.wording import describe_counts
 from space import files_tab
-from tests.support.models import FixedFaces, make_face
+from tests.support.models import AT_LEAST, FixedFaces, make_face
 
 
 @pytest.fixture
@@ -41,10 +42,13 @@ def test_table_has_a_line_for_each_face_and_each_bad_file(uploads):
     assert read_names(failures) == ["notes.jpg"] and failures[0]["text"] == NOT_A_PICTURE and failures[0]["failed"]
     assert read_names(found) == [name for name in ("photo.png", "one.png", "two.png") for _ in range(2)]
     assert [found[1][key] for key in ("face", "age", "range", "gender")] == [2, "31", "24–43", "female, 98%"]
+    assert pipe.options["age_thresholds"] == [13, 16, 18, 21, 25] and found[1]["at_least"] == "82 %"
     assert notes == faceless == []
     assert sentence == "4 pictures: 6 faces, 1 unreadable."
     # In the CSV the files keep their order, as in predict.py.
-    assert [line.split(",")[0] for line in read_csv(table).splitlines()[3:5]] == ["notes.jpg", "one.png"]
+    rows = list(csv.DictReader(io.StringIO(read_csv(table))))
+    assert [row["file"] for row in rows[2:4]] == ["notes.jpg", "one.png"]
+    assert float(rows[3]["age_at_least_18"]) == round(AT_LEAST[18], 4) and rows[2]["age_at_least_18"] == ""
 
 
 def test_thumbnail_is_a_small_picture_and_no_file(uploads, own_folder):

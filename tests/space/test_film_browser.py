@@ -29,9 +29,14 @@ def film(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_endpoint_returns_film_people_and_frames(client: Client, film, tmp_path):
     annotated, [person], frames = client.predict(handle_file(film), api_name="/predict_video")
+    assert "age_at_least" not in person
     assert 20 <= person["age"] <= 60 and person["gender"] == "female" and person["frames"] == 5
     assert [len(frame["faces"]) for frame in frames] == [1] * 5
     assert len(list(read_frames(annotated, 5))) == 5
+    _, [asked], frames = client.predict(handle_file(film), [18, 60], api_name="/predict_video")
+    at_least = asked.pop("age_at_least")
+    assert asked == person and list(at_least) == ["18", "60"] and at_least["18"] > 0.5 > at_least["60"]
+    assert frames[0]["faces"][0]["age_at_least"]["18"] == pytest.approx(at_least["18"], abs=0.2)
     (tmp_path / "notes.mp4").write_text("dear diary")
     with pytest.raises(AppError, match=re.escape(NOT_A_FILM)):
         client.predict(handle_file(tmp_path / "notes.mp4"), api_name="/predict_video")
@@ -45,7 +50,9 @@ def test_film_gives_people_and_a_film_that_plays(browser, url, film):
     page.locator("#start-film:enabled").click()
     page.get_by_text("1 person was found.").wait_for()
     page.locator("#cancel-film:disabled").wait_for()
-    assert re.match(r"1\s+\d\d\s+\d\d–\d\d\s+female, ", page.locator("#film tbody tr").inner_text().strip())
+    assert re.match(
+        r"1\s+\d\d\s+\d\d–\d\d\s+(over )?\d\d %\s+female, ", page.locator("#film tbody tr").inner_text().strip()
+    )
     page.wait_for_function(READY)
     assert page.evaluate("document.querySelector('#film video').videoWidth") == 480
     assert page.locator("#film figure svg").is_visible()

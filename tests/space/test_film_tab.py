@@ -28,6 +28,7 @@ def test_people_come_with_a_crop_a_film_and_a_chart(upload, own_folder):
     first, second = answer["people"]
     assert (first["number"], second["number"]) == (1, 2)
     assert [first[name] for name in ("gender", "time")] == ["female, 98%", "0:00–0:01"] and first["age"].isdigit()
+    assert first["at_least"] == "82 %"  # a hundred ages are alike
     assert base64.b64decode(first["image"].removeprefix("data:image/webp;base64,"))
     assert answer["chart"].startswith("<svg") and "person 2" in answer["chart"]
     file = answer["film"]["path"]
@@ -41,6 +42,12 @@ def test_people_are_shown_while_it_works(upload, monkeypatch):
     assert updates[0][0].startswith("1 of 10 frames <progress value='1' max='10'>")
     assert [len(answer["people"]) for _, answer in updates] == [0, 0, *[2] * 9]  # of three frames and more
     assert "film" not in updates[-2][1] and "film" in updates[-1][1]
+
+
+def test_film_that_does_not_tell_its_length_shows_no_wrong_one(upload, monkeypatch):
+    monkeypatch.setattr(film_tab, "SECONDS_BETWEEN_UPDATES", 0.0)
+    monkeypatch.setattr(film_tab, "count_slots", lambda *_: 1)
+    assert list(fill_tab(PIPE, upload))[6][0].startswith("7 of 7 frames")
 
 
 def test_faces_of_few_frames_are_no_people(own_folder):
@@ -82,6 +89,13 @@ def test_programs_get_people_and_frames(upload):
     assert set(frames[0]["faces"][0]) == {*make_face(0, 0, 9, 9), "track", "age_at_least"}
     names = {"track", "time_from", "time_to", "frames", "age", "age_interval", "gender", "gender_score"}
     assert [(set(person), person["frames"]) for person in people] == [(names, 10)] * 2
+
+
+def test_programs_get_the_probabilities_that_they_ask_for(upload):
+    _, people, frames = answer_film(PIPE, upload, [18, 25])
+    assert [list(person["age_at_least"]) for person in people] == [["18", "25"]] * 2
+    assert all(isinstance(age, str) for age in frames[0]["faces"][0]["age_at_least"])
+    assert PIPE.options["age_thresholds"] == [18, 25]
 
 
 def test_chart_leaves_a_gap_where_a_person_is_away():

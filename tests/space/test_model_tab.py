@@ -11,7 +11,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from metrics.tables import find_group
+from metrics.tables import DEPLOYERS, VALIDATION_NOTE, find_group
 from space import model_tab
 from space.model_facts import (
     TRAINING_FILE,
@@ -21,8 +21,6 @@ from space.model_facts import (
     describe_training_data,
     describe_use,
     make_curve_frame,
-    make_error_frame,
-    make_table,
 )
 from tests.support.groups import make_groups
 
@@ -108,17 +106,6 @@ def charts(demo: gr.Blocks) -> str:
     return "".join(block.value for block in demo.blocks.values() if isinstance(block, gr.HTML))
 
 
-def test_error_frame_equals_the_json_in_the_order_of_age():
-    frame = make_error_frame(TRAINING["errors"]["validation"])
-    assert list(frame["ages"]) == ["all", "0–3", "4–12", "76–120"]
-    assert list(frame["images"]) == [1111, 100, 900, 111]
-    assert frame.loc[1].to_dict() == {
-        "ages": "0–3", "images": 100, "error": 4.13, "bias": 1.5, "gender": 63.8, "interval": 91.2, "width": 2.6,
-    }  # fmt: skip
-    assert frame["gender"].isna().tolist() == [False, False, True, False]
-    assert make_table(frame).loc[2, "Gender as labelled, %"] == "–"
-
-
 def test_curves_leave_out_what_was_not_measured():
     series = {"training": "train_loss", "validation": "loss"}
     frame = make_curve_frame(TRAINING["history"], series)
@@ -128,14 +115,21 @@ def test_curves_leave_out_what_was_not_measured():
 
 def test_sentences_carry_the_numbers(folder):
     text = texts(build(folder))
-    assert (
-        "trained on 12,345 images of UTKFace and 2,222 further faces with ages (`more.zip`). Another 1,111 were kept"
-        in text
-    )
+    assert "- `faces.zip`: 12,345 images of UTKFace. They belong to their owners" in text
+    assert "- `more.zip`: 2,222 further faces. Their own terms apply." in text
+    assert "Another 1,111 images were kept back" in text
     assert "10 minutes for 2 epochs" in text and text.count("random weights") == 1
     assert "1 minute for 2 epochs" in describe_training_data(TRAINING | {"training_seconds": 20})
-    assert "| mean error, years | 4.13 | 4.65 |" in text and "| gender as labelled | – | 97.8% |" in text
-    assert "gender at 0–3 years: 63.8% of its answers there are as labelled, 95.0% at all ages" in text
+    assert (
+        "| validation | all | 1,111 | 4.13 | 67.8 % | – |\n| validation | 21–60 | 900 | 4.65 | 65.8 % | 97.8 % |"
+        in text
+    )
+    assert (
+        "| 0–3 | 100 | 4.13 | +1.50 | 63.8 % | 91.2 % | 2.6 |\n| 4–12 | 900 | 4.13 | +1.50 | – | 91.2 % | 17.0 |"
+        in text
+    )
+    assert VALIDATION_NOTE in text and all(f"- {words}" in text for words in DEPLOYERS)
+    assert "gender at 0–3 years: 63.8 % of its answers there are as labelled, 95.0 % at all ages" in text
     assert "76–120 years too young, by 3.9 years on average; only 111 of the 1,111 images" in text
     assert "28 years on average at 76–120 years, where they are widest, and 3 at 0–3 years" in text
 
@@ -143,14 +137,14 @@ def test_sentences_carry_the_numbers(folder):
 def test_old_faces_read_too_old_are_called_so():
     errors = copy.deepcopy(TRAINING["errors"]["validation"])
     errors["by_age"][-1]["age_bias"] = 2.0
-    assert "76–120 years too old, by 2.0" in describe_limits(make_error_frame(errors), True)
+    assert "76–120 years too old, by 2.0" in describe_limits(errors, True)
 
 
 def test_few_images_show_no_limits_and_no_wrong_answer_is_no_error():
     errors = {"by_age": [make_band("all", 199, gender_accuracy=1.0), make_band("0–3", 199, gender_accuracy=1.0)]}
-    assert "0–3 years" not in describe_limits(make_error_frame(errors), False)
+    assert "0–3 years" not in describe_limits(errors, False)
     errors["by_age"][0]["num_images"] = 200
-    limits = describe_limits(make_error_frame(errors), False)
+    limits = describe_limits(errors, False)
     assert "faces labelled 0–3 years" in limits and "errs most on gender" not in limits
 
 
@@ -179,7 +173,7 @@ def test_a_visitor_reads_the_figures_of_the_chosen_group(folder):
     assert charts(demo).count("<svg") == 4
     text = texts(demo)
     assert "The model reads 30 of 70 faces labelled 13–17 years as 18 or older" in text
-    assert "| 18 years | the age, if at least the line | 30 of 340: 8.8%" in text
+    assert "| 18 years | the age, if at least the line | 30 of 340: 8.8 %" in text
 
 
 def test_null_everywhere_leaves_charts_out(folder):
@@ -205,13 +199,14 @@ def test_without_files_there_are_sentences(tmp_path, content):
         not plots(demo) and not charts(demo) and not any(isinstance(block, gr.Image) for block in demo.blocks.values())
     )
     assert len(re.findall("beside these weights", text)) == 4
-    assert "Do not use it for decisions about people." in text and "UTKFace was" not in text
+    assert "Make no decisions about people with it" in text and "UTKFace was" not in text
 
 
 def test_page_of_this_folder_has_all_its_parts():
     demo = build(ROOT)
     pictures = [block for block in demo.blocks.values() if isinstance(block, gr.Image)]
     assert len(pictures) == 3 and all(picture.alt_text and picture.label for picture in pictures)
+    assert "3 trainings gave these weights" in texts(demo) and "IMDB-WIKI" in texts(demo)
     assert len(plots(demo)) == 2 and all(plot.label for plot in plots(demo)) and charts(demo).count("<svg") >= 4
     measured = json.loads((ROOT / TRAINING_FILE).read_text())["metrics"]["validation"]
     assert f"{measured['age_mae']:.2f}" in texts(demo) and "beside these weights" not in texts(demo)
@@ -219,18 +214,19 @@ def test_page_of_this_folder_has_all_its_parts():
 
 def test_page_says_what_the_curves_cover_and_what_came_before():
     assert f"the {len(TRAINING['history'])} epochs" in describe_curves(TRAINING)
-    assert describe_training_data(TRAINING).endswith("It began with random weights.")
+    assert "- Initial weights: random weights." in describe_training_data(TRAINING)
     history = [{"epoch": 0, "loss": 4.0}, *TRAINING["history"][:1]]  # a start that was measured is no epoch
-    training = TRAINING | {"arguments": {"model": "first"}, "history": history}
+    training = TRAINING | {"arguments": {"model": "first"}, "start": "`first`. A start.", "history": history}
     assert "the 1 epoch that" in describe_curves(training)
-    assert describe_training_data(training).endswith("weights that had been trained before (`first`).")
+    assert "- Initial weights: `first`. A start.\n" in describe_training_data(training)
 
 
 def test_page_tells_of_all_trainings_that_gave_the_weights():
-    """The last of them calibrated; the one that took longest has the curves and the further faces."""
+    """The last of them calibrated, which is no training; the one that took longest has the curves and the further faces."""
     steps = {
         "first": TRAINING | {"training_seconds": 600},
-        "second": {"training_seconds": 60, "history": [{"epoch": 3}]},
+        "second": {"training_seconds": 60, "history": [{"epoch": 3}], "arguments": {"model": "first"}},
+        "third": {"training_seconds": 0, "history": [{"epoch": 0}], "arguments": {"model": "averaged"}},
     }
     training = TRAINING | {"steps": steps, "extra_images": 0, "history": [{"epoch": 0}], "date": "2026-11-27"}
     training["arguments"] = {"model": "averaged"}
@@ -239,11 +235,13 @@ def test_page_tells_of_all_trainings_that_gave_the_weights():
         f"2 trainings gave these weights. The curves cover the {number} epochs of the one that took longest."
     )
     text = describe_training_data(training)
-    assert "2,222 further faces with ages (`more.zip`)" in text
-    assert text.endswith(f"That took 11 minutes for {number + 3} epochs and ended on 2026-11-27.")
+    assert "`more.zip`: 2,222 further faces" in text and "Initial weights" not in text
+    assert text.endswith(f"The training took 11 minutes for {number + 3} epochs and ended on 2026-11-27.")
 
 
-@pytest.mark.parametrize(("teachers", "words"), [(["a"], "1 earlier model."), (["a", "b"], "2 earlier models.")])
+@pytest.mark.parametrize(
+    ("teachers", "words"), [(["a"], "1 earlier model: `a`."), (["a", "b"], "2 earlier models: `a`, `b`.")]
+)
 def test_earlier_models_are_counted_in_words(teachers, words):
     assert words in describe_training_data(TRAINING | {"arguments": {"teacher": teachers}})
 

@@ -35,6 +35,17 @@ def turn(file: Path):
     file.write_bytes(content)
 
 
+def trim(file: Path, seconds: float):
+    """Makes an MP4 of OpenCV one that a phone trimmed: its header tells to leave out the first seconds, which it still holds."""
+    content = bytearray(file.read_bytes())
+    [units_a_second] = struct.unpack_from(">I", content, content.index(b"mdhd") + 16)
+    for name, place in ((b"mvhd", 20), (b"elst", 12)):  # in thousandths
+        [length] = struct.unpack_from(">I", content, content.index(name) + place)
+        struct.pack_into(">I", content, content.index(name) + place, length - round(1000 * seconds))
+    struct.pack_into(">I", content, content.index(b"elst") + 16, round(units_a_second * seconds))
+    file.write_bytes(content)
+
+
 def vary_rate(file: Path, durations: list[tuple[int, int]]):
     """Replaces the durations of an MP4's frames: each number of frames is so many times as long as the film has it."""
     content = file.read_bytes().replace(b"edts", b"free")  # it names the length of the film

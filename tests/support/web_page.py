@@ -18,6 +18,9 @@ from scripts.export_onnx import export_onnx, make_file
 
 
 PLACE = "some/place/"  # of the page on its site
+OLD_FILE = "old.js"  # lies where the page is built
+# Waits until the service worker has kept the page's files.
+KEEP = "navigator.serviceWorker.ready.then(() => {})"
 ESTIMATE = """async ([content, type, options]) => {
   const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
   return ageGender.estimate(new Blob([bytes], {type}), options);
@@ -35,6 +38,8 @@ def build_page(pipe: AgeGenderPipeline, folder: Path) -> Path:
     pipe.model.save_pretrained(folder / "model")
     pipe.image_processor.save_pretrained(folder / "model")
     (folder / "model.onnx").write_bytes(make_file(export_onnx(pipe.model), pipe.model))
+    (folder / "site" / PLACE).mkdir(parents=True)
+    (folder / "site" / PLACE / OLD_FILE).write_text("of a former build", encoding="utf-8")
     build(str(folder / "model"), folder / "model.onnx", folder / "site" / PLACE)
     return folder / "site"
 

@@ -79,9 +79,10 @@ def test_card_carries_the_results_as_the_hub_reads_them(trained):
         for split, metrics in results["metrics"].items()
         for key in ("age_mae", "age_cs5", "gender_accuracy")
     }
-    assert found == expected
+    assert found.keys() == expected.keys()
+    assert all(abs(found[key] - value) <= 0.005 for key, value in expected.items())
     assert card.data.model_name == "tiny-faces" and card.data.library_name == "transformers"
-    assert f"| validation | 10 | {results['metrics']['validation']['age_mae']:.2f} |" in card.text
+    assert f"| validation | all | 10 | {results['metrics']['validation']['age_mae']:.2f} |" in card.text
     assert "{" not in card.text and "eleven of them lie within five years" in card.text
 
 

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.browser
 PORTRAITS = ASTRONAUT.parent / "portraits"
 REAL_FACES = 40
 MIN_SAME_FACES, MIN_SAME_AGES, MAX_YEARS = 0.98, 0.97, 2  # shares of photos, of faces, and years
+TOSS_UP = 0.51  # of two genders that are as probable, browser and pipeline may name another one
 
 
 def make_photos(photo: Image.Image) -> dict[str, bytes]:
@@ -63,7 +64,7 @@ def compare(page, pipe: AgeGenderPipeline, photos: dict[str, bytes]):
             continue
         for face, wanted in zip(faces, expected, strict=True):
             years.append(abs(face["age"] - wanted["age"]))
-            assert face["gender"] == wanted["gender"], name
+            assert face["gender"] == wanted["gender"] or wanted["gender_score"] < TOSS_UP, name
             assert face["gender_score"] == pytest.approx(wanted["gender_score"], abs=0.02), name
             assert face["age_interval"] == pytest.approx(wanted["age_interval"], abs=MAX_YEARS), name
             assert face["detection_score"] == pytest.approx(wanted["detection_score"], abs=0.01), name

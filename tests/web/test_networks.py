@@ -22,6 +22,20 @@ COMPARE = """async ([isBroken]) => {
   return [networks.map(({provider}) => provider), Math.max(...differences), Math.max(...answers[0])];
 }"""
 
+# The provider after the GPU was lost: where there is no other, where there is WebAssembly, and by how much its answer differs.
+LOSE = """async () => {
+  const load = (name) => import(new URL(name, document.baseURI));
+  const [{loadNetworks}, {checks}] = [await load('network.js'), await load('settings.js')];
+  const {shape, output} = checks['model.onnx'];
+  const [network] = await loadNetworks(['model.onnx'], () => {}, true);
+  const pixels = Float32Array.from({length: shape.reduce((one, other) => one * other)}, (_, index) => Math.cos(index ** 2));
+  const answer = async () => (await network.run({pixel_values: [pixels, shape]}))[output];
+  const first = await answer(), providers = [network.provider];
+  (await network.ort.env.webgpu.device).destroy();
+  const second = await answer();
+  return [...providers, network.provider, Math.max(...[...first].map((value, index) => Math.abs(value - second[index])))];
+}"""
+
 
 @pytest.fixture
 def gpu_page(ready_page):
@@ -38,6 +52,11 @@ def test_gpu_answers_as_webassembly_does(gpu_page):
 def test_gpu_that_answers_otherwise_is_not_used(gpu_page):
     providers, difference, _ = gpu_page.evaluate(COMPARE, [True])
     assert providers == ["wasm", "wasm"] and difference == 0
+
+
+def test_webassembly_goes_on_where_a_gpu_is_lost(gpu_page):
+    before, after, difference = gpu_page.evaluate(LOSE)
+    assert (before, after) == ("webgpu", "wasm") and difference < 0.01
 
 
 def test_gpu_that_the_processor_imitates_is_not_used(gpu_page):

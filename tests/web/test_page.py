@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import struct
 import time
 import zipfile
@@ -15,8 +16,9 @@ from PIL import Image
 from files.pictures import PhotoError
 from photos.face_table import make_face_rows, to_csv
 from photos.reading import DAMAGED, NOT_A_PICTURE, read_picture
+from space.face_cards import CSV_COLUMNS, describe_probability
 from tests.support.browser import ASTRONAUT, COUNT_FRAMES, open_camera
-from tests.support.web_page import PLACE, encode, estimate, open_ready, serve
+from tests.support.web_page import KEEP, OLD_FILE, PLACE, encode, estimate, open_ready, serve
 
 
 pytestmark = pytest.mark.browser
@@ -27,10 +29,15 @@ RECORD_PROGRESS = """addEventListener('DOMContentLoaded', () => {
   const loading = document.getElementById('loading');
   new MutationObserver(() => progress.push(loading.innerText)).observe(loading, {subtree: true, childList: true});
 });"""
-SEND = """() => new Promise((resolve) => {
-  addEventListener('securitypolicyviolation', ({blockedURI}) => resolve(blockedURI));
-  fetch('https://example.org/', {method: 'POST', body: 'photo'}).catch(() => {});
-})"""
+SEND = "(url) => fetch(url, {method: 'POST', mode: 'no-cors', body: 'photo'}).then(() => 'sent', () => 'refused')"
+DROP = """async ([names, content]) => {
+  const transfer = new DataTransfer();
+  for (const name of names) transfer.items.add(new File([Uint8Array.from(content)], name, {type: 'image/jpeg'}));
+  const event = new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true});
+  return document.querySelector('h1').dispatchEvent(event); // false: the browser does not open the file itself
+}"""
+# The worker meets an error that it does not catch, as when its memory is full.
+BREAK_WORKER = "() => { onmessage = () => { throw new Error('out of memory'); }; }"
 CATCH = """async (content) => {
   const bytes = Uint8Array.from(content, (character) => character.charCodeAt(0));
   return ageGender.estimate(new Blob([bytes])).catch((error) => error.message);
@@ -86,15 +93,25 @@ def test_not_one_request_leaves_while_it_works(browser, site):
     assert [address for address in asked if not address.startswith(("blob:", "data:"))] == []
     # Once after a page is loaded, Chromium itself looks for a new version of its service worker.
     assert [path for path in site.asked if path != f"/{PLACE}service_worker.js"] == []
-    # The browser itself would refuse.
-    assert page.evaluate(SEND).startswith("https://example.org")
     context.close()
+
+
+def test_browser_refuses_to_send_anything_to_another_site(page, browser, site, root):
+    (worker,), without_policy = page.workers, browser.new_page()
+    without_policy.goto(f"{site.url}page.css")
+    with serve(root) as other:
+        assert without_policy.evaluate(SEND, other.url) == "sent"
+        other.asked.clear()
+        assert [place.evaluate(SEND, other.url) for place in (page, worker)] == ["refused", "refused"]
+        assert other.asked == []
+    without_policy.close()
 
 
 def test_works_offline_once_loaded(browser, root):
     context = browser.new_context()
     with serve(root) as server:
         page = open_ready(context, server.url)
+        page.evaluate(KEEP)
         faces = estimate(page, ASTRONAUT.read_bytes())
     for address in (server.url, f"{server.url}index.html"):
         page.goto(address)
@@ -103,6 +120,36 @@ def test_works_offline_once_loaded(browser, root):
         page.get_by_role("button", name="All four in one picture").click()
         page.get_by_text("4 faces were found").wait_for()
     context.close()
+
+
+def test_new_version_works_offline_once_it_is_shown(browser, root, tmp_path):
+    """Also if its model is another one, which the browser has not loaded for a page yet."""
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    context = browser.new_context()
+    with serve(tmp_path) as server:
+        page = open_ready(context, server.url)
+        page.evaluate(KEEP)
+        for name in ("settings.js", "service_worker.js"):
+            file = tmp_path / PLACE / name
+            text = re.sub(r"model\.onnx\?\w+", "model.onnx?new", file.read_text(encoding="utf-8"))
+            file.write_text(re.sub(r'(?<=VERSION = ")\w+', "new", text), encoding="utf-8")
+        page.evaluate("navigator.serviceWorker.ready.then((registration) => registration.update()).then(() => {})")
+        wait_until(page, "navigator.serviceWorker.ready.then(({waiting}) => Boolean(waiting))")
+        page.close()
+    page = open_ready(context, server.url)
+    wait_until(page, "import('./settings.js').then(({large}) => large['model.onnx'].address === 'model.onnx?new')")
+    assert len(estimate(page, ASTRONAUT.read_bytes())) == 1
+    context.close()
+
+
+def test_photo_after_one_at_which_the_worker_died_is_answered(browser, site):
+    page = open_ready(browser, site.url)
+    page.workers[0].evaluate(BREAK_WORKER)
+    choose(page, ASTRONAUT)
+    page.locator("#summary", has_text="The work on this photo broke off").wait_for()
+    choose(page, ASTRONAUT)
+    page.get_by_text(FACE_COUNT).wait_for()
+    page.close()
 
 
 def test_progress_is_shown_while_the_networks_load(browser, site):
@@ -118,7 +165,7 @@ def test_progress_is_shown_while_the_networks_load(browser, site):
     context.close()
 
 
-def test_networks_that_are_missing_get_a_sentence(browser, root, tmp_path):
+def test_model_that_is_missing_gets_a_sentence(browser, root, tmp_path):
     (tmp_path / PLACE).mkdir(parents=True)
     for path in (root / PLACE).rglob("*"):
         target = tmp_path / path.relative_to(root)
@@ -127,12 +174,24 @@ def test_networks_that_are_missing_get_a_sentence(browser, root, tmp_path):
         elif path.name != "model.onnx":
             target.symlink_to(path)
     with serve(tmp_path) as server:
-        page = browser.new_page()
+        page = browser.new_context(permissions=["camera"]).new_page()
         page.goto(server.url)
-        page.get_by_text("The networks cannot be loaded: open this page again when you are online.").wait_for()
+        page.get_by_text("The model cannot be loaded: open this page again when you are online.").wait_for()
         choose(page, ASTRONAUT)
-        page.locator("#summary", has_text="The networks cannot be loaded").wait_for()
-        page.close()
+        page.locator("#summary", has_text="The model cannot be loaded").wait_for()
+        page.get_by_role("tab", name="Live").click()
+        page.get_by_role("button", name="Switch on the camera").click()
+        page.locator("#live [role=status]", has_text="The model cannot be loaded").wait_for()
+        page.context.close()
+
+
+def test_example_that_is_missing_gets_a_sentence(browser, site):
+    context = browser.new_context(service_workers="block")
+    page = open_ready(context, site.url)
+    page.route("**/examples/*", lambda route: route.abort())
+    page.get_by_role("button", name="Eileen Collins").click()
+    page.locator("#summary", has_text="This example cannot be loaded").wait_for()
+    context.close()
 
 
 def test_photo_gets_a_card_and_downloads(page, tmp_path):
@@ -143,12 +202,12 @@ def test_photo_gets_a_card_and_downloads(page, tmp_path):
     assert f"{faces[0]['age']:.0f} years" in text and "90 % range" in text and faces[0]["gender"] in text
     assert len(faces[0]["age_distribution"]) == 101 and page.locator(".card svg rect").count() == 101
     found = page.locator(".card [data-at-least]")
-    assert found.inner_text() == f"18 or older: {100 * faces[0]['age_at_least']['18']:.0f} %"
+    assert found.inner_text() == f"18 or older: {describe_probability(faces[0]['age_at_least']['18'])}"
     page.get_by_label("Probability of being at least 18 years old").press("ArrowRight")
-    assert found.inner_text() == f"19 or older: {100 * faces[0]['age_at_least']['19']:.0f} %"
+    assert found.inner_text() == f"19 or older: {describe_probability(faces[0]['age_at_least']['19'])}"
     table = save_link(page, "Save as CSV", tmp_path).read_text()
     faces[0]["age_interval"] = [float(age) for age in faces[0]["age_interval"]]  # JSON has one kind of number
-    assert table == to_csv(make_face_rows("photo", faces))
+    assert table == to_csv(make_face_rows("photo", faces), CSV_COLUMNS)
     picture = Image.open(save_link(page, "Save as JPEG", tmp_path))
     assert picture.size == Image.open(ASTRONAUT).size
     box = faces[0]["box"]
@@ -243,7 +302,46 @@ def test_many_photos_fill_a_table(page, tmp_path):
         "more.zip",
         "grey.png",
     ]
+    share = describe_probability(float(rows[1]["age_at_least_18"]))
+    assert page.locator(".rows th").filter(has_text="18 or older").is_visible() and share in lines[3]
     assert rows[1]["age"] == rows[3]["age"] != "" and rows[0]["error"] == NOT_A_PICTURE
+
+
+def test_files_that_are_dropped_or_pasted_go_to_the_tab_that_is_open(page):
+    content = list(ASTRONAUT.read_bytes())
+    assert page.evaluate(DROP, [["a.jpg"], content]) is False
+    page.get_by_text(FACE_COUNT).wait_for()
+    page.get_by_role("tab", name="Many photos").click()
+    assert page.evaluate(DROP, [["b.jpg", "c.jpg"], content]) is False
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("2 pictures: 2 faces.").wait_for()
+    page.get_by_role("tab", name="Live").click()
+    assert page.evaluate(DROP, [["d.jpg"], content]) is False
+    page.evaluate(
+        DROP.replace("DragEvent('drop', {dataTransfer", "ClipboardEvent('paste', {clipboardData"), [["e.jpg"], content]
+    )
+    assert page.evaluate("document.getElementById('files').files.length") == 2
+
+
+def test_file_that_cannot_be_opened_any_more_gets_a_line(page, tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copyfile(ASTRONAUT, tmp_path / name)
+    page.get_by_role("tab", name="Many photos").click()
+    page.locator("#files").set_input_files([tmp_path / "a.jpg", tmp_path / "b.jpg"])
+    (tmp_path / "a.jpg").write_bytes(b"another content")
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("2 pictures: 1 face, 1 unreadable.").wait_for()
+    assert "cannot be opened any more" in page.locator(".rows tbody tr").first.inner_text()
+
+
+def test_zip64_archive_gets_a_sentence(page, tmp_path):
+    page.get_by_role("tab", name="Many photos").click()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(ASTRONAUT, "a.jpg")
+        archive.start_dir = 1 << 32
+    page.locator("#files").set_input_files(tmp_path / "a.zip")
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("This archive is of the kind zip64").wait_for()
 
 
 def test_many_photos_can_be_cancelled(page, tmp_path):
@@ -297,6 +395,15 @@ def test_phone_needs_no_sideways_scrolling(browser, site, theme, tmp_path):
     text, card = (sum(int(value) for value in re.findall(r"\d+", colour)[:3]) for colour in colours)
     assert abs(text - card) > 300 and (text > card) == (theme == "dark")
     context.close()
+
+
+def test_page_keeps_all_of_its_files_and_no_others(root):
+    page = root / PLACE
+    script = (page / "service_worker.js").read_text(encoding="utf-8")
+    _, files, large = (json.loads(text) for text in re.findall(r"^const [A-Z]+ = (.+);$", script, re.MULTILINE)[:3])
+    names = {path.relative_to(page).as_posix() for path in page.rglob("*") if path.is_file()}
+    kept = {name.partition("?")[0] for name in files + large}
+    assert kept == names - {OLD_FILE, "README.md", "service_worker.js"} | {"./"}
 
 
 def test_no_file_names_another_site(root):

@@ -7,6 +7,8 @@ from photos.tracking import FORGET_SECONDS, FaceTracker
 from tests.support.models import make_face
 
 
+pytestmark = pytest.mark.browser
+
 # `update` takes the time from the browser's clock.
 FOLLOW = """async (frames) => {
   const {FaceTracker} = await import('./tracking.js'), tracker = new FaceTracker(), now = performance.now;
