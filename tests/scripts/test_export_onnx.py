@@ -80,6 +80,17 @@ def test_differences_are_counted(model, proto):
     assert not any(differences.values())
 
 
+def test_a_gender_that_is_a_toss_up_does_not_count(model, proto):
+    pixels = torch.randn(4, 3, model.config.image_size, model.config.image_size)
+    other = make_model().eval()
+    with torch.no_grad():
+        for values in list(other.gender_head.parameters())[-2:]:
+            values *= -100
+    assert find_differences(other, proto.SerializeToString(), pixels)["gender"] == 4
+    other.config.gender_temperature = 1e6
+    assert find_differences(other, proto.SerializeToString(), pixels)["gender"] == 0
+
+
 def test_encoders_compute_in_8_bits_and_heads_do_not(model):
     pixels = torch.randn(24, 3, model.config.image_size, model.config.image_size)
     proto = quantize(fold_batch_norm(model), pixels)
