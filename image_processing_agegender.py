@@ -303,7 +303,8 @@ def warp_face(
     # A face larger than its crop is reduced first, because the transform does not average over pixels.
     shrink = max(1.0, abs(turn))
     left, top, right, bottom = _compute_bounds(corners, margin=2 * shrink, image_size=image.size)
-    region = image.crop((left, top, right, bottom)).convert("RGB")
+    region = image.crop((left, top, right, bottom))
+    region = region if region.mode == "RGB" else region.convert("RGB")
     if shrink > 1:
         region_size = (math.ceil(region.width / shrink), math.ceil(region.height / shrink))
         region = region.resize(region_size, Image.Resampling.HAMMING, reducing_gap=2.0)

@@ -62,10 +62,10 @@ window.loaded = (async () => {
 })();
 """,
 }
-OURS = """
-window.loaded = ageGender.ready;
-window.answer = async (blob) => (await ageGender.estimate(blob)).length;
-"""
+OURS = """() => {
+  window.loaded = ageGender.ready;
+  window.answer = async (blob) => (await ageGender.estimate(blob)).length;
+}"""
 MEASURE = """async (content) => {
   const blob = new Blob([Uint8Array.from(atob(content), (character) => character.charCodeAt(0))], {type: "image/jpeg"});
   const start = performance.now();
