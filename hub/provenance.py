@@ -1,4 +1,4 @@
-"""What weights were made from: data, initial weights and teachers, each with its licence."""
+"""Describes what weights were made from: data, initial weights and teachers, each with its licence."""
 
 from metrics.results import format_value, name_count
 

@@ -1,5 +1,6 @@
-"""The start of the page: which model it loads, and what it says if there is none."""
+"""The start of the page: which model it loads, what it says if there is none, and that its calls have examples."""
 
+import json
 import sys
 
 import httpx2
@@ -132,3 +133,8 @@ def test_without_the_mcp_package_the_app_says_so_once(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "mcp.server.fastmcp", None)  # its import is an ImportError now
     assert set(app.make_launch_options(None)["app_kwargs"]) == {"exception_handlers", "middleware"}
     assert capsys.readouterr().out.count(app.NO_MCP) == 1
+
+
+def test_every_call_of_the_page_has_an_example(demo):
+    for function in demo.fns.values():
+        json.dumps([component.example_payload() for component in function.inputs])

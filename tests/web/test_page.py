@@ -18,7 +18,7 @@ from photos.face_table import make_face_rows, to_csv
 from photos.reading import DAMAGED, NOT_A_PICTURE, read_picture
 from space.face_cards import CSV_COLUMNS, describe_probability
 from tests.support.browser import ASTRONAUT, COUNT_FRAMES, open_camera
-from tests.support.web_page import KEEP, OLD_FILE, PLACE, encode, estimate, open_ready, serve
+from tests.support.web_page import KEEP, PLACE, encode, estimate, open_ready, serve
 
 
 pytestmark = pytest.mark.browser
@@ -395,22 +395,3 @@ def test_phone_needs_no_sideways_scrolling(browser, site, theme, tmp_path):
     text, card = (sum(int(value) for value in re.findall(r"\d+", colour)[:3]) for colour in colours)
     assert abs(text - card) > 300 and (text > card) == (theme == "dark")
     context.close()
-
-
-def test_page_keeps_all_of_its_files_and_no_others(root):
-    page = root / PLACE
-    script = (page / "service_worker.js").read_text(encoding="utf-8")
-    _, files, large = (json.loads(text) for text in re.findall(r"^const [A-Z]+ = (.+);$", script, re.MULTILINE)[:3])
-    names = {path.relative_to(page).as_posix() for path in page.rglob("*") if path.is_file()}
-    kept = {name.partition("?")[0] for name in files + large}
-    assert kept == names - {OLD_FILE, "README.md", "service_worker.js"} | {"./"}
-
-
-def test_no_file_names_another_site(root):
-    """Tables and sentences may name one, nothing that a browser loads does."""
-    page = root / PLACE
-    for path in (*page.glob("*.html"), *page.glob("*.css"), *page.glob("*.js"), *page.glob("components/*.js")):
-        text = path.read_text(encoding="utf-8")
-        assert (
-            re.findall(r"(?:https?:)?//[\w-]+\.\w[\w.]+", re.sub(r"^\s*//.*", "", text, flags=re.MULTILINE)) == []
-        ), path
