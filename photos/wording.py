@@ -18,9 +18,15 @@ def describe_counts(pictures: int, faces: int, without_face: int, unreadable: in
     return text + f", {unreadable:,} unreadable" * bool(unreadable)
 
 
+def describe_probability(probability: float) -> str:
+    """Returns a probability that is never certain: `97 %`, `over 99 %` or `under 1 %`."""
+    percent = f"{100 * probability:.0f} %"
+    return {"100 %": "over 99 %", "0 %": "under 1 %"}.get(percent, percent)
+
+
 def describe_gender(face: dict) -> str:
-    """Returns the likelier gender with its probability: `female, 98%` or `unsure (female, 55%)`."""
-    gender = f"{face['gender']}, {face['gender_score']:.0%}"
+    """Returns the likelier gender with its probability: `female, 98 %` or `unsure (female, 55 %)`."""
+    gender = f"{face['gender']}, {describe_probability(face['gender_score'])}"
     return gender if is_gender_sure(face["age"], face["gender_score"]) else f"unsure ({gender})"
 
 

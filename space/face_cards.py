@@ -10,7 +10,7 @@ from image_reading import find_reduction
 from metrics.results import AGE_THRESHOLDS
 from photos.drawing import draw_faces
 from photos.face_table import COLUMNS, make_face_rows, name_threshold, to_csv
-from photos.wording import describe_gender, describe_interval, name_face
+from photos.wording import describe_gender, describe_interval, describe_probability, name_face
 from space.uploads import save_picture
 
 
@@ -55,12 +55,6 @@ def make_answer(picture: Image.Image, faces: list[dict]) -> dict:
 def find_thresholds(config: AgeGenderConfig) -> list[int]:
     """Returns the ages of `CSV_COLUMNS` that a model has."""
     return [age for age in AGE_THRESHOLDS if age < config.num_age_classes]
-
-
-def describe_probability(probability: float) -> str:
-    """Returns a probability that is never certain: `97 %`, `over 99 %` or `under 1 %`."""
-    percent = f"{100 * probability:.0f} %"
-    return {"100 %": "over 99 %", "0 %": "under 1 %"}.get(percent, percent)
 
 
 def describe_at_least(face: dict) -> str:

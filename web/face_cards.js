@@ -3,7 +3,7 @@
 import {face_cards} from "./settings.js";
 import {drawFaces} from "./drawing.js";
 import {makeFaceRows, toCsv} from "./tables.js";
-import {describeGender, describeInterval, nameFace} from "./wording.js";
+import {describeGender, describeInterval, describeProbability, nameFace} from "./wording.js";
 
 const {CROWD, THRESHOLD, PLOT_WIDTH, PLOT_HEIGHT, PLOT_FOOT, TICKS} = face_cards;
 
@@ -45,12 +45,6 @@ async function makeCard(number, face, width, height) {
     at_least: Object.values(face.age_at_least).map(describeProbability).join(","),
     plot: drawDistribution(face.age_distribution, ...face.age_interval),
   };
-}
-
-/** Returns a probability that is never certain: `97 %`, `over 99 %` or `under 1 %`. */
-function describeProbability(probability) {
-  const percent = `${(100 * probability).toFixed(0)} %`;
-  return {"100 %": "over 99 %", "0 %": "under 1 %"}[percent] ?? percent;
 }
 
 /** Returns the probability that a face is at least `THRESHOLD` years old; "" if the model has no such age. */

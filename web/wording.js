@@ -4,7 +4,6 @@ import {image_processing_agegender} from "./settings.js";
 
 const {SURE_GENDER, SURE_GENDER_OF_SMALL_CHILD, SMALL_CHILD_AGE} = image_processing_agegender;
 
-const percent = (share) => `${(100 * share).toFixed(0)}%`;
 const group = (count) => count.toLocaleString("en");
 const plural = (count, noun) => `${group(count)} ${noun}${count === 1 ? "" : "s"}`;
 
@@ -21,8 +20,14 @@ export function describeCounts(pictures, faces, withoutFace, unreadable) {
 
 export const describeProgress = (done, total) => `${group(done)} of ${plural(total, "file")}`;
 
+/** Returns a probability that is never certain: `97 %`, `over 99 %` or `under 1 %`. */
+export function describeProbability(probability) {
+  const percent = `${(100 * probability).toFixed(0)} %`;
+  return {"100 %": "over 99 %", "0 %": "under 1 %"}[percent] ?? percent;
+}
+
 export function describeGender(face) {
-  const gender = `${face.gender}, ${percent(face.gender_score)}`;
+  const gender = `${face.gender}, ${describeProbability(face.gender_score)}`;
   return isGenderSure(face) ? gender : `unsure (${gender})`;
 }
 

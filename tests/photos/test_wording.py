@@ -9,11 +9,12 @@ from tests.support.models import make_face
 @pytest.mark.parametrize(
     ("age", "score", "name", "description"),
     [
-        (31, 0.98, "female", "female, 98%"),
-        (7, 0.75, "female", "female, 75%"),
-        (31, 0.59, "unsure", "unsure (female, 59%)"),
-        (6, 0.9, "female", "female, 90%"),
-        (6, 0.89, "unsure", "unsure (female, 89%)"),
+        (31, 0.98, "female", "female, 98 %"),
+        (31, 0.999, "female", "female, over 99 %"),
+        (7, 0.75, "female", "female, 75 %"),
+        (31, 0.59, "unsure", "unsure (female, 59 %)"),
+        (6, 0.9, "female", "female, 90 %"),
+        (6, 0.89, "unsure", "unsure (female, 89 %)"),
     ],
 )
 def test_gender_is_unsure_near_one_half_and_sooner_of_a_small_child(age, score, name, description):

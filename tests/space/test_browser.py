@@ -11,7 +11,7 @@ from PIL import Image
 
 import app
 from photos.reading import DAMAGED
-from space.face_cards import describe_probability
+from photos.wording import describe_probability
 from space.inference import ONE_AT_A_TIME
 from space.theme import PAGE_DESCRIPTION
 from tests.support.browser import (

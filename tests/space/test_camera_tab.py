@@ -51,7 +51,7 @@ def test_visitors_are_asked_to_tell_those_whom_the_camera_sees():
 def test_gender_near_one_half_is_unsure():
     answer = camera_tab.describe_track(make_face(0, 0, 80, 80) | {"gender_score": 0.59, "track": 1})
     assert answer["label"] == "1: unsure, 31"
-    assert answer["line"] == "1: about 31 years, 90 % range 24–43, unsure (female, 59%)"
+    assert answer["line"] == "1: about 31 years, 90 % range 24–43, unsure (female, 59 %)"
 
 
 def test_answer_to_a_frame_without_a_face(estimator, noise):

@@ -30,7 +30,7 @@ def parse(html: str) -> ElementTree.Element:
 
 def test_card_says_age_interval_and_gender():
     [card] = make_answer(PICTURE, [make_shown_face()])["cards"]
-    assert [card[key] for key in ("number", "age", "range", "gender")] == [1, 31, "24–43", "female, 98%"]
+    assert [card[key] for key in ("number", "age", "range", "gender")] == [1, 31, "24–43", "female, 98 %"]
 
 
 def test_card_holds_the_probabilities_of_all_ages_for_the_slider():
@@ -46,7 +46,7 @@ def test_model_without_an_age_tells_no_probability_of_it():
 
 def test_card_is_unsure_near_one_half():
     [card] = make_answer(PICTURE, [make_shown_face(gender_score=0.55)])["cards"]
-    assert card["gender"] == "unsure (female, 55%)"
+    assert card["gender"] == "unsure (female, 55 %)"
 
 
 def test_forty_faces_have_forty_cards_with_their_crops():

@@ -41,7 +41,7 @@ def test_table_has_a_line_for_each_face_and_each_bad_file(uploads):
     failures, notes, faceless, found = table["groups"]
     assert read_names(failures) == ["notes.jpg"] and failures[0]["text"] == NOT_A_PICTURE and failures[0]["failed"]
     assert read_names(found) == [name for name in ("photo.png", "one.png", "two.png") for _ in range(2)]
-    assert [found[1][key] for key in ("face", "age", "range", "gender")] == [2, "31", "24–43", "female, 98%"]
+    assert [found[1][key] for key in ("face", "age", "range", "gender")] == [2, "31", "24–43", "female, 98 %"]
     assert pipe.options["age_thresholds"] == [13, 16, 18, 21, 25] and found[1]["at_least"] == "82 %"
     assert notes == faceless == []
     assert sentence == "4 pictures: 6 faces, 1 unreadable."
@@ -90,7 +90,7 @@ def test_picture_without_a_face_says_so(uploads):
 def test_gender_near_one_half_is_unsure_in_the_table_and_a_number_in_the_csv(uploads):
     face = make_face(0, 0, 9, 9) | {"gender_score": 0.59}
     _, table = list(files_tab.fill_table(FixedFaces(face), uploads[:1]))[-1]
-    assert table["groups"][-1][0]["gender"] == "unsure (female, 59%)" and "female,0.59," in read_csv(table)
+    assert table["groups"][-1][0]["gender"] == "unsure (female, 59 %)" and "female,0.59," in read_csv(table)
 
 
 def test_counts_are_in_the_singular_and_plural():

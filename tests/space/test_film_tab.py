@@ -27,7 +27,7 @@ def test_people_come_with_a_crop_a_film_and_a_chart(upload, own_folder):
     assert sentence == "2 people were found."
     first, second = answer["people"]
     assert (first["number"], second["number"]) == (1, 2)
-    assert [first[name] for name in ("gender", "time")] == ["female, 98%", "0:00–0:01"] and first["age"].isdigit()
+    assert [first[name] for name in ("gender", "time")] == ["female, 98 %", "0:00–0:01"] and first["age"].isdigit()
     assert first["at_least"] == "82 %"  # a hundred ages are alike
     assert base64.b64decode(first["image"].removeprefix("data:image/webp;base64,"))
     assert answer["chart"].startswith("<svg") and "person 2" in answer["chart"]

@@ -16,7 +16,8 @@ from PIL import Image
 from files.pictures import PhotoError
 from photos.face_table import make_face_rows, to_csv
 from photos.reading import DAMAGED, NOT_A_PICTURE, read_picture
-from space.face_cards import CSV_COLUMNS, describe_probability
+from photos.wording import describe_probability
+from space.face_cards import CSV_COLUMNS
 from tests.support.browser import ASTRONAUT, COUNT_FRAMES, open_camera
 from tests.support.web_page import KEEP, PLACE, encode, estimate, open_ready, serve
 
