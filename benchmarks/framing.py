@@ -19,7 +19,9 @@ A further part measures what other crops cost the network without detection.
 
 import argparse
 import math
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 
 import numpy as np
 from PIL import Image
@@ -163,19 +165,22 @@ def measure_template(chips: list[dict]) -> dict:
     }
 
 
+def make_pictures(chips: list[dict], seed: int) -> Iterator[tuple[Image.Image, tuple[float, float], int]]:
+    """Yields images of 640 x 480 to 1280 x 960 px that show one face each, with its centre and the side of its crop."""
+    rng = np.random.default_rng(seed)
+    for chip in chips:
+        side, zoom = int(rng.integers(100, 301)), rng.uniform(1, 2)
+        size = (round(640 * zoom), round(480 * zoom))
+        angle = rng.uniform(-MAXIMUM_ANGLE, MAXIMUM_ANGLE)
+        yield *paste_chip(chip["image"], side, angle, size, rng), side
+
+
 def estimate_in_pictures(pipeline, chips: list[dict], seed: int) -> list[dict | None]:
-    """Returns the estimate of each face pasted into an image of 640 x 480 to 1280 x 960 px, None if not detected."""
-    rng, answers = np.random.default_rng(seed), []
-    for start in range(0, len(chips), CHUNK):
-        pictures, targets = [], []
-        for chip in chips[start : start + CHUNK]:
-            side, zoom = int(rng.integers(100, 301)), rng.uniform(1, 2)
-            size = (round(640 * zoom), round(480 * zoom))
-            angle = rng.uniform(-MAXIMUM_ANGLE, MAXIMUM_ANGLE)
-            picture, target = paste_chip(chip["image"], side, angle, size, rng)
-            pictures.append(picture)
-            targets.append((target, side))
-        for faces, (target, side) in zip(pipeline(pictures), targets, strict=True):
+    """Returns the estimate of each face pasted into an image, None if not detected."""
+    made, answers = make_pictures(chips, seed), []
+    while chunk := list(islice(made, CHUNK)):
+        pictures, *targets = zip(*chunk)
+        for faces, target, side in zip(pipeline(list(pictures)), *targets, strict=True):
             boxes = [face["box"] for face in faces]
             centres = [((box["xmin"] + box["xmax"]) / 2, (box["ymin"] + box["ymax"]) / 2) for box in boxes]
             nearest = find_nearest_face(centres, target, side)
