@@ -7,8 +7,8 @@ import {runYunet} from "./yunet.js";
 
 const {
   COARSE_PIXELS, CANDIDATE_THRESHOLD, HINT_THRESHOLD, SMALL_SIDE, TILE_SIDE, SCORE_THRESHOLD, SECOND_PASS_SIDE,
-  SECOND_PASS_MARGIN, CLEAR_SCORE, ROUGH_ANGLES, ROUGH_SIDE, ROUGH_SCORE, TURNED_SCORE, MIN_LEAD, SAME_ANGLE, MIN_SIDE,
-  MAX_OVERLAP,
+  SECOND_PASS_MARGIN, CLEAR_SCORE, ROUGH_ANGLES, ROUGH_SIDE, ROUGH_SCORE, TURNED_SCORE, MIN_LEAD, SAME_ANGLE, MAX_MOVE,
+  MIN_SIDE, MAX_OVERLAP,
 } = face_detection;
 
 /** Detects faces; each is {box: [xmin, ymin, xmax, ymax], landmarks: five [x, y], score}, in pixels of the image. */
@@ -35,7 +35,7 @@ export class FaceDetector {
       }
       faces.push(...(await this.checkCandidates(image, fine, threshold, faces)));
     }
-    if (this.searchTurned && !faces.some(({landmarks}) => Math.abs(computeAngle(landmarks)) <= 45)) {
+    if (this.searchTurned && !faces.some(isUpright)) {
       for (const quarters of [1, 3, 2]) {
         const found = [];
         for (const copy of copies.slice(-2)) found.push(...(await this.findCandidates(image, copy, {quarters})));
@@ -67,9 +67,11 @@ export class FaceDetector {
 
   /** Runs the second pass on a candidate and returns it with new landmarks and score, or null if there is no face. */
   async checkCandidate(image, candidate) {
-    const first = await this.look(image, candidate.landmarks);
-    const again = first && ((await this.look(image, first.landmarks)) ?? first);
-    const found = first && {...again, box: candidate.box, score: first.score};
+    let found = await this.look(image, candidate.landmarks);
+    if (found && Math.hypot(...subtract(compare(candidate, found), [1, 0])) > MAX_MOVE) {
+      found = {...((await this.look(image, found.landmarks)) ?? found), score: found.score};
+    }
+    if (found) found = {...found, box: candidate.box};
     if (found?.score >= CLEAR_SCORE) return found;
     let turned = null;
     for (const angle of ROUGH_ANGLES) {
@@ -82,7 +84,7 @@ export class FaceDetector {
     for (let time = 0; time < 2; time++) turned = (await this.look(image, turned.landmarks)) ?? turned;
     if (turned.score >= Math.max(TURNED_SCORE, foundScore + MIN_LEAD)) return turned;
     const hasLead = foundScore >= turned.score + MIN_LEAD;
-    return hasLead || (found && compareAngles(found, turned) < 45) ? found : null;
+    return hasLead || (found && compareAngles(found, turned) < Math.PI / 4) ? found : null;
   }
 
   /** Runs YuNet on a face alone, upright after its landmarks and then turned clockwise by an angle in degrees. */
@@ -175,16 +177,21 @@ function findSide({box}) {
   return Math.min(box[2] - box[0], box[3] - box[1]);
 }
 
-/** Returns the angle in degrees, -180 to 180, by which a face is turned anticlockwise. */
-function computeAngle(landmarks) {
+/** Returns whether a face is turned by at most 45 degrees. */
+function isUpright({landmarks}) {
   const [[real, imaginary]] = fitToTemplate(landmarks);
-  return (Math.atan2(imaginary, real) * 180) / Math.PI;
+  return Math.abs(imaginary) <= real;
 }
 
-/** Returns the angle between two faces, 0 to 180 degrees. */
+/** Returns the factor that turns and scales the second face as the first one is. */
+function compare(first, second) {
+  return multiply(fitToTemplate(second.landmarks)[0], invert(fitToTemplate(first.landmarks)[0]));
+}
+
+/** Returns the angle between two faces in radians, 0 to pi. */
 function compareAngles(first, second) {
-  const difference = computeAngle(first.landmarks) - computeAngle(second.landmarks);
-  return Math.abs(((difference + 540) % 360) - 180);
+  const [real, imaginary] = compare(first, second);
+  return Math.abs(Math.atan2(imaginary, real));
 }
 
 /** Returns whether a face overlaps none of the others. */

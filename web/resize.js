@@ -136,32 +136,44 @@ function resizeHeight(picture, rows) {
 /** Averages blocks of pixels as Pillow's `Image.reduce` does; blocks at the right and lower edge may be smaller. */
 function reduce(picture, [across, down]) {
   if (across === 1 && down === 1) return picture;
-  const small = new Pixels(Math.ceil(picture.width / across), Math.ceil(picture.height / down));
+  const {width} = picture, small = new Pixels(Math.ceil(width / across), Math.ceil(picture.height / down));
+  const sums = new Float64Array(3 * small.width);
   let to = 0;
   for (const strip of readStrips(picture, down)) {
-    const height = strip.length / 4 / picture.width;
+    const height = strip.length / 4 / width;
     for (let top = 0; top < height; top += down) {
-      for (let left = 0; left < picture.width; left += across) {
-        const right = Math.min(left + across, picture.width), bottom = Math.min(top + down, height);
-        averageBlock(strip, picture.width, [left, top, right, bottom], small.data, to);
-        to += 4;
+      const bottom = Math.min(top + down, height);
+      sumBlocks(strip, width, top, bottom, across, sums);
+      for (let block = 0, left = 0; left < width; block += 3, left += across, to += 4) {
+        const count = (Math.min(left + across, width) - left) * (bottom - top), half = Math.trunc(count / 2);
+        const factor = Math.trunc(Math.fround(2 ** 32 / (256 * count))); // Pillow divides by a product of whole numbers
+        for (let channel = 0; channel < 3; channel++) {
+          small.data[to + channel] = Math.trunc(((sums[block + channel] + half) * factor) / 2 ** 24);
+        }
+        small.data[to + 3] = 255;
       }
     }
   }
   return small;
 }
 
-function averageBlock(pixels, width, [left, top, right, bottom], averages, to) {
-  const count = (right - left) * (bottom - top), half = Math.trunc(count / 2);
-  const factor = Math.trunc(Math.fround(2 ** 32 / (256 * count))); // Pillow divides by a product of whole numbers
-  for (let channel = 0; channel < 3; channel++) {
-    let sum = half;
-    for (let y = top; y < bottom; y++) {
-      for (let x = left; x < right; x++) sum += pixels[4 * (y * width + x) + channel];
+/** Sums red, green and blue of each block `across` pixels wide in some rows. */
+function sumBlocks(pixels, width, top, bottom, across, sums) {
+  sums.fill(0);
+  for (let y = top, from = 4 * top * width; y < bottom; y++) {
+    for (let block = 0, left = 0; left < width; block += 3, left += across) {
+      const end = from + 4 * (Math.min(left + across, width) - left);
+      let red = 0, green = 0, blue = 0;
+      for (; from < end; from += 4) {
+        red += pixels[from];
+        green += pixels[from + 1];
+        blue += pixels[from + 2];
+      }
+      sums[block] += red;
+      sums[block + 1] += green;
+      sums[block + 2] += blue;
     }
-    averages[to + channel] = Math.trunc((sum * factor) / 2 ** 24);
   }
-  averages[to + 3] = 255;
 }
 
 /**
