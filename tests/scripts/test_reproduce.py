@@ -35,6 +35,24 @@ def test_a_failed_step_ends_the_command(tmp_path):
         run_steps(steps, tmp_path, WORDS | {"out": [str(tmp_path)]})
 
 
+def test_commands_run_over_what_a_stopped_run_left(tmp_path):
+    (tmp_path / "write.py").write_text("import sys; open(sys.argv[1], 'w').write('whole')")
+    (tmp_path / "fetched").write_text("part")
+    steps = (Step("start", tuple(f"{{python}} {{out}}/write.py {{out}}/{name}" for name in ("fetched", "start"))),)
+    run_steps(steps, tmp_path, WORDS | {"out": [str(tmp_path)]})
+    assert (tmp_path / "fetched").read_text() == "whole"
+
+
+def test_fetching_belongs_to_the_conversion_whose_result_is_written_last():
+    """So a part of a file, which a stopped download leaves, never counts as done."""
+    for step in STEPS:
+        if any(command.startswith(("npm", "tar")) or " pip " in command for command in step.commands):
+            assert step.result.startswith("start_") and "scripts.convert_" in step.commands[-1]
+        for command in step.commands:
+            if "scripts." in command:  # these refuse a folder that a stopped run left
+                assert "--overwrite" in command
+
+
 def test_what_each_training_gave_is_printed_beside_what_it_gave_for_the_shipped_weights(tmp_path, capfd):
     results = json.loads((ROOT / RESULTS).read_text(encoding="utf-8"))
     (tmp_path / SHIPPED).mkdir()
