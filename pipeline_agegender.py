@@ -159,7 +159,7 @@ class AgeGenderPipeline(ChunkPipeline):
 
     >>> estimator = pipeline("age-gender-estimation", model=".", trust_remote_code=True)
     >>> estimator("assets/astronaut.jpg")
-    [{'age': 33.0, 'age_interval': [25.0, 50.0], 'gender': 'female', 'gender_score': 0.94,
+    [{'age': 34.0, 'age_interval': [26.0, 50.0], 'gender': 'female', 'gender_score': 0.94,
       'box': {'xmin': 179, 'ymin': 61, 'xmax': 271, 'ymax': 175}, 'detection_score': 0.95}]
     ```
     """
