@@ -60,7 +60,7 @@ class AgeGenderImageProcessor(PilBackend):
     torch.Size([1, 3, 160, 160])
     >>> output = estimator.model(**inputs)
     >>> output.age
-    tensor([33.])
+    tensor([34.])
     ```
     """
 

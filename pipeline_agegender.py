@@ -147,8 +147,8 @@ class AgeGenderPipeline(ChunkPipeline):
 
     Args:
         backend (`str`, *optional*, defaults to `"torch"`):
-            `"onnx"` runs `onnx/model.onnx` of the model's folder or Hub repo in ONNX Runtime, which takes less time on a CPU; a
-            few ages and intervals differ by a year.
+            `"onnx"` runs `onnx/model.onnx` of the model's folder or Hub repo in ONNX Runtime, which takes about as long on a CPU;
+            a few ages and intervals differ by a year.
         kwargs:
             Those of [`~transformers.Pipeline`].
 

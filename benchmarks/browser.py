@@ -10,6 +10,7 @@ the file to the answer, and the CPU seconds those of all processes of the browse
 
 A further part compares the page's answers with those of the pipeline, on faces of UTKFace's validation images in larger pictures:
 
+    make web
     python -m benchmarks.browser --answers 300 --data_dir UTKFace.tar.gz --output benchmarks/browser_answers.json
 """
 
@@ -143,6 +144,12 @@ def measure_rounds(tabs: dict, photos: dict[str, str], rounds: int) -> dict:
     return results
 
 
+def is_same_face(face: dict, other: dict) -> bool:
+    """Returns whether the sides of two boxes differ by at most a fiftieth of the width, or by 2 pixels."""
+    limit = max(2, (other["box"]["xmax"] - other["box"]["xmin"]) / 50)
+    return all(abs(face["box"][side] - other["box"][side]) <= limit for side in other["box"])
+
+
 def compare_answers(tab, pipe: AgeGenderPipeline, pictures: Iterable[Image.Image]) -> dict:
     """Returns how many of the page's answers are those of the pipeline."""
     results = dict.fromkeys(("photos", "photos_with_the_same_faces", "faces", "same_age", "same_gender"), 0)
@@ -151,7 +158,7 @@ def compare_answers(tab, pipe: AgeGenderPipeline, pictures: Iterable[Image.Image
         content = encode(picture)
         (_, found), expected = tab.evaluate(MEASURE, content), pipe(base64.b64decode(content))
         results["photos"] += 1
-        if len(found) != len(expected):
+        if len(found) != len(expected) or not all(map(is_same_face, found, expected)):
             continue
         results["photos_with_the_same_faces"] += 1
         for face, wanted in zip(found, expected, strict=True):

@@ -37,9 +37,7 @@ MAX_PAUSE = 60  # seconds for which a written film repeats a frame; longer pause
 NOT_A_FILM = "This file cannot be read as a film: choose an MP4, MOV, WebM, MKV or AVI file."
 NO_FRAME = "This film is damaged, cut off or of a kind that cannot be read: no frame of it was found."
 TOO_LARGE = f"The frames of this film are too large: choose one with at most {MAX_FRAME_PIXELS // 10**6} million pixels a frame."
-ENDED_EARLY = (
-    "This film is damaged or cut off: it ends after {:.1f} of {:.1f} seconds. The frames before that were read."
-)
+ENDED_EARLY = "The pictures of this film end after {:.1f} of {:.1f} seconds: it is cut off or damaged, or only its sound is longer."
 CANNOT_WRITE = "OpenCV cannot write {} here."
 
 

@@ -4,7 +4,7 @@ Writes tables and texts from results into README.md and docs, between marks: `<!
     python -m scripts.write_tables
 
 The figures of the shipped weights are those of `train_results.json`, as on the page and the model card. The rows for comparison are from
-`benchmarks/evaluation_….json`.
+`benchmarks/evaluation_….json`, and those of other measurements from the file that their command writes.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from metrics.tables import (
     make_group_tables,
     make_metric_cells,
 )
+from scripts.benchmark_tables import make_benchmark_tables
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,6 +183,7 @@ def make_texts(page: str) -> dict[str, str]:
     shipped = read_shipped()
     images = f"{shipped['metrics']['num_images']:,}"
     tables = [*make_group_tables(shipped["groups"]), make_age_table(), make_aim_table(), make_blurring_table()]
+    tables += make_benchmark_tables()
     if page == "README.md":
         tables.append(make_comparison_table("Accuracy", f"weights, {images} validation images", README_ROWS))
     else:

@@ -7,7 +7,7 @@ import {runYunet} from "./yunet.js";
 
 const {
   COARSE_PIXELS, CANDIDATE_THRESHOLD, HINT_THRESHOLD, SMALL_SIDE, TILE_SIDE, SCORE_THRESHOLD, SECOND_PASS_SIDE,
-  SECOND_PASS_MARGIN, CLEAR_SCORE, ROUGH_ANGLES, ROUGH_SIDE, ROUGH_SCORE, TURNED_SCORE, MIN_LEAD, SAME_ANGLE, MAX_MOVE,
+  SECOND_PASS_MARGIN, CLEAR_SCORE, ROUGH_ANGLES, ROUGH_SIDE, ROUGH_SCORE, TURNED_SCORE, MIN_LEAD, SAME_ANGLE, MAX_CHANGE,
   MIN_SIDE, MAX_OVERLAP,
 } = face_detection;
 
@@ -68,7 +68,7 @@ export class FaceDetector {
   /** Runs the second pass on a candidate and returns it with new landmarks and score, or null if there is no face. */
   async checkCandidate(image, candidate) {
     let found = await this.look(image, candidate.landmarks);
-    if (found && Math.hypot(...subtract(compare(candidate, found), [1, 0])) > MAX_MOVE) {
+    if (found && Math.hypot(...subtract(compare(candidate, found), [1, 0])) > MAX_CHANGE) {
       found = {...((await this.look(image, found.landmarks)) ?? found), score: found.score};
     }
     if (found) found = {...found, box: candidate.box};

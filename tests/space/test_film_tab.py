@@ -67,7 +67,7 @@ def test_film_that_is_cut_off_is_read_to_its_end(own_folder):
     whole = write_film(own_folder / "whole.mkv", [Image.new("RGB", (160, 96), "gray")] * 20)
     (own_folder / "film.mkv").write_bytes(whole.read_bytes()[: 8 * whole.stat().st_size // 10])
     sentence, answer = list(fill_tab(PIPE, {"path": str(own_folder / "film.mkv")}))[-1]
-    assert sentence.startswith("2 people were found. This film is damaged or cut off: it ends after ")
+    assert sentence.startswith("2 people were found. The pictures of this film end after ")
     assert answer["film"] and len(answer["people"]) == 2
 
 
