@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from metrics.results import name_count
 from metrics.tables import Table, format_figure
 
 
@@ -125,7 +126,7 @@ def make_answer_table() -> Table:
     """Makes the table of the answers of page and pipeline."""
     row = read("browser_answers")
     shares = (
-        ("photos with as many faces", "photos_with_the_same_faces", "photos"),
+        ("photos with the same faces", "photos_with_the_same_faces", "photos"),
         ("faces with the same age", "same_age", "faces"),
         ("faces with the same gender", "same_gender", "faces"),
     )
@@ -136,7 +137,7 @@ def make_answer_table() -> Table:
     return Table(
         "Answers in a browser",
         ["", "page and pipeline"],
-        [*rows, ["largest difference of an age", f"{row['largest_difference_years']:.0f} years"]],
+        [*rows, ["largest difference of an age", name_count(round(row["largest_difference_years"]), "year")]],
     )
 
 
