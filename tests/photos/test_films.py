@@ -102,7 +102,7 @@ def test_frames_before_a_cut_are_read(tmp_path, suffix):
     cut.write_bytes(content[: 7 * len(content) // 10])
     frames = read_frames(cut, 5)
     assert [round(next(frames).time, 1) for _ in range(2)] == [0, 0.2]
-    with pytest.raises(PhotoError, match=r"cut off: it ends after [01]\.\d of 2\.0 seconds"):
+    with pytest.raises(PhotoError, match=r"end after [01]\.\d of 2\.0 seconds: it is cut off"):
         list(frames)
 
 

@@ -123,7 +123,7 @@ def test_what_was_read_of_a_film_that_is_cut_off_is_kept(run, film, tmp_path):
     rows, [person] = run(tmp_path / "cut.mkv")
     assert 2 <= len(rows) == person["frames"] < 6
     [reason] = list_unreadable(tmp_path).values()
-    assert "cut off: it ends after" in reason
+    assert "it is cut off or damaged" in reason
 
 
 def test_interrupted_film_resumes_with_its_tracks(run, film, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """The page resizes and turns pixels as Pillow does, and searches them as `face_detection.py` does."""
 
+import base64
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +14,7 @@ pytestmark = pytest.mark.browser
 
 RUN = """async ([name, width, height, data, rest]) => {
   const {Pixels, ...functions} = await import(new URL('resize.js', document.baseURI));
-  const pixels = new Pixels(width, height, Uint8ClampedArray.from(data));
+  const pixels = new Pixels(width, height, Uint8ClampedArray.from(atob(data), (character) => character.charCodeAt(0)));
   const answer = functions[name](pixels, ...rest);
   return [answer.width, answer.height, ...answer.data];
 }"""
@@ -21,18 +23,19 @@ DETECT = """async ([width, height, data]) => {
   const names = ['resize.js', 'detect.js', 'network.js', 'settings.js'];
   const [{Pixels}, {FaceDetector}, {loadNetworks}, {detector}] = await Promise.all(names.map(load));
   const [network] = await loadNetworks(['yunet.onnx'], () => {});
-  return new FaceDetector(network, detector).detect(new Pixels(width, height, Uint8ClampedArray.from(data)));
+  return new FaceDetector(network, detector).detect(new Pixels(width, height, Uint8ClampedArray.from(atob(data), (character) => character.charCodeAt(0))));
 }"""
 BOXES = [(3, 5, 40, 38), (7.3, 0, 48, 31.9), (20.5, 11.25, 29.1, 17.6)]
 
 
-def list_pixels(image: Image.Image) -> list[int]:
-    return np.asarray(image.convert("RGBA")).ravel().tolist()
+def encode_pixels(image: Image.Image) -> str:
+    """Returns RGBA in base64, which reaches the browser a hundred times as fast as a list of numbers."""
+    return base64.b64encode(image.convert("RGBA").tobytes()).decode()
 
 
 def run(page, name: str, image: Image.Image, *rest) -> np.ndarray:
     """Calls a function of resize.js; returns RGB."""
-    width, height, *data = page.evaluate(RUN, [name, *image.size, list_pixels(image), rest])
+    width, height, *data = page.evaluate(RUN, [name, *image.size, encode_pixels(image), rest])
     return np.array(data, np.uint8).reshape(height, width, 4)[:, :, :3]
 
 
@@ -79,7 +82,7 @@ def test_detector_finds_the_same_faces(ready_page, photo, size, group_side):
     image = photo.resize(size)
     if group_side:
         image.paste(Image.open(ASTRONAUT.parent / "portraits" / "group.jpg").resize((group_side, group_side)))
-    faces, expected = ready_page.evaluate(DETECT, [*size, list_pixels(image)]), FaceDetector().detect(image)
+    faces, expected = ready_page.evaluate(DETECT, [*size, encode_pixels(image)]), FaceDetector().detect(image)
     assert len(faces) == len(expected) >= 1
     for face, wanted in zip(faces, expected, strict=True):
         np.testing.assert_allclose(face["box"], wanted.box, atol=0.01)
