@@ -27,14 +27,14 @@ PROGRAMS = {
 }
 
 
-def read(name: str) -> dict:
+def read_benchmark(name: str) -> dict:
     """Returns what a benchmark wrote."""
     return json.loads((BENCHMARKS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def make_framing_table() -> Table:
     """Makes the table of faces that were pasted into pictures."""
-    measured = read("framing")
+    measured = read_benchmark("framing")
     rows = [["found", format_figure(measured["found"], ".1%")]]
     for title, key, style, unit in (("MAE", "mae", ".2f", " years"), ("gender", "gender_accuracy", ".1%", "")):
         rows += [
@@ -47,7 +47,7 @@ def make_found_table(title: str, name: str) -> Table:
     """Makes a table of the share of faces that are found."""
     rows = [
         [f"{row['side']} px", *(format_figure(row[key], ".1%") for key in ("upright", "turned"))]
-        for row in read(name)["by_size"]
+        for row in read_benchmark(name)["by_size"]
     ]
     return Table(title, ["side of the crop", "upright", "turned by up to 30°"], rows)
 
@@ -56,7 +56,7 @@ def make_crop_table() -> Table:
     """Makes the table of other crops of the same faces."""
     header = ["crop", "MAE", "gender", "interval", "reported", "with detection: MAE", "gender"]
     rows = []
-    for name, row in read("other_crops")["crops"].items():
+    for name, row in read_benchmark("other_crops")["crops"].items():
         crop, detected = row["without_detection"], row["with_detection"]
         shares = [crop["gender_accuracy"], crop["interval_coverage"], row["reported"]]
         cells = [f"{crop['mae']:.2f} years", *(format_figure(share, ".1%") for share in shares)]
@@ -67,11 +67,9 @@ def make_crop_table() -> Table:
 def make_turning_table() -> Table:
     """Makes the table of turned photos."""
     header = ["turned by", "photos", "found", "other gender", "of these sure upright", "above 5 years"]
-    rows = []
+    by_angle, rows = read_benchmark("turning")["by_angle"], []
     for first, last in ANGLES:
-        measured = [
-            row for row in read("turning")["by_angle"] if first <= min(row["angle"], 360 - row["angle"]) <= last
-        ]
+        measured = [row for row in by_angle if first <= min(row["angle"], 360 - row["angle"]) <= last]
         photos, found, *others = (sum(row[name] for row in measured) for name in COUNTS)
         years = sum(row["age_difference"] * row["found"] for row in measured) / found
         seconds = sum(row["seconds"] * row["photos"] for row in measured) / photos
@@ -85,7 +83,7 @@ def make_speed_table() -> Table:
     """Makes the table of CPU milliseconds for a face, with those of the former weights."""
     rows = []
     for weights, name in (("", "speed"), (", former weights", "speed_before")):
-        many, one = (read(name)["cpu_milliseconds_per_face"][f"batch_{size}"] for size in (8, 1))
+        many, one = (read_benchmark(name)["cpu_milliseconds_per_face"][f"batch_{size}"] for size in (8, 1))
         for network, text in NETWORKS.items():
             if network in many and not (weights and network == "vit_b16"):
                 digits = 0 if many[network] > 100 else 1
@@ -95,7 +93,7 @@ def make_speed_table() -> Table:
 
 def make_photo_table() -> Table:
     """Makes the table of CPU seconds for a photo."""
-    measured = read("photos")
+    measured = read_benchmark("photos")
     most = max(row["faces"] for row in measured["measured"].values())
     rows = [
         [PROGRAMS[name], f"{row['faces']} of {most}", f"{row['cpu_seconds_per_photo']:.3f}"]
@@ -106,7 +104,7 @@ def make_photo_table() -> Table:
 
 def make_browser_table() -> Table:
     """Makes the table of photos in a browser."""
-    measured = read("browser")["measured"]
+    measured = read_benchmark("browser")["measured"]
     rows = [
         [photo, *(cell for row in programs.values() for cell in format_answer(row))]
         for photo, programs in measured.items()
@@ -124,7 +122,7 @@ def format_answer(row: dict) -> list[str]:
 
 def make_answer_table() -> Table:
     """Makes the table of the answers of page and pipeline."""
-    row = read("browser_answers")
+    row = read_benchmark("browser_answers")
     shares = (
         ("photos with the same faces", "photos_with_the_same_faces", "photos"),
         ("faces with the same age", "same_age", "faces"),

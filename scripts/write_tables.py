@@ -27,7 +27,7 @@ from metrics.tables import (
     make_group_tables,
     make_metric_cells,
 )
-from scripts.benchmark_tables import make_benchmark_tables
+from scripts.benchmark_tables import make_benchmark_tables, read_benchmark
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,12 +90,12 @@ def read_shipped() -> dict:
 
 def read_evaluation(name: str) -> dict:
     """Returns the results of `evaluation.py` by the end of their file's name."""
-    return json.loads((ROOT / "benchmarks" / f"evaluation_{name}.json").read_text(encoding="utf-8"))
+    return read_benchmark(f"evaluation_{name}")
 
 
 def read_blurring(suffix: str = "") -> dict[str, dict]:
     """Returns the figures of `benchmarks/blurring.py` by the change of the faces."""
-    return json.loads((ROOT / "benchmarks" / f"blurring{suffix}.json").read_text(encoding="utf-8"))["changes"]
+    return read_benchmark(f"blurring{suffix}")["changes"]
 
 
 def make_comparison_table(title: str, head: str, rows: tuple) -> Table:
